@@ -1,0 +1,317 @@
+"""Does rounding keep a network from grokking, and does removing it let it grok?
+
+Train on some of all pairs (a, b) of an operation mod p, test on the others. The usual
+cross-entropy memorises, then its gradient rounds to zero (softmax collapse) or follows
+naive loss minimisation; StableMax, perpGrad and weight decay go on to generalise.
+
+Source: Grokking at the Edge of Numerical Stability, Prieto et al. 2025,
+arXiv:2501.04697.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from logitlab import data, links, losses, metrics, models, numerics, optim, report
+from logitlab.train import Run, Study, arm_configs, log_points, pick
+from logitlab.train.config import check_name
+
+TASKS = ("modular", "parity")
+LIBRARIES = {"logitlab": losses, "optax": optax.losses}
+
+
+def build(config) -> Study:
+    """The study of one variant; nothing here trains, writes or prints."""
+    arms = arm_configs(config)
+    return Study(
+        arms={name: _run(arm) for name, arm in arms.items()},
+        figures={"accuracy": _accuracy, "mechanism": _mechanism},
+        claims=[c for c in _claims(config) if set(c.needs) <= arms.keys()],
+        labels={name: arm.label or name for name, arm in arms.items()},
+        title="Grokking at the edge of numerical stability",
+        summary=(
+            f"Full-batch training on {config.train_fraction:.0%} of all pairs modulo "
+            f"{config.task.p} (arms may differ, see the configuration), testing on the "
+            "rest. Seeds stop at their first success. 'exact' is our question: the "
+            "usual softmax cross-entropy in float32, computed without rounding to zero."
+        ),
+        captions={
+            "accuracy": "Accuracy against steps: test solid, train dashed.",
+            "mechanism": (
+                "What becomes of the loss and its gradient. Collapse is measured in "
+                "the arm's own precision, on the scores that its softmax sees."
+            ),
+        },
+    )
+
+
+def _run(config) -> Run:
+    check_name(config.task.name, TASKS, "config.task.name")
+    make_data, classes, vocabulary = _task(config)
+    model = pick(models, config.model.name, **config.model[config.model.name])(
+        classes=classes,
+        vocabulary=vocabulary,
+        param_dtype=jnp.dtype(config.model.param_dtype),
+    )
+    training = {"deterministic": False} if hasattr(model, "dropout") else {}
+    scores, loss_of = _loss(config.loss)
+    example = jax.eval_shape(make_data, jax.random.key(0))["train"]["x"]
+
+    def init(key):
+        return model.init(key, jnp.zeros(example.shape, example.dtype)[:1])["params"]
+
+    def loss(params, batch, key):
+        logits = model.apply(
+            {"params": params}, batch["x"], rngs={"dropout": key}, **training
+        )
+        return loss_of(logits, batch["y"])
+
+    def evaluate(params, parts):
+        def mean_loss(params):
+            logits = model.apply({"params": params}, parts["train"]["x"])
+            values = loss_of(logits, parts["train"]["y"])
+            return numerics.masked_mean(values), (logits, values)
+
+        take = jax.value_and_grad(mean_loss, has_aux=True)
+        (_, (logits, values)), grads = take(params)
+        test_logits = model.apply({"params": params}, parts["test"]["x"])
+        return {
+            "train/loss": metrics.mean_of(values),
+            "train/accuracy": metrics.accuracy(logits, parts["train"]["y"]),
+            "test/loss": metrics.mean_of(loss_of(test_logits, parts["test"]["y"])),
+            "test/accuracy": metrics.accuracy(test_logits, parts["test"]["y"]),
+            "train/collapse": metrics.softmax_collapse_fraction(scores(logits)),
+            "train/zero_loss": metrics.mean_of(values == 0),
+            "train/top_logit": jnp.abs(logits).max(),
+            "grad_norm": metrics.tree_norm(grads),
+            "weight_norm": metrics.tree_norm(params),
+            "alignment": metrics.nlm_alignment(grads, params),
+        }
+
+    return Run(
+        init=init,
+        loss=loss,
+        data=make_data,
+        optimizer=_optimizer(config.optim),
+        evaluate=evaluate,
+        steps=config.steps,
+        evaluate_at=log_points(config.steps, config.evaluate_per_decade),
+        stop=lambda numbers: numbers["test/accuracy"] >= config.stop_at,
+        show=("train/accuracy", "test/accuracy"),
+    )
+
+
+def _task(config):
+    """A function key -> train and test parts, the classes, and the vocabulary if any."""
+    task = config.task
+    if task.name == "modular":
+        pairs = data.modular_pairs(task.operation, task.p, start=task.start)
+        classes, vocabulary = task.p, task.p
+
+    def make_data(key):
+        draw_key, split_key = jax.random.split(key)
+        rows = (
+            pairs
+            if task.name == "modular"
+            else data.sparse_parity(
+                draw_key,
+                samples=task.samples,
+                parity_bits=task.parity_bits,
+                noise_bits=task.noise_bits,
+            )
+        )
+        train, test = data.split(split_key, rows, config.train_fraction)
+        return {"train": train, "test": test}
+
+    if task.name == "parity":
+        classes, vocabulary = 2, None
+    return make_data, classes, vocabulary
+
+
+def _loss(config):
+    """logits -> the scores that the softmax sees, and (logits, labels) -> losses."""
+    check_name(config.library, LIBRARIES, "config.loss.library")
+    loss_fn = pick(LIBRARIES[config.library], config.name)
+    link = pick(links, config.link) if config.link else lambda scores: scores
+    dtype = jnp.dtype(config.dtype)
+
+    def scores(logits):
+        return link(logits.astype(dtype))
+
+    return scores, lambda logits, labels: loss_fn(scores(logits), labels)
+
+
+def _optimizer(config):
+    check_name(config.name, ("adamw", "sgd"), "config.optim.name")
+    make = pick(optax, config.name, **config[config.name])
+    optimizer = make(config.learning_rate)
+    if config.ortho_grad:
+        optimizer = optax.chain(optim.ortho_grad(), optimizer)
+    return optimizer
+
+
+def _accuracy(results):
+    panel = report.Panel
+    return report.panels(
+        [[panel("test/accuracy", "accuracy", also="train/accuracy")]]
+    )(results)
+
+
+def _mechanism(results):
+    panel = report.Panel
+    return report.panels(
+        [
+            [
+                panel("train/accuracy", "train accuracy"),
+                panel("test/accuracy", "test accuracy"),
+                panel("train/collapse", "collapsed rows (share)"),
+            ],
+            [
+                panel("train/loss", "train loss (nats)", log=True),
+                panel("grad_norm", "gradient norm", log=True),
+                panel("weight_norm", "weight norm", log=True),
+            ],
+        ]
+    )(results)
+
+
+def _best(arm):
+    return np.nanmax(arm["test/accuracy"], 0)
+
+
+def _claims(config):
+    bounds = config.tolerances
+
+    def collapse_step(results, arm):
+        return results[arm].first_step("train/collapse", bounds.collapsed)
+
+    def later(early, late):
+        """How many times later; infinite if the late one never collapses."""
+        return lambda r: collapse_step(r, late) / collapse_step(r, early)
+
+    def no_delay(arm):
+        def ours(results):
+            memorised = results[arm].first_step("train/accuracy", bounds.memorised)
+            generalised = results[arm].first_step("test/accuracy", bounds.groks)
+            return memorised - generalised
+
+        return ours
+
+    claims = [
+        report.Claim(
+            text="StableMax generalises without regularisation",
+            paper="above 95 % test accuracy at p=113 (figure 1)",
+            ours=lambda r: _best(r["stablemax"]),
+            at_least=bounds.groks,
+            needs=("stablemax",),
+        )
+    ]
+    for bits in (32, 64):
+        claims.append(
+            report.Claim(
+                text=f"softmax cross-entropy in float{bits} does not, all else equal",
+                paper="stays at chance at p=113 (figure 1)",
+                ours=lambda r, arm=f"ce{bits}": _best(r[arm]),
+                at_most=bounds.stays_below,
+                needs=(f"ce{bits}",),
+            )
+        )
+    return claims + [
+        report.Claim(
+            text="in float16 every row of the training set collapses",
+            paper="collapse fraction 1 (figure 2)",
+            ours=lambda r: r["ce16"].final("train/collapse"),
+            at_least=1.0,
+            needs=("ce16",),
+        ),
+        report.Claim(
+            text="and the gradient is then exactly zero",
+            paper="0 (section 3)",
+            ours=lambda r: r["ce16"].final("grad_norm"),
+            equals=0.0,
+            needs=("ce16",),
+        ),
+        report.Claim(
+            text="float32 collapses later than float16",
+            paper="the narrower the type, the earlier (figure 2)",
+            ours=later("ce16", "ce32"),
+            at_least=1.0 + 1e-9,
+            unit="times as late",
+            needs=("ce16", "ce32"),
+        ),
+        report.Claim(
+            text="float64 collapses later than float32, or never",
+            paper="the narrower the type, the earlier (figure 2)",
+            ours=later("ce32", "ce64"),
+            at_least=1.0 + 1e-9,
+            unit="times as late",
+            needs=("ce32", "ce64"),
+        ),
+    ] + [
+        report.Claim(
+            text=f"perpGrad generalises no later than it memorises ({arm})",
+            paper="no grokking delay (figure 6)",
+            ours=no_delay(arm),
+            at_least=0.0,
+            unit="steps",
+            needs=(arm,),
+        )
+        for arm in ("perp", "perp113", "transformer_perp", "mlp_perp")
+    ] + [
+        report.Claim(
+            text="StableMax still follows naive loss minimisation late in training",
+            paper="cosine of descent and weights about 0.8",
+            ours=lambda r: r["stablemax"].final("alignment"),
+            equals=bounds.alignment,
+            within=bounds.alignment_within,
+            needs=("stablemax",),
+        ),
+        report.Claim(
+            text="and its weights grow",
+            paper="growing weight norm",
+            ours=lambda r: (
+                r["stablemax"].final("weight_norm") / r["stablemax"]["weight_norm"][0]
+            ),
+            at_least=bounds.weights_grow,
+            unit="times the norm at the start",
+            needs=("stablemax",),
+        ),
+        report.Claim(
+            text="softmax cross-entropy generalises once float32 computes it exactly",
+            paper="not in the paper: ours",
+            ours=lambda r: _best(r["exact"]),
+            at_least=bounds.groks,
+            needs=("exact",),
+            question=True,
+        ),
+        report.Claim(
+            text="computed exactly, it gets further than in float64",
+            paper="not in the paper: ours",
+            ours=lambda r: _best(r["exact"]) - _best(r["ce64"]),
+            at_least=1e-9,
+            unit="test accuracy",
+            needs=("exact", "ce64"),
+            question=True,
+        ),
+        report.Claim(
+            text="and further than StableMax",
+            paper="not in the paper: ours",
+            ours=lambda r: _best(r["exact"]) - _best(r["stablemax"]),
+            at_least=1e-9,
+            unit="test accuracy",
+            needs=("exact", "stablemax"),
+            question=True,
+        ),
+        report.Claim(
+            text="its rows count as collapsed in float32, yet none costs exactly zero",
+            paper="not in the paper: ours",
+            ours=lambda r: (
+                (r["exact"].final("train/collapse") >= bounds.collapsed)
+                & (r["exact"].final("train/zero_loss") == 0)
+            ).astype(float),
+            equals=1.0,
+            needs=("exact",),
+            question=True,
+        ),
+    ]

@@ -1,0 +1,11 @@
+"""Losses over logits for JAX: exact at any margin, finite for any logits, sharded.
+
+``from logitlab import losses`` and call them inside any training loop. The bare
+install holds what composing needs (jax, optax, chex); ``logitlab.train``, ``data``,
+``models`` and ``report`` need ``pip install 'logitlab[train]'``.
+"""
+
+from logitlab import links, losses, metrics, numerics, optim
+
+__all__ = ["links", "losses", "metrics", "numerics", "optim"]
+__version__ = "0.1.0"

@@ -1,0 +1,292 @@
+"""What every loss is made of: exact log-probabilities and masked reductions.
+
+``logsumexp(z) - z[y]`` rounds a confident example to zero: it is 0.2 % wrong at margin
+12 in float32 and nothing but rounding error from 17 on, and its gradient dies with it.
+The functions here measure every score from the top one and add up only what lies below
+it, so that nothing small is ever added to something large.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+__all__ = [
+    "class_axis_last",
+    "label_nll",
+    "log_softmax",
+    "logsumexp",
+    "masked_mean",
+    "promote",
+]
+
+
+def promote(array: ArrayLike, name: str = "logits") -> jax.Array:
+    """Floating point ``array``, 16-bit types widened to float32.
+
+    Raises:
+      TypeError: ``array``, called ``name`` in the message, is not floating point.
+    """
+    array = jnp.asarray(array)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected floating point")
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def class_axis_last(
+    logits: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    name: str = "logits",
+) -> jax.Array:
+    """Promoted logits with classes on the last axis and hidden ones at ``-inf``.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, or ``where`` does not broadcast.
+    """
+    z = promote(logits, name)
+    if not -z.ndim <= axis < z.ndim:
+        raise ValueError(f"axis {axis} is not an axis of {name} with shape {z.shape}")
+    if z.shape[axis] == 0:
+        raise ValueError(f"{name} has shape {z.shape}, expected at least one class")
+    if where is not None:
+        where = jnp.asarray(where)
+        if where.dtype != bool:
+            raise TypeError(f"where has dtype {where.dtype}, expected bool")
+        try:
+            where = jnp.broadcast_to(where, z.shape)
+        except ValueError:
+            raise ValueError(
+                f"where has shape {where.shape}, expected one that broadcasts to "
+                f"{name}, {z.shape}"
+            ) from None
+        z = jnp.where(where, z, -jnp.inf)
+    return jnp.moveaxis(z, axis, -1)
+
+
+def log_softmax(
+    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Log-probabilities of a softmax, exact for the confident class too.
+
+    .. math:: \log p_c = -(z_k - z_c) - \log(1 + \sum_{j \ne k} e^{z_j - z_k})
+
+    with :math:`k` the top class. Derivatives of every order are as exact as the value,
+    in forward and in reverse mode.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      axis: the class axis.
+      where: bool, the classes that take part, broadcastable to ``logits``.
+
+    Returns:
+      Log-probabilities in nats, float32 (float64 for float64 logits), ``-inf`` at
+      hidden classes. Hidden classes get no gradient.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, or ``where`` does not broadcast.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80;
+      ``jax.nn.log_softmax`` returns 0 for the top class from margin 17 on.
+
+    Source: softmax collapse, Prieto et al. 2025, arXiv:2501.04697.
+
+    >>> log_softmax(jnp.float32([40, 0]))
+    Array([-4.248354e-18, -4.000000e+01], dtype=float32)
+    """
+    z = class_axis_last(logits, axis=axis, where=where)
+    return jnp.moveaxis(_log_softmax(z), -1, axis)
+
+
+@jax.custom_jvp
+def _log_softmax(z):
+    top, log_total = _top_and_log_total(z)
+    return (z - top) - log_total
+
+
+@_log_softmax.defjvp
+def _log_softmax_jvp(primals, tangents):
+    (z,), (dz,) = primals, tangents
+    log_p = _log_softmax(z)
+    top, log_total = _top_and_log_total(z)
+    # A top class with more than half of the mass has no equal. It moves exactly with
+    # itself; spelling that zero out makes its gradient a sum over the other classes.
+    alone = log_total < 0.69
+    lead = (z == top) & alone
+    dz = jnp.where(z == -jnp.inf, 0, dz)
+    dtop = jnp.sum(jnp.where(z == top, dz, 0), -1, keepdims=True)
+    r = jnp.where(lead, 0, dz - jnp.where(alone, dtop, 0))
+    return log_p, r - jnp.sum(jnp.exp(log_p) * r, -1, keepdims=True)
+
+
+@jax.custom_jvp
+def _softmax(z):
+    _, e, total = _above_top(z)
+    return e / jnp.maximum(total, 1)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals, tangents):
+    p = _softmax(*primals)
+    return p, p * jax.jvp(_log_softmax, primals, tangents)[1]
+
+
+def _above_top(z):
+    """Row maximum, exponentials measured from it and their sum."""
+    top = _finite_top(jax.lax.stop_gradient(z))
+    e = jnp.exp(jax.lax.stop_gradient(z) - top)
+    return top, e, jnp.sum(e, -1, keepdims=True)
+
+
+def _top_and_log_total(z):
+    """Row maximum, and the log of the sum of exponentials measured from it."""
+    top, e, total = _above_top(z)
+    # What a lone top would round away is added up without it. The arithmetic spells
+    # `where(e < 1, e, 0)`, which XLA's CPU backend would store before it sums.
+    rest = jnp.sum(e - jnp.floor(e), -1, keepdims=True)
+    return top, jnp.where(total < 2, jnp.log1p(rest), jnp.log(total))
+
+
+def logsumexp(
+    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Log of the sum of exponentials over the classes that take part.
+
+    .. math:: z_k + \log \sum_c e^{z_c - z_k}
+
+    Shapes: logits [..., C], where [..., C] -> [...]
+
+    Returns:
+      float32 (float64 for float64 logits); ``-inf`` with zero gradient where every
+      class is hidden.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, or ``where`` does not broadcast.
+
+    >>> logsumexp(jnp.float32([1e4, 1e4]))
+    Array(10000.693, dtype=float32)
+    """
+    z = class_axis_last(logits, axis=axis, where=where)
+    top = jax.lax.stop_gradient(_finite_top(z))
+    total = jnp.sum(jnp.exp(z - top), -1)
+    some = total > 0
+    return jnp.where(some, jnp.log(jnp.where(some, total, 1)) + top[..., 0], -jnp.inf)
+
+
+def label_nll(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Minus the log-probability of an integer label, at the cost of a reduction.
+
+    .. math:: \ell = -\log p_y = \log(1 + \sum_{c \ne y} e^{z_c - z_y})
+
+    The same number as ``-log_softmax(logits)[labels]``, without an array of the logits'
+    size. ``exp(-label_nll)`` and ``-expm1(-label_nll)`` are the label's probability and
+    its complement, both exact.
+
+    Shapes: logits [..., C], labels [...], where [..., C] -> [...]
+
+    Returns:
+      Nats, float32 (float64 for float64 logits). A hidden label costs ``inf``, a row
+      without classes 0.
+
+    Raises:
+      TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` not
+        bool.
+      ValueError: wrong label shape, or a label out of range; under ``jit``, where
+        values are unknown, such a label gives NaN, never another class's number.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: softmax collapse, Prieto et al. 2025, arXiv:2501.04697.
+
+    >>> label_nll(jnp.float32([40, 0]), 0)
+    Array(4.248354e-18, dtype=float32)
+    """
+    z = class_axis_last(logits, axis=axis, where=where)
+    y = jnp.asarray(labels)
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        raise TypeError(f"labels has dtype {y.dtype}, expected integers")
+    if y.shape != z.shape[:-1]:
+        raise ValueError(f"labels has shape {y.shape}, expected {z.shape[:-1]}")
+    known = (y >= 0) & (y < z.shape[-1])
+    if _is_concrete(known) and not known.all():
+        raise ValueError(f"labels outside [0, {z.shape[-1]}): {y[~known][:5]}")
+    y = jnp.where(known, y, 0).astype(jnp.int32)
+    return jnp.where(known, _label_nll(z, y), jnp.nan)
+
+
+@jax.custom_jvp
+def _label_nll(z, y):
+    top, log_total = _top_and_log_total(z)
+    nll = log_total - (_label_score(z, y)[..., None] - top)
+    return jnp.where(jnp.max(z, -1) == -jnp.inf, 0, nll[..., 0])
+
+
+@_label_nll.defjvp
+def _label_nll_jvp(primals, tangents):
+    (z, y), (dz, _) = primals, tangents
+    nll = _label_nll(z, y)
+    # p_y - 1 is the small number that matters; it is known without a subtraction.
+    p, minus_rest = _softmax(z), jnp.expm1(-nll)[..., None]
+    slope = jnp.where(_is_label(z, y), minus_rest, p)
+    return nll, jnp.sum(slope * jnp.where(z == -jnp.inf, 0, dz), -1)
+
+
+def _finite_top(z):
+    """Row maximum, 0 where every class is hidden."""
+    top = jnp.max(z, -1, keepdims=True)
+    return jnp.where(top == -jnp.inf, 0, top)
+
+
+def _is_label(z, y):
+    return jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1) == y[..., None]
+
+
+def _label_score(z, y):
+    if jax.typeof(z).sharding.spec[-1] is None:
+        return jnp.take_along_axis(z, y[..., None], -1)[..., 0]
+    return jnp.where(_is_label(z, y), z, 0).sum(-1)  # Explicit class axis: no gather
+
+
+def _is_concrete(array) -> bool:
+    """Whether this process can look at every value."""
+    return not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
+
+
+def masked_mean(losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    """Mean of the losses that ``mask`` keeps; the others are selected out.
+
+    A loss that is left out may be NaN or infinite: it touches neither the mean nor its
+    gradient. No example kept gives 0 with zero gradient.
+
+    Shapes: losses [...], mask [...] -> []
+
+    Raises:
+      TypeError: ``losses`` is not floating point or ``mask`` is not bool.
+      ValueError: the shapes differ.
+
+    >>> masked_mean(jnp.float32([1, 3, jnp.nan]), jnp.array([True, True, False]))
+    Array(2., dtype=float32)
+    """
+    losses = promote(losses, "losses")
+    if mask is None:
+        return losses.sum() / max(losses.size, 1)
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask has dtype {mask.dtype}, expected bool")
+    if mask.shape != losses.shape:
+        raise ValueError(f"mask has shape {mask.shape}, expected {losses.shape}")
+    count = mask.sum(dtype=losses.dtype)
+    return jnp.where(mask, losses, 0).sum() / jnp.maximum(count, 1)

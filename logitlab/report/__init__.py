@@ -1,0 +1,30 @@
+"""What a study says: claims and verdicts, figures, the page that shows them."""
+
+from logitlab.report.claims import (
+    Claim,
+    Verdict,
+    judge,
+    outcome,
+    read_claims,
+    write_claims,
+)
+from logitlab.report.figures import Panel, curves, panels, save, small_multiples
+from logitlab.report.conclusion import conclude
+from logitlab.report.page import verdict_table, write_page
+
+__all__ = [
+    "Claim",
+    "Panel",
+    "Verdict",
+    "conclude",
+    "curves",
+    "judge",
+    "outcome",
+    "panels",
+    "read_claims",
+    "save",
+    "small_multiples",
+    "verdict_table",
+    "write_claims",
+    "write_page",
+]

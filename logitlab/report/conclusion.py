@@ -1,0 +1,93 @@
+"""From the results of a study to everything that is left for a reader."""
+
+import hashlib
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+import jax
+import numpy as np
+
+from logitlab.report.claims import Verdict, judge, write_claims
+from logitlab.report.figures import save
+from logitlab.report.page import write_page
+from logitlab.train.config import to_json
+from logitlab.train.files import write_file
+from logitlab.train.results import ArmResult
+from logitlab.train.study import Study
+
+_PACKAGES = ("logitlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def conclude(
+    study: Study, results: Mapping[str, ArmResult], config, workdir: pathlib.Path
+) -> list[Verdict]:
+    """Judges the claims, draws the figures and writes the report.
+
+    Leaves ``claims.json``, ``figures/*.png``, ``summary.json`` (final numbers, versions,
+    hardware and the config's hash) and ``report.html`` in ``workdir``.
+
+    Args:
+      study: whose figures and claims.
+      results: of all its arms.
+      config: the locked config that made it; ``preliminary`` marks every verdict.
+      workdir: where everything goes.
+    """
+    verdicts = judge(study.claims, results, preliminary=config.preliminary)
+    write_claims(verdicts, workdir / "claims.json")
+    drawn = {}
+    for name, draw in study.figures.items():
+        drawn[name] = workdir / "figures" / f"{name}.png"
+        save(draw(results), drawn[name])
+    where, finals, text = environment(), final_numbers(results), to_json(config)
+    summary = {
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "environment": where,
+        "arms": finals,
+    }
+    write_file(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_page(
+        workdir / "report.html",
+        title=study.title,
+        summary=study.summary,
+        verdicts=verdicts,
+        figures=drawn,
+        captions=study.captions,
+        config_json=text,
+        environment=where,
+        arms=finals,
+    )
+    return verdicts
+
+
+def final_numbers(results: Mapping[str, ArmResult]) -> Sequence[Mapping]:
+    """For each arm the median over seeds of every metric's last number."""
+    rows = []
+    for arm in results.values():
+        row = {"arm": arm.label, "seeds": len(arm.seeds)}
+        row["last step"] = int(arm.steps[-1]) if len(arm.steps) else None
+        for metric in arm:
+            median = float(np.median(arm.final(metric)))
+            row[metric] = median if np.isfinite(median) else None
+        rows.append(row)
+    return rows
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware that the numbers depend on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    device = jax.devices()[0]
+    return {
+        **found,
+        "python": platform.python_version(),
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "processor": f"{os.cpu_count()} cores, {platform.machine()}",
+    }

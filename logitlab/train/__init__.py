@@ -1,0 +1,30 @@
+"""How a run goes: from a study's arms to metrics, checkpoints and a report."""
+
+from logitlab.train.config import arm_configs, log_points, pick
+from logitlab.train.loop import NonFiniteLoss
+from logitlab.train.program import build_program
+from logitlab.train.progress import Interrupted
+from logitlab.train.results import ArmResult
+from logitlab.train.runner import WorkdirError, run_study
+from logitlab.train.step import TrainState, advance, init_state, make_step
+from logitlab.train.study import Compute, Run, Stream, Study
+
+__all__ = [
+    "ArmResult",
+    "Compute",
+    "Interrupted",
+    "NonFiniteLoss",
+    "Run",
+    "Stream",
+    "Study",
+    "TrainState",
+    "WorkdirError",
+    "advance",
+    "arm_configs",
+    "build_program",
+    "init_state",
+    "log_points",
+    "make_step",
+    "pick",
+    "run_study",
+]

@@ -1,0 +1,25 @@
+"""Files that are whole or not there."""
+
+import os
+import pathlib
+
+
+def write_file(path: str | os.PathLike, data: bytes | str) -> None:
+    """Writes a file whole or not at all, and makes its folder.
+
+    A run may be preempted at any moment, and half a page in the place of last night's
+    would be worse than none. Text is written as UTF-8.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, because a rename is atomic only inside one file system.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,159 @@
+"""One update, and many of them in one compiled program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from logitlab import numerics
+from logitlab.train.study import Batch
+
+
+class TrainState(NamedTuple):
+    """All that changes during training, and so all that a checkpoint holds.
+
+    ``key`` stays the same: a step draws from it by folding its number in.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: optax.OptState
+    key: jax.Array
+
+
+def init_state(
+    init: Callable, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    """The state before the first step."""
+    init_key, key = jax.random.split(key)
+    params = init(init_key)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
+
+
+def make_step(
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
+    """A step: (state, batch) -> (state, mean loss before the update).
+
+    The mean is over the rows at which the batch's ``mask`` is True, all rows without
+    one. With ``axis_name`` each device holds some of the rows (inside ``pmap`` or
+    ``shard_map``), and the mean is over those of all devices.
+
+    Args:
+      loss: (params, batch, key) -> one loss per row.
+      optimizer: an optax transformation; it is given the params.
+      axis_name: the mapped axis that the rows are spread over.
+    """
+
+    def step(state, batch):
+        key = jax.random.fold_in(jax.random.split(state.key)[0], state.step)
+        params = state.params
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+            params = jax.lax.pcast(params, axis_name, to="varying")
+
+        def mean_loss(params):
+            losses = loss(params, batch, key)
+            mask = batch.get("mask", jnp.ones(losses.shape, bool))
+            if axis_name is None:
+                return numerics.masked_mean(losses, mask)
+            kept = mask.sum(dtype=losses.dtype)
+            share = jnp.maximum(kept, 1) / jnp.maximum(jax.lax.psum(kept, axis_name), 1)
+            return numerics.masked_mean(losses, mask) * share
+
+        value, grads = jax.value_and_grad(mean_loss)(params)
+        if axis_name is not None:
+            value, grads = jax.lax.psum((value, grads), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, state.key), value
+
+    return step
+
+
+class Feed(NamedTuple):
+    """How a loop comes by its batches: ``start`` makes what ``batch`` carries along.
+
+    Attributes:
+      start: (train data, state) -> carry.
+      batch: (train data, state, i, carry) -> (batch of the loop's i-th step, carry).
+    """
+
+    start: Callable
+    batch: Callable
+
+
+def whole_feed() -> Feed:
+    """Every step sees all rows."""
+    return Feed(lambda data, state: (), lambda data, state, i, carry: (data, carry))
+
+
+def stream_feed() -> Feed:
+    """The i-th step sees the i-th of the stacked batches that came from the host."""
+
+    def batch(data, state, i, carry):
+        del state
+        return jax.tree.map(lambda a: a[i], data), carry
+
+    return Feed(lambda data, state: (), batch)
+
+
+def sample_feed(batch_size: int) -> Feed:
+    """Rows in a random order, a new one each epoch; a last short batch is left out.
+
+    The order is a function of the state's key and epoch, so a resumed run goes on in
+    the middle of the same one.
+    """
+
+    def order(rows, state):
+        epoch = state.step // (rows // batch_size)
+        key = jax.random.split(state.key)[1]
+        return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+
+    def start(data, state):
+        return order(_rows(data), state)
+
+    def batch(data, state, i, carry):
+        del i
+        rows = _rows(data)
+        place = state.step % (rows // batch_size)
+        carry = jax.lax.cond(place == 0, lambda: order(rows, state), lambda: carry)
+        chosen = jax.lax.dynamic_slice_in_dim(carry, place * batch_size, batch_size)
+        return jax.tree.map(lambda a: a[chosen], data), carry
+
+    return Feed(start, batch)
+
+
+def _rows(data):
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def advance(step: Callable, feed: Feed) -> Callable:
+    """Many steps in one loop: (state, data, n) -> (state, last loss).
+
+    Runs ``n`` steps, fewer if a loss is not finite: that of the failed step is then
+    returned. ``n`` is traced, so one compiled program serves every distance between two
+    evaluations, and no step waits for the host.
+    """
+
+    def run(state, data, n):
+        def going(carry):
+            i, _, _, value = carry
+            return (i < n) & jnp.isfinite(value)
+
+        def body(carry):
+            i, state, fed, value = carry
+            batch, fed = feed.batch(data, state, i, fed)
+            state, loss = step(state, batch)
+            return i + 1, state, fed, loss.astype(value.dtype)
+
+        start = (jnp.zeros((), jnp.int32), state, feed.start(data, state), jnp.zeros(()))
+        _, state, _, value = jax.lax.while_loop(going, body, start)
+        return state, value
+
+    return run

@@ -1,0 +1,96 @@
+"""What an experiment is made of: arms that are trained or computed, and what they show.
+
+A module of ``experiments`` has ``build(config) -> Study``; nothing in it trains, writes
+or prints. Figures and claims are functions of the results of all arms and seeds.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+Batch = Mapping[str, jax.Array]
+"""Arrays with one row per example; a bool ``mask`` says which rows count."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """Training batches that come from the host.
+
+    Attributes:
+      batches: takes a step and returns an iterator whose first batch is that step's,
+        so that a resumed run sees what the interrupted one would have seen.
+      ahead: batches that go to the device in one dispatch.
+    """
+
+    batches: Callable[[int], Iterator[Batch]]
+    ahead: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training the loop can do, for any number of seeds.
+
+    Attributes:
+      init: key -> parameters, a pytree.
+      loss: (params, batch, key) -> one loss per row of the batch.
+      data: ``{"train": batch, ...}``, or a function from a key to it where each seed
+        draws its own. ``"train"`` may be a :class:`Stream`.
+      optimizer: an optax transformation.
+      evaluate: (params, data) -> named :class:`~logitlab.metrics.Mean` or scalars.
+      steps: updates of the parameters.
+      batch_size: rows per update, drawn without replacement within an epoch; ``None``
+        takes all of them. A stream brings its own.
+      evaluate_at: the steps at which to evaluate, 0 and the last included or not.
+      stop: takes the numbers of one evaluation of one seed, true ends that seed.
+      show: the metrics that the progress bar shows.
+    """
+
+    init: Callable[[jax.Array], Any]
+    loss: Callable[[Any, Batch, jax.Array], jax.Array]
+    data: Mapping[str, Any] | Callable[[jax.Array], Mapping[str, Any]]
+    optimizer: optax.GradientTransformation
+    evaluate: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
+    steps: int
+    batch_size: int | None = None
+    evaluate_at: Sequence[int] = ()
+    stop: Callable[[Mapping[str, float]], bool] | None = None
+    show: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """An arm without training: a closed form, a population loss, another library.
+
+    Attributes:
+      values: key -> named numbers or arrays, called once for each seed.
+    """
+
+    values: Callable[[jax.Array], Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A question and all it takes to answer it.
+
+    Attributes:
+      arms: name -> what to train or compute.
+      figures: name -> function of the results that draws a figure.
+      claims: what is to be judged by the results, see :class:`logitlab.report.Claim`.
+      title: heading of the report.
+      summary: what the study asks, in a paragraph.
+      captions: figure name -> what to see in it.
+      labels: arm name -> name in legends, where they differ.
+    """
+
+    arms: Mapping[str, Run | Compute]
+    figures: Mapping[str, Callable[[Mapping], Any]] = dataclasses.field(
+        default_factory=dict
+    )
+    claims: Sequence[Any] = ()
+    title: str = ""
+    summary: str = ""
+    captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,101 @@
+"""Where numbers go while a run goes on: a CSV table always, TensorBoard on request."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from logitlab.train.files import write_file
+
+KEYS = ("arm", "seed", "step")
+
+
+class Table:
+    """A CSV file with one row for each (arm, seed, step), and columns as they come.
+
+    Rows reach the disk whole: those of one ``append`` go out in a single write, and a
+    new column rewrites the file by rename. A last line that a crash cut short is
+    dropped when the file is opened again.
+    """
+
+    def __init__(self, path: pathlib.Path, keys: Sequence[str] = KEYS):
+        """Opens the table at ``path``, and reads what it holds already."""
+        self.path, self.keys = pathlib.Path(path), tuple(keys)
+        self.columns, self.rows = list(keys), []
+        if self.path.exists():
+            text = self.path.read_text("utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            reader = csv.DictReader(io.StringIO(whole, newline=""))
+            self.columns = list(reader.fieldnames or keys)
+            self.rows = list(reader)
+            if whole != text:
+                self._rewrite()
+
+    def append(self, rows: Sequence[Mapping]) -> None:
+        """Adds rows; numbers are written with the digits that their dtype needs."""
+        rows = [{k: str(v) for k, v in row.items()} for row in rows]
+        new = [k for row in rows for k in row if k not in self.columns]
+        self.rows += rows
+        if new or not self.path.exists():
+            self.columns += dict.fromkeys(new)
+            self._rewrite()
+            return
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            file.write(self._text(rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep(self, wanted) -> None:
+        """Drops the rows for which ``wanted(row)`` is false."""
+        rows = [row for row in self.rows if wanted(row)]
+        if len(rows) != len(self.rows):
+            self.rows = rows
+            self._rewrite()
+
+    def _rewrite(self):
+        header = self._text([dict(zip(self.columns, self.columns, strict=True))])
+        write_file(self.path, header + self._text(self.rows))
+
+    def _text(self, rows):
+        out = io.StringIO(newline="")
+        csv.DictWriter(out, self.columns, lineterminator="\n").writerows(rows)
+        return out.getvalue()
+
+
+class TensorBoard:
+    """Scalars as TensorBoard events, one run for each arm and seed."""
+
+    def __init__(self, folder: pathlib.Path):
+        """Nothing is written before the first row."""
+        from tensorboardX import SummaryWriter  # without TensorFlow
+
+        self._open = lambda name: SummaryWriter(str(pathlib.Path(folder) / name))
+        self._writers = {}
+
+    def append(self, rows: Sequence[Mapping]) -> None:
+        """Adds every metric of every row at the row's step."""
+        for row in rows:
+            name = f"{row['arm']}/seed_{row['seed']}"
+            if name not in self._writers:
+                self._writers[name] = self._open(name)
+            for metric in row.keys() - set(KEYS):
+                value = float(row[metric])
+                self._writers[name].add_scalar(metric, value, int(row["step"]))
+
+    def close(self) -> None:
+        """Flushes and closes all runs."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+def rows_of(arm: str, seeds, active, step: int, numbers: Mapping[str, np.ndarray]):
+    """One row for each seed that still runs."""
+    return [
+        {"arm": arm, "seed": seed, "step": step}
+        | {name: value[i] for name, value in numbers.items()}
+        for i, seed in enumerate(seeds)
+        if active[i]
+    ]

@@ -1,0 +1,337 @@
+import itertools
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from logitlab.report import Panel, curves, panels, save, small_multiples
+from logitlab.report.figures import PALETTE
+
+STEPS = np.array([0, 1, 3, 10, 30, 100, 300, 1000])
+
+
+class Arm:
+    """Stands in for an ArmResult."""
+
+    def __init__(self, label, steps=STEPS, **metrics):
+        self.label, self.steps, self._metrics = label, np.asarray(steps), metrics
+
+    def __getitem__(self, name):
+        return np.asarray(self._metrics[name.replace("/", "_")], np.float64)
+
+    def __contains__(self, name):
+        return name.replace("/", "_") in self._metrics
+
+
+def study(arms, seeds=3):
+    """Grokking: a delay, exact zeros of the loss, and every third run stops early."""
+    results = {}
+    for i in range(arms):
+        x = np.log10(STEPS + 1)[:, None] + 0.05 * np.arange(seeds)
+        test, train = 1 / (1 + np.exp(4 * (2 + 0.1 * i - np.stack([x, x + 1]))))
+        loss = np.where(x > 2, 0, 10 ** (-3 * x))
+        if i % 3 == 2:
+            for metric in (test, train, loss):
+                metric[-2:, 0] = np.nan
+        metrics = dict(test_accuracy=test, train_accuracy=train, train_loss=loss)
+        results[f"arm{i}"] = Arm(f"arm number {i}, with a name", **metrics)
+    return results
+
+
+def one(values, steps=STEPS):
+    values = np.asarray(values, np.float64)
+    return {"a": Arm("a", steps, loss=values if values.ndim == 2 else values[:, None])}
+
+
+def rendered(figure):
+    """The renderer, once the layout has been done."""
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    return canvas.get_renderer()
+
+
+def median_lines(axes):
+    return [
+        line
+        for line in axes.lines
+        if line.get_linewidth() > 1 and line.get_marker() != "."
+    ]
+
+
+def tick_labels(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+PAIR = Panel("test/accuracy", also="train/accuracy")
+LOSS = Panel("train/loss", log=True)
+DRAWINGS = {
+    "curves": curves("train/accuracy", "test/accuracy", title="Grokking"),
+    "one": curves("test/accuracy", log_steps=False),
+    "ragged": panels([[PAIR, LOSS], [LOSS, PAIR, LOSS]], title="Long title " * 20),
+    "small": small_multiples(("test/accuracy", "train/accuracy"), title="Grokking"),
+    "small loss": small_multiples("train/loss", log_values=True),
+}
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS)
+@pytest.mark.parametrize(("arms", "seeds"), [(1, 1), (5, 3), (16, 1), (16, 3)])
+def test_nothing_overlaps_or_is_clipped(drawing, arms, seeds):
+    figure = DRAWINGS[drawing](study(arms, seeds))
+    renderer = rendered(figure)
+    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    boxes += [legend.get_window_extent(renderer) for legend in figure.legends]
+    if figure.get_suptitle():
+        boxes.append(figure.texts[0].get_window_extent(renderer))
+    for a, b in itertools.combinations(boxes, 2):
+        across = min(a.x1, b.x1) - max(a.x0, b.x0)
+        along = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(across, along) <= 0.5  # pixels
+    for box in boxes:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    for axes in figure.axes:
+        assert axes.bbox.width > 120
+        assert axes.bbox.height > 70
+
+
+def test_panels_and_labels():
+    figure = panels([[PAIR, LOSS], [LOSS, Panel("test/accuracy", "share", also="x")]])(
+        study(2)
+    )
+    labels = ["accuracy", "train loss\n(log, 0 at the floor)"]
+    assert [axes.get_ylabel() for axes in figure.axes] == labels + labels[1:] + [
+        "share"
+    ]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "step", "step"]
+    figure = curves("a_b", "test/accuracy", labels={"a_b": "norm"}, title="T")(study(2))
+    assert [a.get_ylabel() for a in figure.axes] == ["norm", "test accuracy"]
+    assert figure.get_suptitle() == "T"
+    rows = [[LOSS] * 2, [LOSS] * 3]
+    widths = [a.bbox.width for a in panels(rows)(study(1)).axes]
+    assert min(widths[:2]) > max(widths[2:])
+
+
+def test_one_legend_entry_per_arm():
+    results = study(16)
+    results["closed form"] = Arm("no curves", test_error=np.zeros((8, 1)))
+    (legend,) = curves("train/accuracy", "test/accuracy")(results).legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == [f"arm number {i}, with a name" for i in range(16)]
+    for handle, arm in zip(legend.legend_handles, range(16), strict=True):
+        assert handle.get_color() == PALETTE[arm % 8]
+    assert legend.get_title().get_text() == (
+        "thin: each seed, thick: the median; dot: a run ended there"
+    )
+    (legend,) = curves("test/accuracy")(study(2, seeds=1)).legends
+    assert legend.get_title().get_text() == ""
+
+
+def test_legend_explains_dashes():
+    (legend,) = panels([[PAIR, LOSS]])(study(2)).legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown[2:] == ["test accuracy", "train accuracy"]
+    figure = small_multiples(("test/accuracy", "train/accuracy"))(study(16))
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["test accuracy", "train accuracy"]
+    solid, dashed = (h.get_linestyle() for h in figure.legends[0].legend_handles)
+    assert (solid, dashed) == ("-", "--")
+
+
+def test_no_two_lines_look_alike():
+    figure = panels([[PAIR]])(study(16))
+    looks = [  # get_linestyle says "--" for every pattern
+        (line.get_color(), line._unscaled_dash_pattern)
+        for line in median_lines(figure.axes[0])
+    ]
+    assert len(looks) == 32
+    assert len({str(look) for look in looks}) == 32
+
+
+def test_an_arm_keeps_its_colour():
+    results = study(10)
+    everywhere = curves("test/accuracy", "train/accuracy")(results)
+    some = curves("test/accuracy", arms=["arm7", "arm3", "was not run"])(results)
+    small = small_multiples("test/accuracy")(results)
+    for axes in everywhere.axes:
+        colors = [line.get_color() for line in median_lines(axes)]
+        assert colors == [PALETTE[i % 8] for i in range(10)]
+    colors = [line.get_color() for line in median_lines(some.axes[0])]
+    assert colors == [PALETTE[3], PALETTE[7]]
+    colors = [median_lines(axes)[0].get_color() for axes in small.axes]
+    assert colors == [PALETTE[i % 8] for i in range(10)]
+
+
+def test_palette_is_safe_for_colour_blind_readers():
+    # Simulation of Machado, Oliveira and Fernandes 2009, severity 1, on linear sRGB.
+    views = [
+        [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        [0.152, 1.053, -0.205, 0.115, 0.786, 0.099, -0.004, -0.048, 1.052],
+        [0.367, 0.861, -0.228, 0.280, 0.673, 0.047, -0.012, 0.043, 0.969],
+        [1.256, -0.077, -0.179, -0.078, 0.931, 0.148, 0.005, 0.691, 0.304],
+    ]
+    to_xyz = np.array(
+        [[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.950]]
+    )
+    code = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE]) / 255
+    rgb = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    for view in np.reshape(views, (4, 3, 3)):
+        xyz = np.clip(rgb @ view.T, 0, 1) @ to_xyz.T / to_xyz.sum(1)
+        f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+        lab = f @ np.array([[0, 500, 0], [116, -500, 200], [0, 0, -200]])
+        distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+        assert distances[np.triu_indices(8, 1)].min() > 15.9
+
+
+def test_seeds_are_thin_and_the_median_ends_with_the_first_seed():
+    values = np.arange(24.0).reshape(8, 3) ** 2
+    values[5:, 1] = np.nan
+    (axes,) = curves("loss")(one(values)).axes
+    thin = [line for line in axes.lines if line.get_linewidth() < 1]
+    assert len(thin) == 3
+    for line, seed in zip(thin, values.T, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), seed)
+    (thick,) = (line for line in axes.lines if line.get_linewidth() == 1.8)
+    np.testing.assert_array_equal(thick.get_ydata()[:5], np.median(values[:5], axis=1))
+    assert np.isnan(thick.get_ydata()[5:]).all()
+    (dot,) = (line for line in axes.lines if line.get_marker() == ".")
+    assert (dot.get_xdata(), dot.get_ydata()) == ([30], [values[4, 1]])
+
+
+def test_one_seed_is_one_line():
+    (axes,) = curves("loss")(one(np.arange(8))).axes
+    assert len(axes.lines) == 1
+
+
+def test_points_that_were_not_logged_leave_no_gap():
+    (axes,) = curves("loss")(one([0, np.nan, 2, np.nan, 4, np.nan, 6, 7])).axes
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_xdata(), [0, 3, 30, 300, 1000])
+    np.testing.assert_array_equal(line.get_ydata(), [0, 2, 4, 6, 7])
+
+
+def test_a_single_point_is_visible():
+    figure = curves("loss", log_values=True)(one([0.5], steps=[1000]))
+    rendered(figure)
+    assert [line.get_marker() for line in figure.axes[0].lines][-1] == "."
+
+
+def test_zeros_stay_on_a_log_axis():
+    figure = curves("loss", log_values=True)(one([1, 0.1, 1e-3, 4e-7, 1e-5, 0, 0, 0]))
+    rendered(figure)
+    (axes,) = figure.axes
+    bottom, top = axes.transData.transform([[1, axes.get_ylim()[0]], [1, 1]])[:, 1]
+    zero, low = axes.transData.transform([[1, 0], [1, 4e-7]])[:, 1]
+    assert bottom < zero < low - 10 < top  # apart by more than a few pixels
+    assert "floor" in axes.get_ylabel()
+    labels = dict(zip(tick_labels(axes.yaxis), axes.yaxis.get_ticklocs(), strict=True))
+    assert labels["0"] == 0
+    assert labels["$10^{-7}$"] == 1e-7
+    assert "$10^{0}$" not in labels or labels["$10^{0}$"] == 1
+    np.testing.assert_array_equal(axes.lines[0].get_ydata()[-3:], 0)
+
+
+def test_negative_values_stay_on_a_log_axis():
+    figure = curves("loss", log_values=True)(one([1, 0.1, 1e-3, -1e-6, 0, 1e-6, 0, 1]))
+    rendered(figure)
+    (axes,) = figure.axes
+    assert axes.get_ylim()[0] < -1e-6
+    assert "$-10^{-6}$" in tick_labels(axes.yaxis)
+    assert "symmetric" in axes.get_ylabel()
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros(8),
+        np.full(8, 5.0),
+        np.full(8, -5.0),
+        np.full(8, 5e-324),
+        [1, 1e300, 1e-300, 0, 1e-310, -1e300, 1, 1],
+        [1, np.inf, 1, 1, -np.inf, 1, 1, 1],
+        np.full(8, np.inf),
+        np.full(8, np.nan),
+        [np.nan, np.nan, 1, np.nan, np.nan, np.nan, np.nan, np.nan],
+        [[1, np.nan], [np.nan, 1], [np.inf, 1], [0, 0], [0, 0], [1, 1], [1, 1], [1, 1]],
+    ],
+    ids=str,
+)
+def test_any_values_can_be_drawn(values, log, tmp_path):
+    save(curves("loss", log_values=log)(one(values)), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("steps", [STEPS, STEPS + 1, np.zeros(8, int), STEPS + 9000])
+@pytest.mark.parametrize("log", [True, False])
+def test_all_steps_are_on_the_axis(steps, log):
+    figure = curves("loss", log_steps=log)(one(np.ones(8), steps))
+    rendered(figure)
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert low <= steps.min() <= steps.max() <= high
+    if log and steps.max():
+        assert axes.get_xscale() == ("log" if steps.min() else "symlog")
+    assert len(tick_labels(axes.xaxis)) >= 2
+
+
+def test_what_was_not_logged_is_said():
+    for drawing in (curves("nothing"), small_multiples("nothing")):
+        for results in (study(3), {}):
+            figure = drawing(results)
+            rendered(figure)
+            (axes,) = figure.axes
+            assert [text.get_text() for text in axes.texts] == ["not logged"]
+            assert not figure.legends
+
+
+@pytest.mark.parametrize("arms", [1, 2, 5, 6, 7, 13, 16])
+def test_small_multiples(arms):
+    figure = small_multiples("test/accuracy")(study(arms))
+    rendered(figure)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"arm number {i}, with a name" for i in range(arms)]
+    assert len({(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes}) == 1
+    figure = small_multiples("test/accuracy", columns=1)(study(arms))
+    assert len({axes.get_position().x0 for axes in figure.axes}) == 1
+
+
+def test_senseless_grids():
+    for rows in ([], [[]], [[LOSS], []]):
+        with pytest.raises(ValueError, match="rows is empty"):
+            panels(rows)
+    with pytest.raises(ValueError, match="names is empty"):
+        curves()
+
+
+def test_save(tmp_path, monkeypatch):
+    path = tmp_path / "figures" / "a.png"
+    figure = curves("test/accuracy")(study(2))
+    save(figure, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    before = path.read_bytes()
+    save(curves("test/accuracy")(study(2)), path)
+    assert path.read_bytes() == before  # same results, same file
+
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(MemoryError):
+        save(figure, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_global_state():
+    before = dict(matplotlib.rcParams)
+    curves("test/accuracy")(study(2))
+    assert dict(matplotlib.rcParams) == before
+    code = (
+        "import sys, logitlab.report as report; assert 'matplotlib' not in sys.modules;"
+        "report.curves('a')({}); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,242 @@
+import os
+import signal
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+
+from logitlab import train
+from logitlab.train import Interrupted, NonFiniteLoss, Stream, Study, WorkdirError
+
+ALWAYS = range(0, 21)
+
+
+def numbers(workdir):
+    return (workdir / "metrics.csv").read_bytes()
+
+
+def test_runs_every_arm_and_reads_its_results(config, tmp_path):
+    study = Study({"a": toy.run(), "b": toy.run(optimizer=optax.sgd(0.01))})
+    results = train.run_study(study, config, tmp_path, quiet=True)
+    assert list(results) == ["a", "b"]
+    for result in results.values():
+        np.testing.assert_array_equal(result.steps, [0, 1, 5, 20])
+        assert result.seeds == (3, 4)
+        assert result["loss"].shape == (4, 2)
+        assert (result.final("loss") < result["loss"][0]).all()
+        assert result.arrays["w"].shape == (2, 3)
+    header, first, *_ = numbers(tmp_path).decode().splitlines()
+    assert header == "arm,seed,step,loss,norm"
+    assert first.startswith("a,3,0,")
+    timing = (tmp_path / "timing.csv").read_text()
+    assert timing.startswith("arm,step,time,steps_per_second,peak_bytes")
+
+
+def test_a_second_call_trains_nothing(config, tmp_path):
+    train.run_study(Study({"a": toy.run()}), config, tmp_path, quiet=True)
+    before = numbers(tmp_path)
+
+    def never(params, batch, key):
+        raise AssertionError("trained again")
+
+    again = Study({"a": toy.run(loss=never)})
+    results = train.run_study(again, config, tmp_path, quiet=True)
+    assert numbers(tmp_path) == before
+    assert results["a"]["loss"].shape == (4, 2)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, kind, monkeypatch):
+    study = Study({"a": toy.run(evaluate_at=ALWAYS), "b": toy.run(batch_size=3)})
+    whole = train.run_study(study, config, tmp_path / "whole", quiet=True)
+
+    from logitlab.train import loop
+
+    log = loop._log
+
+    def and_then_a_signal(name, run, program, seeds, state, step, *rest):
+        if step == 7:
+            os.kill(os.getpid(), kind)
+        return log(name, run, program, seeds, state, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_log", and_then_a_signal)
+        with pytest.raises(Interrupted) as stopped:
+            train.run_study(study, config, tmp_path / "parts", quiet=True)
+    assert stopped.value.exit_code == 128 + kind
+    assert signal.getsignal(kind) is not None
+    cut = numbers(tmp_path / "parts").decode().splitlines()
+    assert cut[-1].startswith("a,4,7,")
+    parts = train.run_study(study, config, tmp_path / "parts", quiet=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    for name in study.arms:
+        np.testing.assert_array_equal(
+            parts[name].arrays["w"], whole[name].arrays["w"]
+        )
+
+
+def test_rows_after_the_checkpoint_are_forgotten(config, tmp_path, monkeypatch):
+    """A run that was killed had logged beyond its last checkpoint."""
+    study = Study({"a": toy.run(evaluate_at=ALWAYS)})
+    train.run_study(study, config, tmp_path / "whole", quiet=True)
+
+    from logitlab.train import loop
+
+    log = loop._log
+
+    def fails_at_9(name, run, program, seeds, state, step, *rest):
+        if step == 9:
+            raise OSError("no space left on device")
+        return log(name, run, program, seeds, state, step, *rest)
+
+    with config.unlocked():
+        config.checkpoint.every_seconds = 0.0
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_log", fails_at_9)
+        with pytest.raises(OSError, match="no space"):
+            train.run_study(study, config, tmp_path / "parts", quiet=True)
+    with open(tmp_path / "parts/metrics.csv", "a") as file:
+        file.write("a,3,9,1.0,1.0\na,4,9,1.")  # logged, not saved; and half a row
+    train.run_study(study, config, tmp_path / "parts", quiet=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
+def exploding(key=None):
+    return toy.run(
+        init=lambda key: {"w": jnp.float32(1e10)},
+        loss=lambda params, batch, key: batch["x"][:, 0] * 0 + params["w"] ** 2 / 2,
+        evaluate=lambda params, parts: {"w": params["w"]},
+        optimizer=optax.sgd(3.0),
+        steps=200,
+        evaluate_at=(0, 10, 20, 50, 200),
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+    with config.unlocked():
+        config.checkpoint.every_seconds = 0.0
+    study = Study({"boom": exploding()})
+    message = r"loss of arm 'boom' is inf at step 30 with seed 3, .*; the checkpoint of"
+    with pytest.raises(NonFiniteLoss, match=message):
+        train.run_study(study, config, tmp_path, quiet=True)
+    rows = numbers(tmp_path).decode().splitlines()
+    assert rows[-1].startswith("boom,4,20,")
+    assert list((tmp_path / "checkpoints/boom").iterdir())
+
+
+def test_a_loss_that_is_not_finite_may_end_a_seed(config, tmp_path):
+    with config.unlocked():
+        config.nonfinite = "end"
+    with pytest.warns(UserWarning, match="inf at step 30 with seed 3"):
+        results = train.run_study(
+            Study({"boom": exploding()}), config, tmp_path, quiet=True
+        )
+    np.testing.assert_array_equal(results["boom"].steps, [0, 10, 20])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train.run_study(Study({"boom": exploding()}), config, tmp_path, quiet=True)
+
+
+def test_a_seed_stops_alone(config, tmp_path):
+    whole = Study({"a": toy.run(evaluate_at=ALWAYS)})
+    losses = train.run_study(whole, config, tmp_path / "whole", quiet=True)["a"]["loss"]
+    bound = losses[10].mean()
+    assert len(set((losses < bound).argmax(0))) == 2  # one seed is there before the other
+    early = Study({"a": toy.run(evaluate_at=ALWAYS, stop=lambda n: n["loss"] < bound)})
+    result = train.run_study(early, config, tmp_path / "early", quiet=True)["a"]
+    for i, first in enumerate((losses < bound).argmax(0)):
+        np.testing.assert_array_equal(
+            result["loss"][: first + 1, i], losses[: first + 1, i]
+        )
+        assert np.isnan(result["loss"][first + 1 :, i]).all()
+        assert result.final("loss")[i] == losses[first, i]
+
+
+def test_streams_resume_where_they_were(config, tmp_path, monkeypatch):
+    asked = []
+
+    def batches(step):
+        asked.append(step)
+        rng = np.random.default_rng(0)
+        rows = rng.normal(size=(20, 4, 3)).astype(np.float32)
+        for x in rows[step:]:
+            yield {"x": x, "y": x.sum(-1)}
+
+    run = toy.run(
+        data={"train": Stream(batches, ahead=3)},
+        evaluate=lambda params, parts: {"norm": jnp.abs(params["w"]).sum()},
+        evaluate_at=(6, 13, 20),
+    )
+    study = Study({"a": run})
+    train.run_study(study, config, tmp_path / "whole", quiet=True)
+
+    from logitlab.train import loop
+
+    log = loop._log
+
+    def and_then_a_signal(name, run, program, seeds, state, step, *rest):
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return log(name, run, program, seeds, state, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_log", and_then_a_signal)
+        with pytest.raises(Interrupted):
+            train.run_study(study, config, tmp_path / "parts", quiet=True)
+    train.run_study(study, config, tmp_path / "parts", quiet=True)
+    assert asked == [0, 0, 13]
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
+def test_a_stream_that_ends_too_early(config, tmp_path):
+    x = np.ones((4, 3), np.float32)
+    short = Stream(lambda step: iter([{"x": x, "y": x[:, 0]}] * 5))
+    run = toy.run(data={"train": short}, evaluate=lambda p, d: {"w": p["w"].sum()})
+    with pytest.raises(ValueError, match="ended before the last step"):
+        train.run_study(Study({"a": run}), config, tmp_path, quiet=True)
+
+
+def test_computed_arms(config, tmp_path):
+    calls = []
+
+    def values(key):
+        calls.append(key)
+        return {"risk": jax.random.uniform(key), "curve": jnp.arange(3.0)}
+
+    study = Study({"closed form": train.Compute(values)})
+    for _ in range(2):
+        result = train.run_study(study, config, tmp_path, quiet=True)["closed form"]
+        expected = [[jax.random.uniform(jax.random.key(seed)) for seed in (3, 4)]]
+        np.testing.assert_allclose(result["risk"], expected)
+        np.testing.assert_array_equal(result.arrays["curve"], [[0, 1, 2]] * 2)
+    assert len(calls) == 2
+
+
+def test_a_workdir_of_another_config(config, tmp_path):
+    study = Study({"a": toy.run()})
+    train.run_study(study, config, tmp_path, quiet=True)
+    before = {p: p.read_bytes() for p in tmp_path.glob("*.*")}
+    with config.unlocked():
+        config.checkpoint.keep = 5
+    with pytest.raises(WorkdirError, match=r"checkpoint.keep: 2 there, 5 here"):
+        train.run_study(study, config, tmp_path, quiet=True)
+    assert {p: p.read_bytes() for p in tmp_path.glob("*.*")} == before
+
+
+def test_a_workdir_that_cannot_be_made(config, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WorkdirError, match="cannot write to workdir"):
+        train.run_study(Study({}), config, tmp_path / "file/deeper", quiet=True)
+
+
+def test_tensorboard_on_request(config, tmp_path):
+    with config.unlocked():
+        config.tensorboard = True
+    train.run_study(Study({"a": toy.run()}), config, tmp_path, quiet=True)
+    events = list(tmp_path.glob("tensorboard/a/seed_*/events*"))
+    assert len(events) == 2
+    assert all(event.stat().st_size > 200 for event in events)
