@@ -1,0 +1,87 @@
+"""What the catalogue knows of a loss: how to call it, and what is true of it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+Kind = Literal["example", "elementwise", "batch", "pair", "sequence"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One public loss; the property tests, the benchmark and the README read it.
+
+    Attributes:
+      loss: the public function.
+      kind: what a call returns: ``example`` one number for each row of logits
+        [..., C], ``elementwise`` one for each logit, ``batch`` one for a set of
+        examples, ``pair`` one for each pair, ``sequence`` one for each token sequence.
+      make: (key, shape, dtype) -> positional arguments, the logits first. ``shape`` is
+        that of the logits, classes last.
+      source: paper and arXiv id.
+      hyper: keyword arguments that have no default, or that the tests should use.
+      golden: name of the file in ``tests/golden`` without ``.json``, if there is one.
+      shift_invariant: adding a number to all logits of an example changes nothing.
+      convex: in the logits.
+      lower: a bound that no value goes below.
+      upper: a bound that no value exceeds, if there is one.
+      calibrated: minimising it recovers the class with the largest probability.
+      proper: minimising it recovers the probabilities.
+      label_only: a function of the label's log-probability, so exact at any margin.
+      where: takes ``where``, and hiding a class equals deleting it.
+      symmetric: permuting classes and labels together changes nothing.
+      smooth: twice differentiable at almost all points.
+      rtol: stated relative error in float32 (``max|a - b| / max|b|``).
+      gathers: why the compiled program moves a logits-sized array when classes are
+        sharded, for the few losses that must.
+      note: anything a reader of the table should know.
+    """
+
+    loss: Callable
+    kind: Kind
+    make: Callable[[jax.Array, tuple[int, ...], Any], tuple]
+    source: str
+    hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    golden: str | None = None
+    shift_invariant: bool = True
+    convex: bool = False
+    lower: float | None = 0.0
+    upper: float | None = None
+    calibrated: bool = False
+    proper: bool = False
+    label_only: bool = False
+    where: bool = True
+    symmetric: bool = True
+    smooth: bool = True
+    rtol: float = 1e-5
+    gathers: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The public name."""
+        return self.loss.__name__
+
+
+def class_labels(key, shape, dtype):
+    """Logits and integer labels."""
+    logits_key, labels_key = jax.random.split(key)
+    logits = 3 * jax.random.normal(logits_key, shape, dtype)
+    return logits, jax.random.randint(labels_key, shape[:-1], 0, shape[-1])
+
+
+def binary_labels(key, shape, dtype):
+    """Logits and labels 0 or 1 for each of them."""
+    logits_key, labels_key = jax.random.split(key)
+    logits = 3 * jax.random.normal(logits_key, shape, dtype)
+    return logits, jax.random.bernoulli(labels_key, shape=shape).astype(jnp.int32)
+
+
+def distributions(key, shape, dtype):
+    """Logits and a distribution over classes for each example."""
+    logits_key, labels_key = jax.random.split(key)
+    logits = 3 * jax.random.normal(logits_key, shape, dtype)
+    return logits, jax.nn.softmax(jax.random.normal(labels_key, shape, dtype))
