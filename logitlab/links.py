@@ -4,13 +4,23 @@ Every loss works with every link by composition:
 ``losses.cross_entropy(links.stablemax(logits), labels)``.
 """
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
 
-__all__ = ["stablemax"]
+__all__ = [
+    "entmax",
+    "sparsemax",
+    "spherical_softmax",
+    "stablemax",
+    "taylor_softmax",
+]
 
 
 def stablemax(
@@ -52,3 +62,249 @@ def stablemax(
     above, below = jnp.where(x >= 0, x, 0), jnp.where(x < 0, -x, 0)
     g = jnp.where(x >= 0, jnp.log1p(above), -jnp.log1p(below))
     return jnp.moveaxis(g, -1, axis)
+
+
+def spherical_softmax(
+    logits: ArrayLike,
+    *,
+    eps: ArrayLike = 1e-6,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Spherical softmax: probabilities in proportion to squared scores.
+
+    .. math:: g(x) = \log(x^2 + \epsilon), \quad
+        \mathrm{softmax}(g(x))_c = (x_c^2 + \epsilon) / \sum_j (x_j^2 + \epsilon)
+
+    Blind to the sign of a score; elementwise, and not shift-invariant.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      eps: positive. The paper names no value; 1e-6 is ours.
+      axis: the class axis; no class looks at another, so it only checks the argument.
+      where: bool, the classes that take part, broadcastable to ``logits``.
+
+    Returns:
+      Logits in float32 (float64 for float64 input), ``-inf`` at hidden classes.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, ``where`` does not broadcast, or ``eps`` is
+        not positive.
+
+    Numerics: relative error of the probabilities below 1e-5; squares never overflow.
+
+    Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
+
+    >>> jnp.exp(spherical_softmax(jnp.float32([-2, 0, 2]), eps=1.0)).round(4)
+    Array([5., 1., 5.], dtype=float32)
+    """
+    if not isinstance(eps, jax.core.Tracer) and not np.all(np.asarray(eps) > 0):
+        raise ValueError(f"eps is {eps}, expected a positive number")
+    x = numerics.class_axis_last(logits, axis=axis, where=where)
+    visible, x = x > -jnp.inf, jnp.where(x > -jnp.inf, x, 0)
+    eps = jnp.asarray(eps, x.dtype)
+    far = jnp.abs(x) > 1
+    outside, inside = jnp.where(far, jnp.abs(x), 1), jnp.where(far, 0, x)
+    ratio = jnp.sqrt(eps) / outside
+    tail = 2 * jnp.log(outside) + jnp.log1p(ratio * ratio)
+    g = jnp.where(far, tail, jnp.log(inside * inside + eps))
+    return jnp.moveaxis(jnp.where(visible, g, -jnp.inf), -1, axis)
+
+
+def taylor_softmax(
+    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Taylor softmax: the exponential cut after its square.
+
+    .. math:: g(x) = \log(1 + x + x^2 / 2), \quad
+        \mathrm{softmax}(g(x))_c = (1 + x_c + x_c^2 / 2) / \sum_j (1 + x_j + x_j^2 / 2)
+
+    Always positive, but below -1 a smaller score is *more* probable. Elementwise, and
+    not shift-invariant: ``exp(taylor_softmax(x))`` is the polynomial itself.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      axis: the class axis; no class looks at another, so it only checks the argument.
+      where: bool, the classes that take part, broadcastable to ``logits``.
+
+    Returns:
+      Logits in float32 (float64 for float64 input), ``-inf`` at hidden classes.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, or ``where`` does not broadcast.
+
+    Numerics: relative error of the probabilities below 1e-5; squares never overflow.
+
+    Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
+
+    >>> jnp.exp(taylor_softmax(jnp.float32([-1, 0, 2])))
+    Array([0.5, 1. , 5. ], dtype=float32)
+    """
+    x = numerics.class_axis_last(logits, axis=axis, where=where)
+    visible, x = x > -jnp.inf, jnp.where(x > -jnp.inf, x, 0)
+    far = jnp.abs(x) > 1
+    outside, inside = jnp.where(far, x, 2), jnp.where(far, 0, x)
+    ratio = 1 / outside
+    tail = 2 * jnp.log(jnp.abs(outside)) + jnp.log1p(2 * ratio * (1 + ratio))
+    near = jnp.log1p(inside * (1 + inside / 2))
+    g = jnp.where(far, tail - math.log(2), near)
+    return jnp.moveaxis(jnp.where(visible, g, -jnp.inf), -1, axis)
+
+
+def sparsemax(
+    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Sparsemax: the logarithm of the point of the simplex nearest to the scores.
+
+    .. math:: \log p_c = \log \max(0, z_c - \tau), \quad
+        p = \arg\min_{p \in \Delta} \|p - z\|_2
+
+    ``entmax`` with ``alpha=2``; see there. Train it through
+    ``losses.fenchel_young_loss``: in a log loss a
+    probability of 0 costs ``inf``.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      axis: the class axis.
+      where: bool, the classes that take part, broadcastable to ``logits``.
+
+    Returns:
+      Log-probabilities in nats, float32 (float64 for float64 input), ``-inf`` where the
+      probability is 0, which gets no gradient.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, or ``where`` does not broadcast.
+
+    Numerics: absolute error of the probabilities below 1e-6.
+
+    Source: Martins and Astudillo 2016, arXiv:1602.02068.
+
+    >>> jnp.exp(sparsemax(jnp.float32([1, 0.5, -1]))).round(3)
+    Array([0.75000006, 0.25      , 0.        ], dtype=float32)
+    """
+    return entmax(logits, alpha=2.0, axis=axis, where=where)
+
+
+def entmax(
+    logits: ArrayLike,
+    *,
+    alpha: float = 1.5,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Entmax: the logarithm of sparse probabilities between softmax and sparsemax.
+
+    .. math:: \log p_c = \tfrac{1}{\alpha - 1} \log [1 + (\alpha - 1)(z_c - \lambda)]_+,
+        \quad p = \arg\max_{p \in \Delta} p \cdot z + H_\alpha(p), \quad
+        H_\alpha(p) = \frac{1 - \sum_c p_c^\alpha}{\alpha (\alpha - 1)}
+
+    with :math:`\lambda` such that the probabilities add up to 1: the log-sum-exp, in
+    the limit ``alpha=1``, the softmax. It is found by bisection and closed by Newton
+    steps, which for 1.5 and 2 are the closed forms on the support; nothing is sorted,
+    so that the class axis may be sharded. Derivatives are those of the exact solution.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      alpha: a number of at least 1, not traced; 1 is softmax, 2 sparsemax.
+      axis: the class axis.
+      where: bool, the classes that take part, broadcastable to ``logits``.
+
+    Returns:
+      Log-probabilities in nats, float32 (float64 for float64 input), ``-inf`` where the
+      probability is 0, which gets no gradient.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, ``where`` does not broadcast, or ``alpha``
+        is not a finite number of at least 1.
+
+    Numerics: absolute error of the probabilities below 1e-6.
+
+    Source: Peters, Niculae and Martins 2019, arXiv:1905.05702; any alpha: Correia,
+      Niculae and Martins 2019, arXiv:1909.00015.
+
+    >>> jnp.exp(entmax(jnp.float32([2, 0, 0]))).round(3)
+    Array([1., 0., 0.], dtype=float32)
+    """
+    if isinstance(alpha, jax.core.Tracer) or not 1 <= alpha < math.inf:
+        raise ValueError(f"alpha is {alpha}, expected a finite number of at least 1")
+    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    alpha = float(alpha)
+    log_p = numerics.log_softmax(z) if alpha == 1 else _entmax(alpha, z)
+    return jnp.moveaxis(log_p, -1, axis)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _entmax(alpha, z):
+    top = jnp.max(z, -1, keepdims=True)
+    d = z - jnp.where(top == -jnp.inf, 0, top)
+    return _tsallis_log_prob(alpha, d, _threshold(alpha, d))
+
+
+@_entmax.defjvp
+def _entmax_jvp(alpha, primals, tangents):
+    (z,), (dz,) = primals, tangents
+    log_p = _entmax(alpha, z)
+    support = log_p > -jnp.inf
+    inner = jnp.where(support, log_p, 0)
+    # The threshold moves with the mean of the scores under p^(2 - alpha). A class with
+    # most of that mass is measured against the others, as in `numerics.log_softmax`.
+    mass = jnp.where(support, jnp.exp((2 - alpha) * inner), 0)
+    share = mass / jnp.maximum(jnp.sum(mass, -1, keepdims=True), jnp.finfo(z).tiny)
+    lead = share > 0.5
+    dz = jnp.where(support, dz, 0)
+    dz -= jnp.sum(jnp.where(lead, dz, 0), -1, keepdims=True)
+    dz = jnp.where(lead, 0, dz)
+    moved = dz - jnp.sum(share * dz, -1, keepdims=True)
+    return log_p, jnp.where(support, jnp.exp((1 - alpha) * inner) * moved, 0)
+
+
+def _tsallis_log_prob(alpha, d, threshold):
+    """``log(exp_alpha(d - threshold))``, ``-inf`` from the threshold's edge on."""
+    t = (alpha - 1) * jnp.maximum(d - threshold, -2 / (alpha - 1))
+    inside = t > -1
+    return jnp.where(inside, jnp.log1p(jnp.where(inside, t, 0)) / (alpha - 1), -jnp.inf)
+
+
+def _threshold(alpha, d):
+    """Root of the falling ``sum(p) - 1`` for scores ``d`` measured from their top."""
+    tops = jnp.sum(d == 0, -1, keepdims=True, dtype=d.dtype)
+    below = d < 0
+
+    def excess(x):
+        # A lone top is counted as its distance from 1, which may be very small.
+        log_p = _tsallis_log_prob(alpha, d, x)
+        log_top = _tsallis_log_prob(alpha, jnp.zeros_like(x), x)
+        rest = jnp.sum(jnp.where(below, jnp.exp(log_p), 0), -1, keepdims=True)
+        return rest + (tops - 1) + tops * jnp.expm1(log_top), log_p
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        over = excess(middle)[0] > 0
+        return jnp.where(over, middle, low), jnp.where(over, high, middle)
+
+    def newton(_, bracket):
+        low, high = bracket
+        over, log_p = excess(low)
+        mass = jnp.where(log_p > -jnp.inf, jnp.exp((2 - alpha) * log_p), 0)
+        step = over / jnp.maximum(jnp.sum(mass, -1, keepdims=True), jnp.finfo(d).tiny)
+        return jnp.clip(low + step, low, high), high
+
+    # The top class has at most all, at least an equal part of the probability.
+    uniform = -math.expm1((1 - alpha) * math.log(d.shape[-1])) / (alpha - 1)
+    low = jnp.zeros_like(d, shape=(*d.shape[:-1], 1))
+    bracket = low, jnp.full_like(low, uniform)
+    bracket = jax.lax.fori_loop(0, jnp.finfo(d).nmant + 6, halve, bracket)
+    return jax.lax.fori_loop(0, 3, newton, bracket)[0]

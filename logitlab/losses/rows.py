@@ -20,7 +20,8 @@ class Row:
         [..., C], ``elementwise`` one for each logit, ``batch`` one for a set of
         examples, ``pair`` one for each pair, ``sequence`` one for each token sequence.
       make: (key, shape, dtype) -> positional arguments, the logits first. ``shape`` is
-        that of the logits, classes last.
+        that of the logits: examples on the first axis, classes on the last, any sizes.
+        Whatever has one entry per class or per example is one of the arguments.
       source: paper and arXiv id.
       hyper: keyword arguments that have no default, or that the tests should use.
       golden: name of the file in ``tests/golden`` without ``.json``, if there is one.
@@ -29,7 +30,8 @@ class Row:
       lower: a bound that no value goes below.
       upper: a bound that no value exceeds, if there is one.
       calibrated: minimising it recovers the class with the largest probability.
-      proper: minimising it recovers the probabilities.
+      proper: minimising it recovers the probabilities, as the softmax of the logits
+        (the sigmoid, for kind ``elementwise``).
       label_only: a function of the label's log-probability, so exact at any margin.
       where: takes ``where``, and hiding a class equals deleting it.
       symmetric: permuting classes and labels together changes nothing.
@@ -38,6 +40,10 @@ class Row:
       gathers: why the compiled program moves a logits-sized array when classes are
         sharded, for the few losses that must.
       note: anything a reader of the table should know.
+      shape: a small logits' shape that suits the loss, if not 4 examples of 5 classes.
+        The number of examples is not that of classes, and no other axis has either.
+      surrogate: why the gradient is not the derivative of the value (a stop-gradient,
+        a relaxation), for the few losses where it is not.
     """
 
     loss: Callable
@@ -59,6 +65,8 @@ class Row:
     rtol: float = 1e-5
     gathers: str = ""
     note: str = ""
+    shape: tuple[int, ...] = (4, 5)
+    surrogate: str = ""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,409 @@
+"""The ingredients of a multi-label hybrid loss, and the hybrid."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+from logitlab.losses import rows
+from logitlab.losses.imbalance.multilabel import as_binary, mean_bce
+from logitlab.losses.labels import checked
+
+__all__ = [
+    "jaccard_contrastive_loss",
+    "label_correlation",
+    "label_correlation_loss",
+    "lca_loss",
+    "multilabel_hybrid_loss",
+    "weighted_bce",
+]
+
+NOT_LOSSES = ("label_correlation",)
+
+
+def weighted_bce(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_weights: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Mean binary cross-entropy with a weight on each class's positives.
+
+    .. math:: \ell = -\frac1C \sum_c w_c t_c \log \sigma(z_c)
+        + (1-t_c) \log \sigma(-z_c)
+
+    The methods list infers :math:`w_c = N / (2 n_c)`, clipped to [1, 20].
+
+    Shapes: logits [..., C], labels [..., C], class_weights [C], where [..., C] -> [...]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: 0 or 1, or probabilities.
+      class_weights: one per class, at least 0.
+      axis: the class axis of ``logits``, ``labels`` and ``where``.
+      where: bool, the labels that take part; C counts them.
+
+    Returns:
+      The loss in nats, float32 (float64 for float64 logits). 0 where every label is
+      hidden.
+
+    Raises:
+      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``), or
+        ``class_weights`` not one per class.
+
+    Numerics: relative error below 1e-5, value and gradient.
+
+    Source: inferred from the abstract of arXiv:2410.03979.
+
+    >>> weighted_bce(jnp.float32([0, 0]), jnp.array([1, 0]), jnp.float32([3, 1]))
+    Array(1.3862944, dtype=float32)
+    """
+    z, t, shown, bad = as_binary(logits, labels, axis, where)
+    w = jnp.asarray(class_weights, z.dtype)
+    if w.shape != z.shape[-1:]:
+        raise ValueError(f"class_weights has shape {w.shape}, expected {z.shape[-1:]}")
+    return mean_bce(z, t, shown, bad, jnp.broadcast_to(w, z.shape))
+
+
+def label_correlation(labels: ArrayLike) -> jax.Array:
+    r"""Pearson correlations between the labels of a training set, 0 on the diagonal.
+
+    A label that all examples share, or none has, correlates with nothing.
+
+    Shapes: labels [N, C] -> [C, C]
+
+    Raises:
+      ValueError: ``labels`` is not a matrix.
+
+    >>> label_correlation(jnp.array([[1, 1], [0, 0], [1, 1]])).round(3)
+    Array([[0., 1.],
+           [1., 0.]], dtype=float32)
+    """
+    t = jnp.asarray(labels)
+    if t.ndim != 2:
+        raise ValueError(f"labels has shape {t.shape}, expected (examples, classes)")
+    t = t.astype(jnp.result_type(float))
+    t = t - jnp.mean(t, 0, keepdims=True)
+    size = jnp.sqrt(jnp.sum(t**2, 0, keepdims=True))
+    t = t / jnp.where(size > 0, size, 1)
+    corr = jnp.clip(jnp.matmul(t.T, t, precision="highest"), -1, 1)
+    return jnp.where(jnp.eye(t.shape[1], dtype=bool), 0, corr)
+
+
+def label_correlation_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    corr: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Correlated labels should have equal probabilities, anticorrelated opposite ones.
+
+    .. math:: \ell = \frac{1}{C(C-1)} \sum_{i \ne j} |R_{ij}| (p_i - g_{ij})^2, \quad
+        g_{ij} = p_j \text{ if } R_{ij} > 0, \text{ else } 1 - p_j
+
+    The labels are checked and otherwise unused: the signature is that of its family.
+
+    Shapes: logits [..., C], labels [..., C], corr [C, C], where [..., C] -> [...]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: 0 or 1.
+      corr: correlations, as from ``label_correlation``; the diagonal is not used.
+      axis: the class axis of ``logits``, ``labels`` and ``where``.
+      where: bool, the labels that take part; C counts them.
+
+    Returns:
+      The loss, float32 (float64 for float64 logits). 0 without a pair.
+
+    Raises:
+      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``), or
+        ``corr`` not square.
+
+    Numerics: relative error below 1e-5, value and gradient, saturated sigmoids too.
+
+    Source: inferred from the abstract of arXiv:2410.03979.
+
+    >>> corr = jnp.float32([[0, -1], [-1, 0]])
+    >>> label_correlation_loss(jnp.float32([0, 0]), jnp.array([1, 0]), corr)
+    Array(0., dtype=float32)
+    """
+    z, _, shown, bad = as_binary(logits, labels, axis, where)
+    classes = z.shape[-1]
+    r = jnp.asarray(corr, z.dtype)
+    if r.shape != (classes, classes):
+        raise ValueError(f"corr has shape {r.shape}, expected {(classes, classes)}")
+    r = jnp.broadcast_to(r, (*z.shape, classes))
+    shape = r.shape
+    same = jnp.broadcast_to(jnp.eye(classes, dtype=bool), shape)
+    pair = shown[..., None] & shown[..., None, :] & ~same
+    one = jnp.broadcast_to(z[..., None], shape)
+    other = jnp.broadcast_to(z[..., None, :], shape)
+    other = jnp.where(r > 0, other, -other)
+    # sigmoid(a) - sigmoid(b) as a product: no digit is lost where both are near 1.
+    high, low = jnp.maximum(one, other), jnp.minimum(one, other)
+    apart = jax.nn.sigmoid(high) * jax.nn.sigmoid(-low) * jnp.expm1(low - high)
+    cost = jnp.sum(jnp.where(pair, jnp.abs(r) * apart**2, 0), (-2, -1))
+    loss = cost / jnp.maximum(jnp.sum(pair, (-2, -1)), 1)
+    return jnp.where(jnp.any(bad, -1), jnp.nan, loss)
+
+
+def lca_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Label-correlation-aware loss: present labels more probable than absent ones.
+
+    .. math:: \ell = \frac{1}{|P||A|} \sum_{i \in P, j \in A} e^{p_j - p_i}, \quad
+        p = \sigma(z)
+
+    Shapes: logits [..., C], labels [..., C], where [..., C] -> [...]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: 0 or 1.
+      axis: the class axis of ``logits``, ``labels`` and ``where``.
+      where: bool, the labels that take part.
+
+    Returns:
+      The loss in [1/e, e], or 0 without a present or an absent label; float32 (float64
+      for float64 logits).
+
+    Raises:
+      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``).
+
+    Numerics: relative error below 1e-5, value and gradient.
+
+    Source: Yeh et al. 2017, arXiv:1707.00418, as named beside arXiv:2410.03979.
+
+    >>> lca_loss(jnp.float32([0, 0]), jnp.array([1, 0]))
+    Array(1., dtype=float32)
+    """
+    z, t, shown, bad = as_binary(logits, labels, axis, where)
+    present, absent = shown & (t > 0.5), shown & (t <= 0.5)
+    p = jax.nn.sigmoid(z)
+
+    def mean(values, kept):
+        count = jnp.maximum(jnp.sum(kept, -1), 1)
+        return jnp.sum(jnp.where(kept, values, 0), -1) / count
+
+    loss = mean(jnp.exp(p), absent) * mean(jnp.exp(-p), present)
+    return jnp.where(jnp.any(bad, -1), jnp.nan, loss)
+
+
+def jaccard_contrastive_loss(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: ArrayLike = 0.5,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""One number per batch: examples with equal label sets attract, others repel.
+
+    .. math:: \frac{1}{n(n-1)} \sum_{i \ne j} J_{ij} (1 - e_i \cdot e_j)
+        + (1 - J_{ij}) \max(0, e_i \cdot e_j - m)
+
+    with normalised embeddings and :math:`J` the Jaccard index of the label sets, 1 for
+    two empty sets.
+
+    Shapes: embeddings [N, D], labels [N, C], mask [N] -> []
+
+    Args:
+      embeddings: any scale; a zero vector has no direction and no gradient.
+      labels: 0 or 1.
+      margin: cosine that strangers may have, in [-1, 1].
+      mask: bool, the examples that take part.
+
+    Returns:
+      The mean over ordered pairs, float32 (float64 for float64 embeddings); 0 without a
+      pair.
+
+    Raises:
+      ValueError: wrong shapes, or ``margin`` outside [-1, 1].
+
+    Numerics: absolute error below 1e-6.
+
+    Source: inferred from the abstract of arXiv:2410.03979.
+
+    >>> jaccard_contrastive_loss(jnp.eye(2), jnp.array([[1], [1]]))
+    Array(1., dtype=float32)
+    """
+    checked("margin", margin, lambda m: (m >= -1) & (m <= 1), "in [-1, 1]")
+    e, t = numerics.promote(embeddings, "embeddings"), jnp.asarray(labels)
+    if e.ndim != 2 or t.ndim != 2 or t.shape[0] != e.shape[0]:
+        raise ValueError(
+            f"embeddings has shape {e.shape} and labels {t.shape}, expected (N, D) and "
+            "(N, C)"
+        )
+    keep = _mask(mask, e.shape[:1])
+    e = _directions(jnp.where(keep[:, None], e, 0))
+    t = (keep[:, None] & (t > 0)).astype(e.dtype)
+    both = jnp.matmul(t, t.T, precision="highest")
+    sizes = jnp.sum(t, -1)
+    either = sizes[:, None] + sizes[None, :] - both
+    jaccard = jnp.where(either > 0, both / jnp.where(either > 0, either, 1), 1)
+    cosine = jnp.matmul(e, e.T, precision="highest")
+    close = jnp.where(cosine > margin, cosine - margin, 0)
+    cost = jaccard * (1 - cosine) + (1 - jaccard) * close
+    pair = keep[:, None] & keep[None, :] & ~jnp.eye(e.shape[0], dtype=bool)
+    return jnp.sum(jnp.where(pair, cost, 0)) / jnp.maximum(jnp.sum(pair), 1)
+
+
+def multilabel_hybrid_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    embeddings: ArrayLike,
+    class_weights: ArrayLike,
+    corr: ArrayLike,
+    *,
+    coefficients: tuple[float, float, float] = (1.0, 0.1, 0.1),
+    margin: ArrayLike = 0.5,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""One number per batch: weighted BCE, label correlations and a contrastive term.
+
+    .. math:: \mathrm{mean}_i(l_1\,\mathrm{wBCE}_i + l_2\,\mathrm{corr}_i)
+        + l_3\,\mathrm{contrast}
+
+    of ``weighted_bce``, ``label_correlation_loss`` and ``jaccard_contrastive_loss``.
+    Only the three ingredients are published; the terms, their weights and the mean are
+    our inference.
+
+    Shapes: logits [N, C], labels [N, C], embeddings [N, D], class_weights [C], corr
+      [C, C], where [N, C], mask [N] -> []
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: 0 or 1.
+      embeddings: what the contrastive term compares.
+      class_weights: weights of positives, one per class.
+      corr: correlations of the labels in the training data.
+      coefficients: :math:`l_1, l_2, l_3`.
+      margin: cosine that strangers may have.
+      axis: the class axis of ``logits``, ``labels`` and ``where``: 1 or -1.
+      where: bool, the labels that take part, in all three terms.
+      mask: bool, the examples that take part.
+
+    Returns:
+      The loss in nats, float32 (float64 for float64 logits); 0 without examples.
+
+    Raises:
+      ValueError: wrong shapes, or labels outside [0, 1] (NaN under ``jit``).
+
+    Numerics: relative error below 1e-5 of the largest term.
+
+    Source: inferred from the abstract of arXiv:2410.03979.
+
+    >>> ones = jnp.ones((2, 2), jnp.int32)
+    >>> multilabel_hybrid_loss(
+    ...     jnp.zeros((2, 2)), ones, jnp.eye(2), jnp.ones(2), jnp.zeros((2, 2))
+    ... )
+    Array(0.79314715, dtype=float32)
+    """
+    z, t = numerics.promote(logits), jnp.asarray(labels)
+    if z.ndim != 2 or axis not in (1, -1):
+        raise ValueError(f"logits has shape {z.shape}, expected (N, C) with axis=-1")
+    keep = _mask(mask, z.shape[:1])
+    if t.shape == z.shape:
+        z, t = jnp.where(keep[:, None], z, 0), jnp.where(keep[:, None], t, 0)
+    bce = weighted_bce(z, t, class_weights, where=where)
+    shown = numerics.class_axis_last(z, where=where) > -jnp.inf
+    pairs = label_correlation_loss(z, t, corr, where=where)
+    one, two, three = coefficients
+    contrast = jaccard_contrastive_loss(
+        embeddings, jnp.where(shown, t, 0), margin=margin, mask=keep
+    )
+    return numerics.masked_mean(one * bce + two * pairs, keep) + three * contrast
+
+
+def _mask(mask, shape):
+    keep = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
+    if keep.dtype != bool:
+        raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
+    if keep.shape != shape:
+        raise ValueError(f"mask has shape {keep.shape}, expected {shape}")
+    return keep
+
+
+def _directions(e):
+    """Rows divided by their norms, whatever their scale; zero rows stay."""
+    size = jnp.max(jnp.abs(jax.lax.stop_gradient(e)), -1, keepdims=True)
+    e = e * jnp.where(size > 1e15, 2.0**-80, jnp.where(size < 1e-15, 2.0**80, 1))
+    square = jnp.sum(e**2, -1, keepdims=True)
+    return e / jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
+
+
+def _with_class_weights(key, shape, dtype):
+    return *rows.binary_labels(key, shape, dtype), jnp.linspace(0.5, 2, shape[-1])
+
+
+def _with_correlation(key, shape, dtype):
+    c = shape[-1]
+    corr = jax.random.uniform(jax.random.fold_in(key, 1), (c, c), minval=-1)
+    return *rows.binary_labels(key, shape, dtype), corr
+
+
+def _embeddings(key, shape, dtype):
+    embeddings, _ = rows.binary_labels(key, shape, dtype)
+    labels = jax.random.bernoulli(jax.random.fold_in(key, 1), 0.5, (shape[0], 3))
+    return embeddings, labels.astype(jnp.int32)
+
+
+def _everything(key, shape, dtype):
+    logits, labels, corr = _with_correlation(key, shape, dtype)
+    embeddings = jax.random.normal(jax.random.fold_in(key, 2), (shape[0], 3), dtype)
+    return logits, labels, embeddings, jnp.linspace(0.5, 2, shape[-1]), corr
+
+
+def _row(loss, kind, make, source, **facts):
+    facts = dict(shift_invariant=False) | facts
+    return rows.Row(loss, kind, make, source, **facts)
+
+
+_HYBRID = "inferred from the abstract of arXiv:2410.03979"
+
+ROWS = (
+    _row(weighted_bce, "example", _with_class_weights, _HYBRID, convex=True),
+    _row(
+        label_correlation_loss,
+        "example",
+        _with_correlation,
+        _HYBRID,
+        upper=1.0,
+        gathers="labels are compared in pairs",
+    ),
+    _row(
+        lca_loss,
+        "example",
+        rows.binary_labels,
+        "Yeh et al. 2017, arXiv:1707.00418",
+        upper=2.7182818284590455,
+    ),
+    _row(
+        jaccard_contrastive_loss,
+        "batch",
+        _embeddings,
+        _HYBRID,
+        where=False,
+        upper=2.0,
+        smooth=False,
+        gathers="examples are compared in pairs",
+        note="takes embeddings",
+    ),
+    _row(
+        multilabel_hybrid_loss,
+        "batch",
+        _everything,
+        _HYBRID,
+        smooth=False,
+        gathers="examples and labels are compared in pairs",
+    ),
+)

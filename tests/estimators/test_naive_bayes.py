@@ -1,0 +1,65 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from logitlab import estimators
+
+CASES = json.loads(
+    (
+        pathlib.Path(__file__).parents[1] / "golden" / "shared_var_gaussian_nb.json"
+    ).read_text()
+)["cases"]
+
+update = jax.jit(estimators.gaussian_nb_update)
+logits_of = jax.jit(estimators.gaussian_nb_logits)
+
+
+def close(a, b, rtol=1e-8):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(x64, case):
+    x, y, test = (np.asarray(case["inputs"][k]) for k in ("x", "y", "x_test"))
+    eps, out = case["params"]["var_eps"], case["outputs"]
+    state = estimators.gaussian_nb_init(case["params"]["num_classes"], x.shape[1])
+    start = 0
+    for size in case["inputs"]["batch_sizes"]:
+        rows = slice(start, start + size)
+        state, start = update(state, x[rows], y[rows]), start + size
+    close(state.mean, out["means"])
+    close(state.count / state.count.sum(), out["prior"])
+    v = np.asarray(state.deviation.sum(0) / state.count.sum() + eps)
+    close(v, out["shared_var"])
+    logits = logits_of(state, test, var_eps=eps)
+    close(logits - np.log(2 * np.pi * v).sum() / 2, out["log_joint"])
+    np.testing.assert_array_equal(logits.argmax(-1), out["predictions"])
+    w, b = jax.jit(estimators.gaussian_nb_linear)(state, var_eps=eps)
+    gap = logits - (test @ w.T + b[None])
+    close(gap, np.broadcast_to(gap[:, :1], gap.shape))
+
+
+def test_absent_class_and_mask(x64):
+    x, y = np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, -100, 9])
+    keep = np.arange(6) < 4
+    start = estimators.gaussian_nb_init(3, 2)
+    state = update(start, x, y, mask=keep)
+    assert logits_of(state, x)[0, 2] == -np.inf
+    again = update(state, x[:2], np.array([2, 2]))
+    close(again.mean[:2], state.mean[:2])
+    close(again.deviation[:2], state.deviation[:2])
+    with pytest.raises(ValueError, match="labels outside"):
+        estimators.gaussian_nb_update(start, x, y)
+    bad = update(start, x, y)
+    assert np.isnan(logits_of(bad, x)).any()
+
+
+def test_bound():
+    np.testing.assert_allclose(
+        estimators.logistic_excess_bound(0.02, minimizability_gap=0.48), 1, rtol=1e-6
+    )

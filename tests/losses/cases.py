@@ -1,0 +1,137 @@
+"""A catalogue row with its compiled programs, and how numbers are compared."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BIG = float(np.finfo(np.float32).max)
+TINY = 1e-36  # nothing below it is told from 0 in float32
+# Compiling is nearly all of the time. One program of each row, that for float32, is
+# compiled as a user's is; the others skip what only makes code fast.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+
+
+class Case:
+    """A row, arguments for it, and its value and gradient, compiled once."""
+
+    def __init__(self, row):
+        self.row, self.shape = row, tuple(row.shape)
+        self.classes = self.shape[-1] if len(self.shape) > 1 else None
+        self.examples = self.shape[0]
+        self.optimized = jax.jit(self.value_and_grad)
+        self.quick = quick_jit(self.value_and_grad)
+        self.has_key = any(is_key(a) for a in self.args(0))
+        self.takes_label = self.classes is not None and self.label_at() is not None
+
+    def args(self, seed, dtype="float32", shape=None):
+        """What the row's ``make`` draws."""
+        key = jax.random.key(seed)
+        return tuple(self.row.make(key, shape or self.shape, jnp.dtype(dtype)))
+
+    def loss(self, *args, **options):
+        """The loss itself; one that returns a state too returns its numbers first."""
+        out = self.row.loss(*args, **self.row.hyper, **options)
+        return out[0] if isinstance(out, tuple) else out
+
+    def value_and_grad(self, args, options=None):
+        """Unreduced values, and the gradient of their sum in the logits."""
+
+        def total(z):
+            values = self.loss(z, *args[1:], **(options or {}))
+            return values.sum(), values
+
+        (_, values), grad = jax.value_and_grad(total, has_aux=True)(args[0])
+        return values, grad
+
+    def run(self, args, **options):
+        """Values and gradient as float64 arrays, computed in the arguments' dtype."""
+        return wide(self.call(args, options))
+
+    def call(self, args, options=None):
+        """Values and gradient, by the program that is meant for such arguments."""
+        plain = args[0].dtype == np.float32 and args[0].shape == self.shape
+        if plain and not options:
+            return self.optimized(tuple(args))
+        return self.quick(tuple(args), options or None)
+
+    def run64(self, args, **options):
+        """The same in float64 for the same arguments."""
+        with jax.enable_x64(True):
+            return wide(self.quick(to_float64(args), options or None))
+
+    def label_at(self):
+        """Position of ``labels``, where they are integers, one for each example."""
+        names = inspect.signature(self.row.loss).parameters
+        for i, (name, arg) in enumerate(zip(names, self.args(0), strict=False)):
+            if name == "labels" and arg.shape == self.shape[:-1]:
+                return i if jnp.issubdtype(arg.dtype, jnp.integer) else None
+        return None
+
+    def with_logits(self, args, logits):
+        return (np.asarray(logits, args[0].dtype), *args[1:])
+
+    def with_labels(self, args, labels):
+        at = self.label_at()
+        return (*args[:at], np.asarray(labels, np.int32), *args[at + 1 :])
+
+
+_CASES = {}
+
+
+def case_of(row) -> Case:
+    """The row's case; asking twice compiles once."""
+    if id(row) not in _CASES:
+        _CASES[id(row)] = Case(row)  # which keeps the row, and so its id, alive
+    return _CASES[id(row)]
+
+
+def is_key(array):
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+
+
+def is_float(array):
+    return jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def map_arrays(f, args):
+    return tuple(a if is_key(a) else f(np.asarray(a)) for a in args)
+
+
+def to_float64(args):
+    return map_arrays(lambda a: a.astype(np.float64) if is_float(a) else a, args)
+
+
+def wide(pair):
+    return tuple(np.asarray(a).astype(np.float64) for a in pair)
+
+
+def error(a, b):
+    """``max|a - b| / max|b|``; infinite entries must agree, NaN is an error of inf."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or np.isnan(a).any() or np.isnan(b).any():
+        return np.inf
+    inf = np.isinf(a) | np.isinf(b)
+    if (a[inf] != b[inf]).any():
+        return np.inf
+    a, b = a[~inf], b[~inf]
+    scale = np.abs(b).max(initial=0)
+    return np.abs(a - b).max(initial=0) / (scale if scale > TINY else 1)
+
+
+def assert_same(got, want, rtol, what):
+    """Values and gradients agree."""
+    for name, a, b in zip(("value", "gradient"), got, want, strict=True):
+        assert error(a, b) <= rtol, (
+            f"{what}: {name} is off by {error(a, b):.3g} (allowed {rtol:.3g})\n{a}\n{b}"
+        )
+
+
+def take_classes(array, kept, classes):
+    for axis, size in enumerate(array.shape):
+        if size == classes:
+            array = np.take(array, kept, axis)
+    return array

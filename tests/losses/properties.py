@@ -1,0 +1,426 @@
+"""What every catalogue row promises, as checks that a row which lies does not pass.
+
+A check takes a ``Case`` (a row and its compiled programs) and raises AssertionError.
+Programs are few: one per dtype and shape, called with many values.
+"""
+
+import functools
+import importlib.util
+
+import edges
+import jax
+import jax.numpy as jnp
+import meshes
+import numpy as np
+from cases import (
+    QUICK,
+    TINY,
+    assert_same,
+    case_of,
+    error,
+    is_key,
+    map_arrays,
+    quick_jit,
+    take_classes,
+    to_float64,
+    wide,
+)
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from logitlab import links
+
+# --- numbers: the same everywhere, and right
+
+
+def check_result(case):
+    """Shape and dtype of what comes back, for float32 and bfloat16."""
+    shape = {"example": case.shape[:-1], "elementwise": case.shape}.get(case.row.kind)
+    for dtype in ("float32", "bfloat16"):
+        args = case.args(0, dtype)
+        values, grad = case.call(args)
+        assert values.dtype == np.float32, f"{dtype} logits give {values.dtype}"
+        assert grad.dtype == dtype, f"{dtype} logits get a {grad.dtype} gradient"
+        if shape is not None:
+            assert values.shape == shape, f"values {values.shape}, expected {shape}"
+        rounding = 2**-8 if dtype == "bfloat16" else 0  # of a gradient in that dtype
+        values, grad = case.run(args)
+        values64, grad64 = case.run64(args)
+        assert error(values, values64) <= case.row.rtol, (
+            f"{dtype}: value is off by {error(values, values64):.3g}"
+        )
+        assert error(grad, grad64) <= case.row.rtol + rounding, (
+            f"{dtype}: gradient is off by {error(grad, grad64):.3g}"
+        )
+
+
+def check_eager(case):
+    """jit = eager; the value only, for a gradient traces the logits in either."""
+    args = case.args(1)
+    off = error(case.loss(*args), case.run(args)[0])
+    assert off <= case.row.rtol, f"eager: value is off by {off:.3g}"
+
+
+def check_gradient(case):
+    """Gradient against differences of the value, its derivative against its own."""
+    args = to_float64(case.args(2))
+    z, h = args[0], 1e-5
+    values, grad = case.run64(args)
+    directions = np.random.default_rng(0).normal(size=(3, *z.shape))
+    with jax.enable_x64(True):
+        first, second = map(np.asarray, _second_order(case)(args, directions))
+    assert np.isfinite(second).all(), "second derivatives are not finite"
+    units = np.eye(z.size).reshape(-1, *z.shape)
+    for unit in () if case.row.surrogate else units:
+        up, down = (
+            case.run64(case.with_logits(args, z + step * unit))[0] for step in (h, -h)
+        )
+        got, want = (grad * unit).sum(), ((up - down) / (2 * h)).sum()
+        assert abs(got - want) <= 1e-6 * (1 + np.abs(grad).max()), (
+            f"gradient {got:.9g}, central difference {want:.9g}"
+        )
+    scale = 1 + np.abs(grad).max()
+    np.testing.assert_allclose(
+        first,
+        (directions * grad).sum(tuple(range(1, 1 + z.ndim))),
+        rtol=1e-8,
+        atol=1e-8 * scale,
+        err_msg="forward mode is not reverse mode",
+    )
+    if not case.row.smooth or case.row.surrogate:
+        return
+    for direction, hv in zip(directions, second, strict=True):
+        up, down = (
+            case.run64(case.with_logits(args, z + step * direction))[1]
+            for step in (h, -h)
+        )
+        want = (up - down) / (2 * h)
+        assert np.abs(hv - want).max() <= 1e-5 * (1 + np.abs(want).max()), (
+            f"second derivative\n{hv}\ndifference of gradients\n{want}"
+        )
+
+
+def _second_order(case):
+    @quick_jit
+    def run(args, directions):
+        def first(z):
+            return case.loss(z, *args[1:]).sum()
+
+        def along(v):
+            return jax.jvp(first, args[:1], (v,))[1]
+
+        def curved(v):
+            return jax.jvp(jax.grad(first), args[:1], (v,))[1]
+
+        return jax.vmap(along)(directions), jax.vmap(curved)(directions)
+
+    return run
+
+
+def check_shift(case):
+    """Shift invariance where declared, and its absence where declared absent."""
+    moved = 0
+    for seed in range(3):
+        args = to_float64(case.args(seed))
+        shift = np.random.default_rng(seed).normal(size=(*args[0].shape[:-1], 1)) * 10
+        values, grad = case.run64(args)
+        got = case.run64(case.with_logits(args, args[0] + shift))
+        if case.row.shift_invariant:
+            assert_same(got, (values, grad), 1e-8, "logits shifted")
+            sums = np.abs(grad.sum(-1)).max(initial=0)
+            assert sums <= 1e-10 * (1 + np.abs(grad).max()), (
+                f"slopes of a shift-invariant loss add up to {sums:.3g}"
+            )
+        moved = max(moved, error(got[0], values))
+    if not case.row.shift_invariant:
+        assert moved > 1e-6, (
+            "declared shift_invariant=False, but a shift changes nothing"
+        )
+
+
+def check_convex(case):
+    """Below its chords and above its tangents, if declared convex."""
+    if not case.row.convex:
+        return
+    for seed in range(6):
+        args = to_float64(case.args(seed))
+        rng = np.random.default_rng(seed)
+        a, b = rng.normal(size=(2, *args[0].shape)) * 10.0 ** rng.uniform(-1, 1)
+        t = rng.uniform(0.1, 0.9)
+        at = [
+            case.run64(case.with_logits(args, z)) for z in (a, b, t * a + (1 - t) * b)
+        ]
+        (fa, grad), (fb, _), (fm, _) = at
+        slack = 1e-9 * (1 + np.abs(fa) + np.abs(fb))
+        assert (fm <= t * fa + (1 - t) * fb + slack).all(), "above a chord"
+        rise = (grad * (b - a)).sum()
+        assert (fb - fa).sum() >= rise - slack.sum(), "below a tangent"
+
+
+def check_bounds(case):
+    """No value outside the declared bounds, at any scale."""
+    lower = -np.inf if case.row.lower is None else case.row.lower
+    upper = np.inf if case.row.upper is None else case.row.upper
+    slack = 1e-5 * (1 + max(abs(b) for b in (lower, upper, 0) if np.isfinite(b)))
+    for seed in range(8):
+        args = case.args(seed)
+        z = np.asarray(args[0]) * np.float32(10.0 ** (seed % 4 - 1))
+        values, _ = case.run(case.with_logits(args, z))
+        assert (values >= lower - slack).all(), f"{values.min()} is below {lower}"
+        assert (values <= upper + slack).all(), f"{values.max()} is above {upper}"
+
+
+def check_permutation(case):
+    """Classes have no order, if declared symmetric."""
+    if not case.row.symmetric or case.classes is None:
+        return
+    args = case.args(3)
+    order = np.random.default_rng(0).permutation(case.classes)
+    moved = map_arrays(lambda a: take_classes(a, order, case.classes), args)
+    if case.takes_label:
+        y = np.asarray(args[case.label_at()])
+        moved = case.with_labels(moved, np.argsort(order)[y])
+    values, grad = case.run(args)
+    if values.shape == case.shape:
+        values = values[..., order]
+    assert_same(
+        case.run(moved), (values, grad[..., order]), case.row.rtol, "classes permuted"
+    )
+
+
+def check_proper(case):
+    """Minimal at the probabilities, if declared proper."""
+    if not case.row.proper:
+        return
+    rng = np.random.default_rng(0)
+    args = to_float64(case.args(0))
+    if case.row.kind == "elementwise" and len(args) == 2:
+        q = rng.uniform(0.05, 0.95, args[0].shape)
+        z, weights = np.log(q / (1 - q)), (1 - q, q)
+    elif case.takes_label and len(args) == 2:
+        q = rng.dirichlet(np.full(case.classes, 2.0), case.shape[:-1])
+        z, weights = np.log(q), np.moveaxis(q, -1, 0)
+    else:
+        return  # nothing general to say
+
+    def risk(z):
+        total = slope = 0
+        for label, weight in enumerate(weights):
+            labels = np.full(args[1].shape, label, args[1].dtype)
+            values, grad = case.run64((z, labels))
+            total += (weight * values).sum()
+            slope += (
+                weight if weight.shape == grad.shape else weight[..., None]
+            ) * grad
+        return total, slope
+
+    best, slope = risk(z)
+    assert np.abs(slope).max() < 1e-8, f"risk at the probabilities slopes {slope}"
+    for scale in (1e-2, 0.3, 3):
+        other, _ = risk(z + scale * rng.normal(size=z.shape))
+        assert other > best, f"risk {other} off the probabilities, {best} at them"
+
+
+# --- exactness
+
+
+def check_exact(case):
+    """Right in every digit for margins from -80 to 80, if only the label matters."""
+    if not case.row.label_only:
+        return
+    rtol = max(1e-5, case.row.rtol)
+    rng = np.random.default_rng(0)
+    margins = np.array(
+        [-80, -60, -30, -17, -5, -1, 0, 1, 5, 12, 17, 20, 30, 50, 70, 80]
+    )
+    for block in margins.reshape(-1, case.examples):
+        args = case.args(0)
+        y = np.arange(case.examples) % case.classes
+        z = rng.uniform(-3, 0, case.shape)
+        np.put_along_axis(z, ((y + 1) % case.classes)[:, None], 0.0, -1)
+        np.put_along_axis(z, y[:, None], block[:, None], -1)
+        args = case.with_labels(case.with_logits(args, z), y)
+        for name, got, want in zip(
+            ("value", "gradient"), case.run(args), case.run64(args), strict=True
+        ):
+            got, want = got.reshape(len(y), -1), want.reshape(len(y), -1)
+            scale = np.abs(want).max(-1)
+            off = np.abs(got - want).max(-1)
+            wrong = ~((off <= rtol * scale) | ((scale < TINY) & (off < TINY)))
+            assert not wrong.any(), (
+                f"{name} at margins {block[wrong]} is off by "
+                f"{(off / np.maximum(scale, TINY))[wrong]} (allowed {rtol:.3g})"
+            )
+
+
+# --- transforms
+
+
+def check_transforms(case):
+    """vmap, scan and remat give the numbers of a loop."""
+    many = [case.args(seed) for seed in range(3)]
+    want = _loop(case, many)
+
+    @quick_jit
+    def run(stacked):
+        first = jax.tree.map(lambda a: a[0], stacked)
+
+        @jax.checkpoint
+        def loss(z):
+            return case.loss(z, *first[1:])
+
+        values, pull = jax.vjp(loss, first[0])
+        return {
+            "vmap": jax.vmap(case.value_and_grad)(stacked),
+            "scan": jax.lax.map(case.value_and_grad, stacked),
+            "remat": (values, *pull(jnp.ones_like(values))),
+        }
+
+    results = run(_stack(many))
+    want["remat"] = tuple(a[0] for a in want["loop"])
+    for name, got in results.items():
+        assert_same(got, want.get(name, want["loop"]), case.row.rtol, name)
+
+
+def check_devices(case):
+    """shard_map and pmap give the numbers of a loop."""
+    many = [case.args(seed) for seed in range(2)]
+    want, stacked = _loop(case, many)["loop"], _stack(many)
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
+
+    @quick_jit
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P("data")
+    )
+    def local(stacked):
+        pair = case.value_and_grad(jax.tree.map(lambda a: a[0], stacked))
+        return jax.tree.map(lambda a: a[None], pair)
+
+    assert_same(wide(local(stacked)), want, case.row.rtol, "shard_map")
+    across = jax.pmap(case.value_and_grad, devices=jax.devices()[:2])
+    across = across.lower(stacked).compile(compiler_options=QUICK)
+    assert_same(wide(across(stacked)), want, case.row.rtol, "pmap")
+
+
+def check_export(case):
+    """A serialized program gives the same numbers."""
+    args = case.args(0)
+    at = [i for i, a in enumerate(args) if is_key(a)]  # travel as plain integers
+
+    def program(args):
+        return case.value_and_grad(
+            tuple(
+                jax.random.wrap_key_data(a) if i in at else a
+                for i, a in enumerate(args)
+            )
+        )
+
+    data = tuple(jax.random.key_data(a) if i in at else a for i, a in enumerate(args))
+    exported = jax.export.export(jax.jit(program))(data)
+    if importlib.util.find_spec("flatbuffers"):  # what serializing needs
+        exported = jax.export.deserialize(exported.serialize())
+    got = quick_jit(exported.call)(data)
+    assert_same(wide(got), case.run(args), case.row.rtol, "export")
+
+
+def _loop(case, many):
+    return {"loop": tuple(map(np.stack, zip(*map(case.run, many), strict=True)))}
+
+
+def _stack(many):
+    return jax.tree.map(lambda *a: jnp.stack(a), *many)
+
+
+# --- links
+
+
+@functools.cache
+def _link(name):
+    """Output of a link, and what it makes of a gradient that arrives there."""
+
+    @quick_jit
+    def run(z, arriving):
+        out, pull = jax.vjp(getattr(links, name), z)
+        return out, *pull(arriving)
+
+    return run
+
+
+def linked(case, name, args):
+    """The link's logits, then values and gradient of the loss of them.
+
+    By the chain rule, as autodiff does it, from one program for each loss and each
+    link instead of one for each pair.
+    """
+    z = np.asarray(args[0])
+    out = _link(name)(z, np.zeros_like(z))[0]
+    values, arriving = case.call(case.with_logits(args, out))
+    return wide((out, values, _link(name)(z, arriving)[1]))
+
+
+def check_links(case):
+    """Every link in front of the loss: finite, or inf where a probability is 0."""
+    if case.row.kind != "example" or not (case.row.shift_invariant and case.row.where):
+        return
+    rng = np.random.default_rng(0)
+    inputs = [("random", scale * rng.normal(size=case.shape)) for scale in (0.3, 1, 5)]
+    inputs += list(edges.torture(case, rng))
+    for link in links.__all__:
+        for what, z in inputs:
+            args = case.with_logits(case.args(0), z)
+            out, values, grad = linked(case, link, args)
+            text = f"{link} of {what} logits"
+            assert not np.isnan(out).any(), f"{text}: {out}"
+            assert not np.isnan(values).any(), f"{text}: values {values}"
+            assert not np.isnan(grad).any(), f"{text}: gradient\n{grad}"
+            if what == "random" and np.isfinite(out).all():
+                assert np.isfinite(values).all(), f"{text}: values {values}"
+                assert np.isfinite(grad).all(), f"{text}: gradient\n{grad}"
+
+
+NUMBERS = {
+    "result": check_result,
+    "eager": check_eager,
+    "gradient": check_gradient,
+    "shift": check_shift,
+    "convex": check_convex,
+    "bounds": check_bounds,
+    "permutation": check_permutation,
+    "proper": check_proper,
+    "exact": check_exact,
+}
+EDGES = {
+    "torture": edges.check_torture,
+    "sizes": edges.check_sizes,
+    "where": edges.check_where,
+    "mask": edges.check_mask,
+}
+TRANSFORMS = {
+    "transforms": check_transforms,
+    "devices": check_devices,
+    "export": check_export,
+}
+SHARDED = {
+    "auto": functools.partial(meshes.check_sharded, kind=AxisType.Auto),
+    "explicit": functools.partial(meshes.check_sharded, kind=AxisType.Explicit),
+}
+LINKS = {"links": check_links}
+GROUPS = {
+    "numbers": NUMBERS,
+    "edges": EDGES,
+    "transforms": TRANSFORMS,
+    "sharded": SHARDED,
+    "links": LINKS,
+}
+
+
+def failures(row, groups=tuple(GROUPS)):
+    """Every check that the row does not pass, by name, with the reason."""
+    case, found = case_of(row), {}
+    for group in groups:
+        for name, check in GROUPS[group].items():
+            try:
+                check(case)
+            except Exception as e:  # a loss that raises is a loss that fails
+                found[name] = f"{type(e).__name__}: {e}"
+    return found

@@ -1,0 +1,260 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from logitlab.losses import imbalance
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+def cases(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
+
+
+def error(a, b):
+    return np.abs(np.asarray(a) - np.array(b)).max() / np.abs(b).max()
+
+
+def check(loss, case):
+    z = np.array(case["inputs"]["logits"])
+    value, pull = jax.jit(lambda z: jax.vjp(loss, z))(z)
+    assert error(value, case["outputs"]["loss"]) < 1e-8
+    assert error(pull(jnp.ones_like(value))[0], case["outputs"]["grad_logits"]) < 1e-8
+
+
+@pytest.mark.parametrize("case", cases("asymmetric_loss"))
+def test_asymmetric_golden(case, x64):
+    # Transcribed; its eps only clamps probabilities below 1e-8.
+    t, params = np.array(case["inputs"]["labels"]), dict(case["params"])
+    params.pop("eps")
+    check(lambda z: imbalance.asymmetric_loss(z, t, **params), case)
+
+
+def test_sigmoid_focal_golden(x64):
+    for case in cases("standard_losses"):
+        p = case["params"]
+        if p["kind"] == "sigmoid_focal":
+            t, options = np.array(case["inputs"]["labels"]), (p["alpha"], p["gamma"])
+
+            def loss(z, t=t, options=options):
+                alpha, gamma = options
+                return imbalance.sigmoid_focal_loss(z, t, alpha=alpha, gamma=gamma)
+
+            check(loss, case)
+
+
+def test_dequity_golden(x64):
+    for case in cases("dequity_weight"):
+        p = np.array(case["inputs"]["likelihood"])
+        got = imbalance.dequity_weight(p, **case["params"])
+        assert error(got, case["outputs"]["weight"]) < 1e-8
+        losses = imbalance.generalized_focal_loss(2 * p, p, **case["params"])
+        np.testing.assert_allclose(losses, 2 * p * got)
+
+
+def test_dynamic_reweighting_golden(x64):
+    for case in cases("dynamic_reweighting"):
+        losses, p = np.array(case["inputs"]["losses"]), dict(case["params"])
+        w = imbalance.loss_weights(losses, **p)
+        assert error(w, case["outputs"]["weights"]) < 1e-8
+        r = p.pop("r")
+        score = imbalance.loss_scores(losses, **p)
+        assert error(score, case["outputs"]["score"]) < 1e-8
+        total, grad = jax.value_and_grad(
+            lambda x, p=p, r=r: imbalance.reweighted_loss(x, r=r, **p)
+        )(losses)
+        np.testing.assert_allclose(total, (w * losses).sum(), rtol=1e-12)
+        np.testing.assert_allclose(grad, w, rtol=1e-12)
+
+
+def test_dynamic_reweighting_edges():
+    same = np.full(4, 3e38, np.float32)
+    np.testing.assert_allclose(imbalance.loss_weights(same), 0.25)
+    np.testing.assert_allclose(imbalance.loss_weights(np.float32([7])), 1)
+    wide = imbalance.loss_weights(np.float32([3e38, -3e38]))
+    np.testing.assert_allclose(wide, jax.nn.softmax(np.float32([2.5, 0])), rtol=1e-6)
+    x, keep = np.float32([1, np.nan, 2, 5]), np.array([True, False, True, True])
+    w = imbalance.loss_weights(x, where=keep)
+    np.testing.assert_allclose(w[keep], imbalance.loss_weights(x[keep]), rtol=1e-6)
+    assert w[1] == 0
+    nothing = imbalance.reweighted_loss(x, where=keep & False)
+    assert nothing == 0
+    shares = imbalance.reweighted_loss(x[keep], token_share=np.full(3, 1 / 3))
+    np.testing.assert_allclose(shares, imbalance.reweighted_loss(x[keep]), rtol=1e-6)
+    with pytest.raises(ValueError, match="strategy is 'lower'"):
+        imbalance.loss_scores(x, strategy="lower")
+
+
+def test_dynamic_reweighting_across_devices():
+    x = np.random.default_rng(0).exponential(size=(4, 3)).astype("f4")
+    w = jax.vmap(lambda x: imbalance.loss_weights(x, axis_name="d"), axis_name="d")(x)
+    np.testing.assert_allclose(w, imbalance.loss_weights(x), rtol=1e-6)
+    part = jax.vmap(
+        lambda x: imbalance.reweighted_loss(x, axis_name="d"), axis_name="d"
+    )(x)
+    np.testing.assert_allclose(part.mean(), imbalance.reweighted_loss(x), rtol=1e-6)
+
+
+def test_class_weights():
+    n = np.array([90, 9, 1])
+    want = [0.031019, 0.297968, 2.671013]
+    np.testing.assert_allclose(
+        imbalance.class_balanced_weights(n), want, rtol=0, atol=1e-6
+    )
+    uniform = imbalance.class_balanced_weights(n, beta=0.0)
+    np.testing.assert_allclose(uniform, 1, rtol=1e-6)
+    empty = imbalance.class_balanced_weights(np.array([5, 0]))
+    assert np.isfinite(empty).all()
+    inverse = imbalance.inverse_frequency_weights(n)
+    np.testing.assert_allclose(inverse, 100 / (3 * n), rtol=1e-6)
+    with pytest.raises(ValueError, match="beta is 1.0"):
+        imbalance.class_balanced_weights(n, beta=1.0)
+
+
+def test_priors(x64):
+    z, n = np.array([2.0, 1.0, 0.0]), np.array([90, 9, 1])
+    want = [0.037577, 3.340162, 6.537386]
+    for y in range(3):
+        one = imbalance.logit_adjusted_loss(z, y, n / 100)
+        two = imbalance.balanced_softmax_loss(z, y, n)
+        np.testing.assert_allclose(one, want[y], atol=1e-6)
+        np.testing.assert_allclose(one, two, rtol=1e-12)
+        plain = imbalance.logit_adjusted_loss(z, y, n, tau=0.0)
+        np.testing.assert_allclose(plain, -jax.nn.log_softmax(z)[y], rtol=1e-12)
+        delta = 0.5 * (1 / n) ** 0.25 * (np.arange(3) == y)
+        ldam = -jax.nn.log_softmax(2 * (z - delta))[y]
+        np.testing.assert_allclose(imbalance.ldam_loss(z, y, n, scale=2.0), ldam)
+    # An empty class is a hidden one.
+    none = imbalance.balanced_softmax_loss(z, 0, np.array([1, 1, 0]))
+    np.testing.assert_allclose(none, np.log1p(np.exp(-1)), rtol=1e-12)
+    with pytest.raises(ValueError, match="counts has shape"):
+        imbalance.balanced_softmax_loss(z, 0, n[:2])
+
+
+@pytest.mark.parametrize("name", ["balanced_softmax_loss", "logit_adjusted_loss"])
+def test_priors_are_exact(name):
+    loss, n = getattr(imbalance, name), np.array([8, 1, 3])
+    y = np.zeros(9, int)
+    z = np.zeros((9, 3))
+    z[:, 0] = np.linspace(-80, 80, 9)
+
+    def run(z):
+        return jax.grad(lambda z: loss(z, y, n).sum())(z), loss(z, y, n)
+
+    with jax.enable_x64(True):
+        want = run(z)
+    for a, b in zip(run(z.astype("f4")), want, strict=True):
+        b = np.asarray(b)
+        scale = np.abs(b).max(-1, keepdims=True) if b.ndim == 2 else np.abs(b)
+        assert (np.abs(np.asarray(a, "f8") - b) <= 1e-5 * scale).all()
+
+
+def test_multilabel_closed_forms(x64):
+    rng = np.random.default_rng(0)
+    z, t = rng.normal(size=(6, 4)) * 3, rng.integers(0, 2, (6, 4))
+    t[0], t[1] = 0, 1
+    p = 1 / (1 + np.exp(-z))
+    bce = -(t * np.log(p) + (1 - t) * np.log1p(-p))
+    np.testing.assert_allclose(
+        imbalance.multilabel_soft_margin(z, t), bce.mean(-1), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        imbalance.sigmoid_focal_loss(z, t, alpha=None, gamma=0.0), bce, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        imbalance.asymmetric_loss(z, t, gamma_pos=0, gamma_neg=0, clip=0.0),
+        bce,
+        rtol=1e-12,
+    )
+    w = np.array([1.0, 2, 3, 4])
+    weighted = -(w * t * np.log(p) + (1 - t) * np.log1p(-p)).mean(-1)
+    np.testing.assert_allclose(imbalance.weighted_bce(z, t, w), weighted, rtol=1e-12)
+    zlpr = np.log1p((t * np.exp(-z)).sum(-1)) + np.log1p(((1 - t) * np.exp(z)).sum(-1))
+    np.testing.assert_allclose(imbalance.zlpr_loss(z, t), zlpr, rtol=1e-12)
+    lca = [
+        np.mean([np.exp(b - a) for a in q[s == 1] for b in q[s == 0]])
+        if 0 < s.sum() < 4
+        else 0
+        for q, s in zip(p, t, strict=True)
+    ]
+    np.testing.assert_allclose(imbalance.lca_loss(z, t), lca, rtol=1e-12)
+    r = imbalance.label_correlation(t)
+    want = np.corrcoef(t.T) - np.eye(4)
+    np.testing.assert_allclose(r, want, atol=1e-12)
+    total = np.zeros(6)
+    for i in range(4):
+        for j in range(4):
+            g = p[:, j] if r[i, j] > 0 else 1 - p[:, j]
+            total += abs(r[i, j]) * (p[:, i] - g) ** 2 / 12
+    np.testing.assert_allclose(
+        imbalance.label_correlation_loss(z, t, r), total, rtol=1e-10
+    )
+    e = rng.normal(size=(6, 3))
+    u = e / np.linalg.norm(e, axis=1, keepdims=True)
+    contrast = 0
+    for i in range(6):
+        for j in range(6):
+            union = (t[i] | t[j]).sum()
+            s = (t[i] & t[j]).sum() / union if union else 1
+            c = u[i] @ u[j]
+            if i != j:
+                contrast += (s * (1 - c) + (1 - s) * max(0, c - 0.5)) / 30
+    got = imbalance.jaccard_contrastive_loss(e, t)
+    np.testing.assert_allclose(got, contrast, rtol=1e-12)
+    hybrid = imbalance.multilabel_hybrid_loss(z, t, e, w, r)
+    want = (weighted + 0.1 * total).mean() + 0.1 * contrast
+    np.testing.assert_allclose(hybrid, want, rtol=1e-12)
+
+
+def test_multilabel_is_exact():
+    z = np.array([-80, -30, -5, 0, 5, 30, 80.0])
+    for t in (np.zeros(7, int), np.ones(7, int)):
+        for name in ("sigmoid_focal_loss", "asymmetric_loss"):
+            loss = getattr(imbalance, name)
+            options = dict(gamma=1.0) if "focal" in name else {}
+            options |= {} if "focal" in name else dict(gamma_neg=0, clip=0.0)
+
+            def run(z, loss=loss, t=t, options=options):
+                return jax.grad(lambda z: loss(z, t, **options).sum())(z)
+
+            with jax.enable_x64(True):
+                want = run(z)
+            np.testing.assert_allclose(run(z.astype("f4")), want, rtol=1e-5, atol=1e-37)
+
+
+def test_multilabel_edges():
+    z, t = np.float32([3e38, -3e38, -np.inf]), np.array([1, 0, 1])
+    for name in (
+        "asymmetric_loss",
+        "sigmoid_focal_loss",
+        "multilabel_soft_margin",
+        "zlpr_loss",
+        "lca_loss",
+    ):
+        loss = getattr(imbalance, name)
+        value, grad = jax.value_and_grad(lambda z, f=loss: f(z, t).sum())(z)
+        assert np.isfinite(value), name
+        assert np.isfinite(grad).all(), name
+        assert grad[2] == 0, name
+        where = np.array([True, True, False])
+        unknown = loss(np.float32([1, -1, np.nan]), np.array([1, 0, -1]), where=where)
+        known = loss(np.float32([1, -1]), np.array([1, 0]))
+        np.testing.assert_allclose(unknown.sum(), known.sum(), rtol=1e-6)
+        assert np.isnan(jax.jit(loss)(z, np.array([2, 0, 0]))).any(), name
+        with pytest.raises(ValueError, match="outside"):
+            loss(z, np.array([2, 0, 0]))
+        with pytest.raises(ValueError, match="labels has shape"):
+            loss(z, np.array(1))
+
+
+def test_cluster_likelihood():
+    got = imbalance.cluster_likelihood(np.array([0, 2, 0, -1, -1]), 3)
+    np.testing.assert_allclose(got, [0.4, 0.2, 0.4, 0.2, 0.2], rtol=1e-6)
+    with pytest.raises(ValueError, match="outside"):
+        imbalance.cluster_likelihood(np.array([3]), 3)
+    with pytest.raises(ValueError, match="likelihood is"):
+        imbalance.dequity_weight(np.float32([1.5]))

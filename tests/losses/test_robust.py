@@ -1,0 +1,294 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from logitlab.losses import robust
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+def cases(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
+
+
+def error(a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.abs(a - b).max() / (np.abs(b).max() or 1)
+
+
+def check(loss, z, outputs, rtol=1e-8):
+    """Value and gradient of the sum against a golden file."""
+    z = np.array(z)
+    value, pull = jax.jit(lambda z: jax.vjp(loss, z))(z)
+    (grad,) = pull(np.ones_like(value))
+    assert error(value, outputs["loss"]) < rtol
+    assert error(grad, outputs["grad_logits"]) < rtol
+
+
+BASELINES = {
+    "gce": robust.generalized_ce_loss,
+    "aul": robust.asymmetric_unhinged,
+    "agce": robust.asymmetric_gce,
+    "nce": robust.normalized_ce_loss,
+    # Quirk of the released code: it rounds log(1e-4) to float32.
+    "rce": lambda z, y: robust.symmetric_ce_loss(
+        z, y, alpha=0.0, floor=np.exp(np.float64(np.float32(np.log(1e-4))))
+    ),
+    # Two weights in one string; the first is the label's.
+    "jsc": lambda z, y, weights: robust.js_loss(z, y, weight=float(weights.split()[0])),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in cases("robust_baselines") if c["params"]["kind"] in BASELINES],
+    ids=lambda c: c["params"]["kind"],
+)
+def test_baselines_golden(case, x64):
+    params = dict(case["params"])
+    loss, y = BASELINES[params.pop("kind")], np.array(case["inputs"]["labels"])
+    check(lambda z: loss(z, y, **params), case["inputs"]["logits"], case["outputs"])
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("case", cases("bi_tempered"))
+def test_bi_tempered_golden(case, released, x64):
+    # Transcribed from the released code, whose gradient assumes an exact normaliser.
+    params, y = dict(case["params"]), np.array(case["inputs"]["labels"])
+    few = params["num_iters"] == 5  # the released default has not converged
+    if not released:
+        params.pop("num_iters")
+    rtol = 1e-6 if few and not released else 1e-8
+
+    def loss(z):
+        return robust.bi_tempered_logistic_loss(z, y, **params)
+
+    check(loss, case["inputs"]["logits"], case["outputs"], rtol)
+
+
+def test_bi_tempered_limits(x64):
+    z, y = 3 * jax.random.normal(jax.random.key(0), (6, 5)), np.arange(6) % 5
+    plain = robust.bi_tempered_logistic_loss(z, y, t1=1.0, t2=1.0)
+    want = -jax.nn.log_softmax(z)[np.arange(6), y]
+    np.testing.assert_allclose(plain, want, rtol=1e-12)
+    smooth = robust.bi_tempered_logistic_loss(z, y, label_smoothing=0.2)
+    soft = np.full((6, 5), 0.05) + 0.75 * np.eye(5)[y]
+    same = robust.bi_tempered_logistic_loss(z, soft)
+    np.testing.assert_allclose(smooth, same, rtol=1e-12)
+    hard = robust.bi_tempered_logistic_loss(z, np.eye(5)[y])
+    np.testing.assert_allclose(hard, robust.bi_tempered_logistic_loss(z, y), rtol=1e-11)
+
+
+def test_bi_tempered_derivatives(x64):
+    z, h = np.random.default_rng(0).normal(size=4), 1e-5
+
+    @jax.jit
+    def slopes(z, t1, t2):
+        def loss(z, t1, t2):
+            return robust.bi_tempered_logistic_loss(z, 1, t1=t1, t2=t2)
+
+        first = jax.grad(loss, argnums=(0, 1, 2))
+        second = jax.jvp(lambda z: first(z, t1, t2)[0], (z,), (np.ones_like(z) * z,))[1]
+        return loss(z, t1, t2), *first(z, t1, t2), second
+
+    for t1, t2 in [(0.3, 0.5), (0.8, 1.2), (0.4, 5.0)]:
+        value, by_z, by_t1, by_t2, second = slopes(z, t1, t2)
+        up, down = slopes(z * (1 + h), t1, t2), slopes(z * (1 - h), t1, t2)
+        np.testing.assert_allclose((up[0] - down[0]) / (2 * h), by_z @ z, rtol=1e-6)
+        np.testing.assert_allclose((up[1] - down[1]) / (2 * h), second, rtol=1e-5)
+        for i, want in ((1, by_t1), (2, by_t2)):
+            d = np.array([i == 1, i == 2]) * h
+            high = slopes(z, t1 + d[0], t2 + d[1])[0]
+            low = slopes(z, t1 - d[0], t2 - d[1])[0]
+            np.testing.assert_allclose((high - low) / (2 * h), want, rtol=1e-6)
+
+
+def test_bi_tempered_is_exact():
+    # With t2 near 1 a confident label leaves exp(-margin), and a loss of its square.
+    rng = np.random.default_rng(0)
+    z = rng.uniform(-1, 0, (8, 4)).astype("f4")
+    y, margins = np.arange(8) % 4, [-80, -20, -3, 0, 3, 12, 20, 35]
+    np.put_along_axis(z, y[:, None], np.float32(margins)[:, None], -1)
+
+    @jax.jit
+    def compiled(z, t2):
+        def loss(z):
+            losses = robust.bi_tempered_logistic_loss(z, y, t1=0.5, t2=t2)
+            return losses.sum(), losses
+
+        return jax.grad(loss, has_aux=True)(z)
+
+    def run(z, t2):
+        grad, losses = compiled(z, t2)
+        return np.asarray(losses, "f8"), np.asarray(grad, "f8")
+
+    for t2 in (1 + 2.0**-13, 1.25, 0.875):
+        got = run(z, t2)
+        with jax.enable_x64(True):
+            want = run(z.astype("f8"), t2)
+        np.testing.assert_allclose(got[0], want[0], rtol=2e-5, atol=1e-37)
+        scale = np.abs(want[1]).max(-1, keepdims=True)
+        assert (np.abs(got[1] - want[1]) <= 2e-5 * scale + 1e-37).all()
+
+
+@pytest.mark.parametrize("case", cases("ldr_kl"))
+def test_ldr_golden(case, x64):
+    y = np.array(case["inputs"]["labels"])
+
+    def loss(z):
+        return robust.ldr_kl_loss(z, y, **case["params"])
+
+    check(loss, case["inputs"]["logits"], case["outputs"])
+
+
+def test_ldr_limits(x64):
+    z, y = np.array([2.0, 1.0, 0.0]), 1
+    ce = -jax.nn.log_softmax(z)[1]
+    np.testing.assert_allclose(robust.ldr_kl_loss(z, y), ce - np.log(3), rtol=1e-12)
+    hinge = robust.ldr_kl_loss(z, y, lam=1e-6, margin=1.0)
+    np.testing.assert_allclose(hinge, 2.0, rtol=1e-5)
+    mean = robust.ldr_kl_loss(z, y, lam=1e8, margin=1.0)
+    np.testing.assert_allclose(mean, 2 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", cases("aldr_kl"))
+def test_aldr_golden(case, x64):
+    params, y = dict(case["params"]), np.array(case["inputs"]["labels"])
+    if params.pop("softplus"):
+        params["normalize"] = "softplus_l1_mean"
+    for step in case["outputs"]["steps"]:
+        lam = np.array(step["lam_in"])
+
+        def loss(z, lam=lam):
+            return robust.aldr_kl_loss(z, y, lam, **params)[0]
+
+        check(loss, case["inputs"]["logits"], step)
+        _, new = robust.aldr_kl_loss(
+            np.array(case["inputs"]["logits"]), y, lam, **params
+        )
+        assert error(new, step["lam_out"]) < 1e-8
+
+
+@pytest.mark.parametrize("case", cases("tempnet_robust_loss"))
+def test_tempnet_golden(case, x64):
+    z, y, tau = (np.array(case["inputs"][k]) for k in ("logits", "labels", "tau"))
+    rho, outputs = case["params"]["rho"], case["outputs"]
+    check(lambda z: robust.tempnet_robust_loss(z, y, tau, rho=rho), z, outputs)
+    by_tau = jax.jit(
+        jax.grad(lambda t: robust.tempnet_robust_loss(z, y, t, rho=rho).sum())
+    )
+    assert error(by_tau(tau), outputs["grad_tau"]) < 1e-8
+    mean = robust.tempnet_robust_loss(z, y, tau, rho=rho).mean()
+    np.testing.assert_allclose(mean, outputs["mean_loss"], rtol=1e-8)
+
+
+def test_strong_duality(x64):
+    z = np.array([1.0, 0.0, -1.0, 0.5])
+    tau = robust.optimal_temperature(z, rho=0.3)
+    np.testing.assert_allclose(tau, 0.744573, atol=1e-6)
+    value = robust.tempnet_robust_loss(z, 1, tau, rho=0.3)
+    np.testing.assert_allclose(value, 0.645239, atol=1e-6)
+    q = jax.nn.softmax(z / tau)
+    np.testing.assert_allclose((q * np.log(4 * q)).sum(), 0.3, atol=1e-7)
+    np.testing.assert_allclose((q * (z - z[1])).sum(), value, atol=1e-7)
+    ends = robust.optimal_temperature(np.stack([z, z]), rho=np.log(4.0))
+    np.testing.assert_allclose(ends, 0.01, rtol=1e-6)  # the ball holds every q
+    np.testing.assert_allclose(robust.optimal_temperature(z, rho=0.0), 10, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", cases("ensloss"))
+def test_ensloss_golden(case, x64):
+    s, t, draws = (np.array(v) for v in case["inputs"].values())
+    lam, outputs = case["params"]["lam"], case["outputs"]
+
+    def loss(s):
+        return robust.ensloss(s, t, None, lam=lam, normal_draws=draws)
+
+    np.testing.assert_allclose(loss(s), outputs["mean_loss"], rtol=1e-8)
+    assert error(jax.grad(loss)(s), outputs["grad_logits_of_mean"]) < 1e-8
+    g = robust.ensloss_derivatives((2 * t - 1) * s, None, lam=lam, normal_draws=draws)
+    assert error(g, outputs["loss_derivative"]) < 1e-8
+
+
+def test_ensloss_is_convex_and_calibrated():
+    m = np.linspace(-3, 1, 9, dtype=np.float32)
+    for lam in (-0.9, 0.0, 0.9):
+        g = robust.ensloss_derivatives(m, jax.random.key(1), lam=lam)
+        assert (np.diff(g) >= 0).all()
+        assert (g < 0).all()
+    draws = np.float32([0.3, -1, 0.1])
+    keep, t = np.array([True, False, True]), np.array([1, -100, 0])
+    s = np.float32([0.5, np.nan, 2])
+    got = robust.ensloss(s, t, None, normal_draws=draws, mask=keep)
+    want = robust.ensloss(s[keep], t[keep], None, normal_draws=draws[keep])
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_closed_forms(x64):
+    z, y = 3 * jax.random.normal(jax.random.key(1), (5, 4)), np.arange(5) % 4
+    p = jax.nn.softmax(z)
+    py = p[np.arange(5), y]
+    sce = robust.symmetric_ce_loss(z, y, alpha=6.0, beta=0.1)
+    want = -6 * np.log(py) - 0.1 * np.log(1e-4) * (1 - py)
+    np.testing.assert_allclose(sce, want, rtol=1e-12)
+    truncated = robust.generalized_ce_loss(z, y, q=0.7, k=0.5)
+    want = (1 - np.maximum(py, 0.5) ** 0.7) / 0.7
+    np.testing.assert_allclose(truncated, want, rtol=1e-12)
+    nce = [robust.normalized_ce_loss(z, np.full(5, c)) for c in range(4)]
+    np.testing.assert_allclose(sum(nce), 1, rtol=1e-12)
+    one = robust.asymmetric_gce(z, y, a=0.0, q=0.7)
+    two = robust.generalized_ce_loss(z, y, q=0.7)
+    np.testing.assert_allclose(one, two, rtol=1e-12)
+    unhinged = robust.asymmetric_unhinged(z, y, a=1.0, q=0.5)
+    np.testing.assert_allclose(unhinged, 2 * np.sqrt(1 - py), rtol=1e-12)
+    near_ce = robust.js_loss(z, y, weight=1e-6)
+    np.testing.assert_allclose(near_ce, -np.log(py), rtol=1e-4)
+    near_mae = robust.js_loss(z, y, weight=1 - 1e-9)
+    np.testing.assert_allclose(near_mae, 1 - py, rtol=0.1)
+
+
+def test_edges():
+    inf, z = np.inf, np.float32([-np.inf, 1, 0])
+    hidden = {
+        robust.symmetric_ce_loss: inf,
+        robust.generalized_ce_loss: 1 / 0.7,
+        robust.normalized_ce_loss: 1,
+        robust.asymmetric_gce: 1.5,
+        robust.js_loss: 2,
+        robust.ldr_kl_loss: inf,
+    }
+    for loss, want in hidden.items():
+        value, grad = jax.jit(jax.value_and_grad(loss))(z, 0)
+        np.testing.assert_allclose(value, want, rtol=1e-6, err_msg=loss.__name__)
+        assert np.isfinite(grad).all()
+        assert loss(np.float32([3]), 0) == 0
+        assert loss(np.float32([-inf, -inf]), 0) == 0
+        assert np.isnan(jax.jit(loss)(z, 3))
+        with pytest.raises(ValueError, match="outside"):
+            loss(z, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda z: robust.generalized_ce_loss(z, 0, q=0.0), "q is 0.0"),
+        (lambda z: robust.generalized_ce_loss(z, 0, k=1.0), "k is 1.0"),
+        (lambda z: robust.js_loss(z, 0, weight=1.0), "weight is 1.0"),
+        (lambda z: robust.symmetric_ce_loss(z, 0, alpha=-1.0), "alpha is -1.0"),
+        (lambda z: robust.asymmetric_unhinged(z, 0, a=0.5), "a is 0.5"),
+        (lambda z: robust.bi_tempered_logistic_loss(z, 0, t2=0.0), "t2 is 0.0"),
+        (lambda z: robust.ldr_kl_loss(z, 0, lam=0.0), "lam is 0.0"),
+        (lambda z: robust.ldr_kl_loss(z, 0, normalize="l2"), "normalize is 'l2'"),
+        (lambda z: robust.aldr_kl_loss(z, 0, jnp.ones(2)), "lam_state has shape"),
+        (lambda z: robust.tempnet_robust_loss(z, 0, 0.0, rho=1.0), "tau is 0.0"),
+        (lambda z: robust.optimal_temperature(z, rho=-1.0), "rho is -1.0"),
+        (lambda z: robust.ensloss(z, np.full(3, 2), None), "other than 0 and 1"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.zeros(3, np.float32))
