@@ -71,7 +71,7 @@ def train(
       quiet: no progress bar.
 
     Raises:
-      ValueError: ``nonfinite`` or the run's ``evaluate_at`` is out of range.
+      ValueError: ``nonfinite`` is out of range.
       NonFiniteLoss: the newest checkpoint stays the last good one.
       Interrupted: after SIGINT or SIGTERM.
     """
@@ -85,8 +85,6 @@ def train(
         state, active = checkpoints.restore(step, like=state), meta["active"]
     logs.drop_after(name, step if latest else -1)
     points = sorted({*run.evaluate_at, run.steps})
-    if points[0] < 0 or points[-1] > run.steps:
-        raise ValueError(f"evaluate_at is {points}, expected 0 to {run.steps}")
     feed = _batches(program, step)
     clock, saved, bar = Clock(), time.monotonic(), Bar(name, run.steps, step, quiet=quiet)
     ticks = (step, time.perf_counter())
