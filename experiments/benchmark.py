@@ -71,7 +71,7 @@ def build(config) -> Study:
 
 
 def take_turns(calls, repeats: int) -> list[float]:
-    """Median seconds of each call; the calls alternate, so that drift hits all alike."""
+    """Median seconds of each call; they alternate, so that drift hits all alike."""
     times = [[] for _ in calls]
     for call in calls:
         jax.block_until_ready(call())
@@ -195,5 +195,7 @@ def _import_cost(repeats):
         return float(run.stdout)
 
     pairs = [(seconds("jax"), seconds("logitlab")) for _ in range(repeats)]
-    jax_alone, logitlab = (float(np.median(column)) for column in zip(*pairs, strict=True))
+    jax_alone, logitlab = (
+        float(np.median(column)) for column in zip(*pairs, strict=True)
+    )
     return {"seconds": logitlab - jax_alone, "import_jax": jax_alone}

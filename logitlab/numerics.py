@@ -123,7 +123,10 @@ def _log_softmax_jvp(primals, tangents):
     dz = jnp.where(z == -jnp.inf, 0, dz)
     dtop = jnp.sum(jnp.where(z == top, dz, 0), -1, keepdims=True)
     r = jnp.where(lead, 0, dz - jnp.where(alone, dtop, 0))
-    return log_p, r - jnp.sum(jnp.exp(log_p) * r, -1, keepdims=True)
+    mean = jnp.sum(jnp.exp(log_p) * r, -1, keepdims=True)
+    # The mean of nothing is 0 anyway. Left to itself, XLA's CPU backend fuses the sum
+    # into the subtraction and gets it wrong under vmap (jaxlib 0.10.2).
+    return log_p, r - jnp.where(_is_empty(z), 0, mean)
 
 
 def _above_top(z):
@@ -261,7 +264,7 @@ def label_nll(
 def _label_nll(z, y):
     top, log_total = _top_and_log_total(z)
     nll = log_total - (_label_score(z, y)[..., None] - top)
-    return jnp.where(jnp.max(z, -1) == -jnp.inf, 0, nll[..., 0])
+    return jnp.where(_is_empty(z), 0, nll)[..., 0]
 
 
 @_label_nll.defjvp
@@ -277,8 +280,12 @@ def _label_nll_jvp(primals, tangents):
 
 def _finite_top(z):
     """Row maximum, 0 where every class is hidden."""
-    top = jnp.max(z, -1, keepdims=True)
-    return jnp.where(top == -jnp.inf, 0, top)
+    return jnp.where(_is_empty(z), 0, jnp.max(z, -1, keepdims=True))
+
+
+def _is_empty(z):
+    """Rows in which every class is hidden."""
+    return jnp.max(z, -1, keepdims=True) == -jnp.inf
 
 
 def _is_label(z, y):

@@ -33,7 +33,9 @@ def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
     workdir = pathlib.Path(workdir)
     path, text = workdir / "config.json", configs.to_json(config)
     if path.exists():
-        lines = configs.differences(json.loads(path.read_text("utf-8")), json.loads(text))
+        lines = configs.differences(
+            json.loads(path.read_text("utf-8")), json.loads(text)
+        )
         if lines:
             raise WorkdirError(
                 f"{workdir} holds a run of another config; choose another --workdir, "
@@ -75,7 +77,10 @@ def run_study(
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     table = Table(workdir / "metrics.csv")
     board = TensorBoard(workdir / "tensorboard") if config.tensorboard else None
-    logs = Logs([table, *([board] if board else [])], Table(workdir / "timing.csv", ("arm", "step")))
+    logs = Logs(
+        [table, *([board] if board else [])],
+        Table(workdir / "timing.csv", ("arm", "step")),
+    )
     results = {}
     with Signals().catch() as signals:
         for name, arm in study.arms.items():

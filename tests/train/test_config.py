@@ -8,14 +8,18 @@ from logitlab.train import config as configs
 def base():
     config = ConfigDict(dict(steps=10, optim=dict(rate=0.1, adam=dict(b2=0.9))))
     config.arms = dict(
-        plain={}, fast=dict(optim=dict(rate=1.0)), slow=dict(optim=dict(adam=dict(b2=0)))
+        plain={},
+        fast=dict(optim=dict(rate=1.0)),
+        slow=dict(optim=dict(adam=dict(b2=0))),
     )
     return config.lock()
 
 
 def test_pick():
     assert train.pick(losses, "cross_entropy").func is losses.cross_entropy
-    with pytest.raises(ValueError, match="no 'cross_entrop'; did you mean cross_entropy"):
+    with pytest.raises(
+        ValueError, match="no 'cross_entrop'; did you mean cross_entropy"
+    ):
         train.pick(losses, "cross_entrop")
 
 
@@ -40,7 +44,10 @@ def test_arms_share_nothing():
 
 @pytest.mark.parametrize(
     ("arm", "message"),
-    [(dict(stepps=3), "config.arms.bad.*stepps"), (dict(steps="many"), "config.arms.bad")],
+    [
+        (dict(stepps=3), "config.arms.bad.*stepps"),
+        (dict(steps="many"), "config.arms.bad"),
+    ],
 )
 def test_arms_cannot_invent_keys_or_types(arm, message):
     config = base()
@@ -64,7 +71,9 @@ def test_differences_name_dotted_keys():
 def test_json_reads_back_without_differences():
     import json
 
-    config = ConfigDict(dict(widths=(128, 64), eps=1e-25, name="x", nested=dict(a=True)))
+    config = ConfigDict(
+        dict(widths=(128, 64), eps=1e-25, name="x", nested=dict(a=True))
+    )
     text = configs.to_json(config)
     assert configs.differences(json.loads(text), json.loads(text)) == []
     assert json.loads(text)["widths"] == [128, 64]

@@ -24,7 +24,8 @@ def test_sizes(axes, shape):
 
 
 @pytest.mark.parametrize(
-    "axes", [{"data": 9}, {"data": 0}, {"data": -1, "model": 3}, {"data": -1, "model": -1}]
+    "axes",
+    [{"data": 9}, {"data": 0}, {"data": -1, "model": 3}, {"data": -1, "model": -1}],
 )
 def test_impossible_sizes(axes):
     with pytest.raises(ValueError, match="for the 8 devices there are"):
