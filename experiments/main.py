@@ -38,6 +38,8 @@ def main(argv):
         study = module.build(config)
         workdir = pathlib.Path(WORKDIR.value)
         results = train.run_study(study, config, workdir)
+        if jax.process_index() != 0:
+            return
         verdicts = report.conclude(study, results, config, workdir)
         print(report.verdict_table(verdicts))
         print(f"\nReport: {workdir / 'report.html'}")

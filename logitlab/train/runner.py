@@ -44,7 +44,8 @@ def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
         return workdir
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_file(path, text)
+        if jax.process_index() == 0:
+            write_file(path, text)
     except OSError as error:
         raise WorkdirError(f"cannot write to workdir {workdir}: {error}") from error
     return workdir
@@ -75,12 +76,13 @@ def run_study(
     mesh = meshes.make_mesh(config.mesh.to_dict())
     workdir = open_workdir(workdir, config)
     seeds = tuple(range(config.seed, config.seed + config.seeds))
-    table = Table(workdir / "metrics.csv")
-    board = TensorBoard(workdir / "tensorboard") if config.tensorboard else None
-    logs = Logs(
-        [table, *([board] if board else [])],
-        Table(workdir / "timing.csv", ("arm", "step")),
-    )
+    first = jax.process_index() == 0
+    table = Table(workdir / "metrics.csv", writes=first)
+    timing = Table(workdir / "timing.csv", ("arm", "step"), writes=first)
+    board = None
+    if config.tensorboard and first:
+        board = TensorBoard(workdir / "tensorboard")
+    logs = Logs([table, *([board] if board else [])], timing)
     results = {}
     with Signals().catch() as signals:
         for name, arm in study.arms.items():
