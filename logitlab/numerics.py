@@ -123,26 +123,37 @@ def _log_softmax_jvp(primals, tangents):
     dz = jnp.where(z == -jnp.inf, 0, dz)
     dtop = jnp.sum(jnp.where(z == top, dz, 0), -1, keepdims=True)
     r = jnp.where(lead, 0, dz - jnp.where(alone, dtop, 0))
-    mean = jnp.sum(jnp.exp(log_p) * r, -1, keepdims=True)
-    # The mean of nothing is 0 anyway. Left to itself, XLA's CPU backend fuses the sum
-    # into the subtraction and gets it wrong under vmap (jaxlib 0.10.2).
-    return log_p, r - jnp.where(_is_empty(z), 0, mean)
+    # Divided after the sum: under vmap, XLA's CPU backend (jaxlib 0.10.2) gets
+    # `r - sum(p * r)` wrong.
+    e, total = _weights(z)
+    return log_p, r - jnp.sum(e * r, -1, keepdims=True) / total
 
 
-def _above_top(z):
-    """Row maximum, exponentials measured from it and their sum."""
-    top = _finite_top(jax.lax.stop_gradient(z))
-    e = jnp.exp(jax.lax.stop_gradient(z) - top)
-    return top, e, jnp.sum(e, -1, keepdims=True)
+@jax.custom_jvp
+def _weights(z):
+    """Exponentials measured from the top score and their sum; 1 for an empty one."""
+    e = jnp.exp(z - _finite_top(z))
+    return e, jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
+
+
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+    # Only the quotient, the probability, is ever differentiated: its derivative is put
+    # on the exponentials, exact for the top one too.
+    e, total = _weights(*primals)
+    _, dlog_p = jax.jvp(_log_softmax, primals, tangents)
+    return (e, total), (e * dlog_p, jnp.zeros_like(total))
 
 
 def _top_and_log_total(z):
     """Row maximum, and the log of the sum of exponentials measured from it."""
-    top, e, total = _above_top(z)
+    z = jax.lax.stop_gradient(z)
+    e, total = _weights(z)
     # What a lone top would round away is added up without it. The arithmetic spells
     # `where(e < 1, e, 0)`, which XLA's CPU backend would store before it sums.
     rest = jnp.sum(e - jnp.floor(e), -1, keepdims=True)
-    return top, jnp.where(total < 2, jnp.log1p(rest), jnp.log(total))
+    log_total = jnp.where(total < 2, jnp.log1p(rest), jnp.log(total))
+    return _finite_top(z), log_total
 
 
 def softmax(
@@ -174,16 +185,9 @@ def softmax(
     return jnp.moveaxis(_softmax(z), -1, axis)
 
 
-@jax.custom_jvp
 def _softmax(z):
-    _, e, total = _above_top(z)
-    return e / jnp.maximum(total, 1)
-
-
-@_softmax.defjvp
-def _softmax_jvp(primals, tangents):
-    p = _softmax(*primals)
-    return p, p * jax.jvp(_log_softmax, primals, tangents)[1]
+    e, total = _weights(z)
+    return e / total
 
 
 def logsumexp(

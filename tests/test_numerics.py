@@ -129,34 +129,56 @@ def test_exact_at_every_margin(classes):
 
 
 @pytest.mark.parametrize("derivative", DERIVATIVES)
-@pytest.mark.parametrize("kind", ["lone", "runner-up", "tied", "flat"])
-def test_exact_derivatives(derivative, kind):
-    z = margins(5, seed=1)
-    if kind == "runner-up":  # the label is second to a confident class
-        z[:, 1] = z[:, 0] + 30
-    if kind == "tied":
-        z[:, 1] = z[:, 0]
-    if kind == "flat":
-        z[:, 0] = z[:, 1:].max(-1)
-        z[:, 1:] = np.where(z[:, 1:] > 0, z[:, :1], z[:, 1:])
+def test_exact_derivatives(derivative):
+    lone = margins(5, seed=1)
+    second, tied, flat = lone.copy(), lone.copy(), lone.copy()
+    second[:, 1] = second[:, 0] + 30  # a confident class that is not the label
+    tied[:, 1] = tied[:, 0]
+    flat[:, 1:3] = flat[:, :1]
+    z = np.concatenate([lone, second, tied, flat])
     chain = DERIVATIVES[derivative]
-    want = slopes if len(chain) == 1 else curvature
-    want = np.stack([want(row) for row in z])
-    label = want[:, 0] if len(chain) == 1 else want
 
-    def through(f):
-        return jax.jit(jax.vmap(functools.reduce(lambda f, d: d(f), chain, f)))
+    def everything(z):
+        return label_nll(z, 0), log_softmax(z), softmax(z)
 
-    got = through(lambda z: label_nll(z, 0))(z)
-    np.testing.assert_allclose(got, -label, rtol=1e-5, atol=TINY)
-    got = through(log_softmax)(z)
-    if len(chain) == 2:
-        want = np.broadcast_to(want[:, None], got.shape)
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=TINY)
+    chained = functools.reduce(lambda f, d: d(f), chain, everything)
+    nll, log_p, p = jax.jit(jax.vmap(chained))(z)
     if len(chain) == 1:
-        want = np.stack([slopes(row) * probabilities(row)[0][:, None] for row in z])
-        got = through(softmax)(z)
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=TINY)
+        want = np.stack([slopes(row) for row in z])
+        want_p = want * probabilities(z)[0][..., None]
+        np.testing.assert_allclose(nll, -want[:, 0], rtol=1e-5, atol=TINY)
+        np.testing.assert_allclose(log_p, want, rtol=1e-5, atol=TINY)
+        np.testing.assert_allclose(p, want_p, rtol=1e-5, atol=TINY)
+    else:
+        want = np.stack([curvature(row) for row in z])
+        np.testing.assert_allclose(nll, -want, rtol=1e-5, atol=TINY)
+        want = np.broadcast_to(want[:, None], log_p.shape)
+        np.testing.assert_allclose(log_p, want, rtol=1e-5, atol=TINY)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_many_tangents(order):
+    """A sum that XLA's CPU backend fuses wrongly for a batch of tangents."""
+    z, y = margins(1000)[8:25], np.arange(17, dtype="i4") % 2
+    tangents = np.random.default_rng(0).normal(size=(3, *z.shape)).astype("f4")
+
+    def push(z, tangents):
+        def losses(z):
+            return label_nll(z, y), log_softmax(z), softmax(z), logsumexp(z)
+
+        def slopes(z):
+            return jax.grad(lambda z: sum((a**2).sum() for a in losses(z)))(z)
+
+        f = losses if order == 1 else slopes
+        return jax.vmap(lambda dz: jax.jvp(f, (z,), (dz,))[1])(tangents)
+
+    with jax.enable_x64(True):
+        want = jax.jit(push)(z.astype("f8"), tangents.astype("f8"))
+    for f in (push, lambda z_, tangents: push(z, tangents)):  # traced and constant
+        for a, b in zip(
+            jax.tree.leaves(jax.jit(f)(z, tangents)), jax.tree.leaves(want), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
 @pytest.mark.usefixtures("x64")
@@ -168,18 +190,13 @@ def test_derivatives():
     @jax.jit
     def everything(z):
         return (
-            log_softmax(z),
             softmax(z),
-            logsumexp(z),
             label_nll(z, y),
-            label_nll(z, y, where=where),
             logsumexp(z, where=where),
-            softmax(z, where=where),
             jnp.where(where, log_softmax(z, where=where), 0),
         )
 
     check_grads(everything, (z,), order=2)
-    check_grads(everything, (8 * z,), order=1)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -187,14 +204,21 @@ def test_half_precision(dtype):
     z = jnp.asarray(margins(1000)[8:25] / 3, dtype)
     y = np.arange(len(z)) % 3
     wide = np.asarray(z, "f4")
-    for f, name in [(lambda z: label_nll(z, y), "nll"), (log_softmax, "all")]:
-        got = f(z)
-        assert got.dtype == np.float32, name
-        np.testing.assert_array_equal(got, f(wide))
-        grad = jax.grad(lambda z, f=f: f(z).sum())
-        assert grad(z).dtype == dtype
-        np.testing.assert_array_equal(grad(z), grad(wide).astype(dtype))
-    np.testing.assert_allclose(label_nll(z, y), -pick(log_probabilities(wide), y), 1e-5)
+
+    @jax.jit
+    def step(z):
+        losses, pull = jax.vjp(lambda z: (label_nll(z, y), log_softmax(z)), z)
+        return losses, pull((jnp.ones(17), jnp.ones((17, 1000))))[0]
+
+    losses, grad = step(z)
+    wide_losses, wide_grad = step(wide)
+    for a, b in zip(losses, wide_losses, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert grad.dtype == dtype
+    rounding = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(*np.asarray([grad, wide_grad], "f4"), rtol=rounding)
+    np.testing.assert_allclose(losses[0], -pick(log_probabilities(wide), y), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("x64")

@@ -35,7 +35,7 @@ def start(*arguments):
 def finish(process):
     """(exit code, stdout, stderr); a user is never shown a traceback or a warning."""
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert "Traceback" not in err, err
@@ -132,6 +132,43 @@ def test_another_config_is_refused(trained):
     assert contents(workdir) == before
 
 
+def step_of(workdir):
+    """The last step that the table has of the long arm, -1 before there is one."""
+    table = workdir / "metrics.csv"
+    text = table.read_text() if table.exists() else ""
+    rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()]
+    return max([int(row[2]) for row in rows if row[0] == "ce16"], default=-1)
+
+
+def interrupt(kind, workdir, step):
+    """Starts, sends a signal once the long arm has gone beyond ``step``."""
+    process = start(*COMMAND, f"--workdir={workdir}")
+    deadline = time.monotonic() + 600
+    while step_of(workdir) <= step and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(kind)
+    return finish(process)
+
+
+def test_interrupted_runs_go_on_byte_for_byte(trained, tmp_path):
+    step = 30
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        code, _, err = interrupt(kind, tmp_path, step)
+        assert code == 128 + kind
+        assert f"stopped by {kind.name}; the same command goes on from here" in err
+        saved = [int(path.name) for path in (tmp_path / "checkpoints/ce16").iterdir()]
+        assert step < step_of(tmp_path) <= max(saved) < STEPS["ce16"]
+        assert not (tmp_path / "claims.json").exists()
+        step = step_of(tmp_path)
+    code, out, err = call(*COMMAND, f"--workdir={tmp_path}")
+    assert code == 0, err
+    whole, printed = trained
+    assert out.replace(str(tmp_path), str(whole)) == printed
+    for name in ("metrics.csv", "claims.json", "config.json"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -187,40 +224,3 @@ def test_a_workdir_is_required():
     assert (code, out) == (1, "")
     assert "--workdir must have a value" in err
     assert err.count("\n") == 1
-
-
-def step_of(workdir):
-    """The last step that the table has of the long arm, -1 before there is one."""
-    table = workdir / "metrics.csv"
-    text = table.read_text() if table.exists() else ""
-    rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()]
-    return max([int(row[2]) for row in rows if row[0] == "ce16"], default=-1)
-
-
-def interrupt(kind, workdir, step):
-    """Starts, sends a signal once the long arm has gone beyond ``step``."""
-    process = start(*COMMAND, f"--workdir={workdir}")
-    deadline = time.monotonic() + 200
-    while step_of(workdir) <= step and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(kind)
-    return finish(process)
-
-
-def test_interrupted_runs_go_on_byte_for_byte(trained, tmp_path):
-    step = 30
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        code, _, err = interrupt(kind, tmp_path, step)
-        assert code == 128 + kind
-        assert f"stopped by {kind.name}; the same command goes on from here" in err
-        saved = [int(path.name) for path in (tmp_path / "checkpoints/ce16").iterdir()]
-        assert step < step_of(tmp_path) <= max(saved) < STEPS["ce16"]
-        assert not (tmp_path / "claims.json").exists()
-        step = step_of(tmp_path)
-    code, out, err = call(*COMMAND, f"--workdir={tmp_path}")
-    assert code == 0, err
-    whole, printed = trained
-    assert out.replace(str(tmp_path), str(whole)) == printed
-    for name in ("metrics.csv", "claims.json", "config.json"):
-        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
