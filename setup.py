@@ -5,27 +5,27 @@ import pathlib
 from setuptools import find_packages, setup
 
 TRAIN = [
-    "absl-py>=2.1",
-    "flax>=0.12",
-    "grain>=0.2.12",
-    "importlib_resources>=6.0",  # tensorflow-datasets needs it and does not say so
-    "matplotlib>=3.9",
-    "ml-collections>=1.0",
-    "orbax-checkpoint>=0.11.30",
-    "tensorboardX>=2.6.2",
-    "tensorflow-datasets>=4.9.7",
-    "tqdm>=4.66",
+    "absl-py>=2.5",
+    "flax>=0.12.8",
+    "grain>=0.2.18",
+    "importlib_resources>=7.0",  # tensorflow-datasets needs it and does not say so
+    "matplotlib>=3.11",
+    "ml-collections>=1.1",
+    "orbax-checkpoint>=0.12.8",
+    "tensorboardX>=2.6.5",
+    "tensorflow-datasets>=4.9.10",
+    "tqdm>=4.70",
 ]
 TEST = [
-    "equinox>=0.13",
-    "hypothesis>=6.100",
-    "ipykernel>=6.29",
-    "nbclient>=0.10",
-    "nbformat>=5.10",
-    "pytest>=8.3",
-    "pytest-xdist>=3.6",
-    "ruff>=0.12",
-    "scikit-learn>=1.5",
+    "equinox>=0.13.8",
+    "hypothesis>=6.155",
+    "ipykernel>=7.0",
+    "nbclient>=0.11",
+    "nbformat>=5.11",
+    "pytest>=9.0",
+    "pytest-xdist>=3.8",
+    "ruff>=0.17",
+    "scikit-learn>=1.9",
 ]
 
 setup(
@@ -38,6 +38,6 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["logitlab", "logitlab.*"]),
     package_data={"logitlab": ["py.typed", "CHANGELOG.md"]},
-    install_requires=["chex>=0.1.90", "jax>=0.8", "optax>=0.2.6"],
+    install_requires=["chex>=0.1.92", "jax>=0.10.2", "optax>=0.2.8"],
     extras_require={"train": TRAIN, "test": TRAIN + TEST},
 )

@@ -1,16 +1,17 @@
-"""The door: ``python -m experiments.main --config=configs/X.py[:variant] --workdir=DIR``.
+"""The door: ``python -m experiments.main --config=configs/X.py:VARIANT --workdir=DIR``.
 
 Every entry of the config can be set: ``--config.optim.learning_rate=0.01``. The same
 command again goes on where the last one stopped.
 """
 
+import difflib
 import importlib
-import logging
 import pathlib
+import re
 import sys
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run leaves.")
@@ -19,21 +20,26 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(argv):
     """Builds the study that the config names, and runs it."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    del argv  # nothing but the program: see _parse
     config = CONFIG.value
-    # orbax tells of every file it touches; what matters to a user is raised.
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    # jax and orbax tell of all they try; what matters to a user is raised.
+    logging.set_verbosity(logging.WARNING)
     import jax
 
     jax.config.update("jax_enable_x64", config.x64)  # before anything is traced
     from logitlab import report, train
+    from logitlab.train.config import check_name
 
-    module = importlib.import_module(f"experiments.{config.experiment}")
+    here = pathlib.Path(__file__)
+    names = {file.stem for file in here.parent.glob("[!_]*.py")} - {here.stem}
     try:
+        check_name(config.experiment, sorted(names), "config.experiment")
+        module = importlib.import_module(f"experiments.{config.experiment}")
         study = module.build(config)
         workdir = pathlib.Path(WORKDIR.value)
         results = train.run_study(study, config, workdir)
+        if jax.process_index() != 0:
+            return
         verdicts = report.conclude(study, results, config, workdir)
         print(report.verdict_table(verdicts))
         print(f"\nReport: {workdir / 'report.html'}")
@@ -46,7 +52,62 @@ def main(argv):
 
 def run():
     """Parses the flags first, so that a typo is one line and no traceback."""
-    app.run(main)
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv):
+    try:
+        _check_config(argv)
+        rest = flags.FLAGS(argv)
+        if rest[1:]:
+            raise flags.Error(f"unexpected arguments: {' '.join(rest[1:])}")
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+    return rest
+
+
+def _check_config(argv):
+    """Says of a config file, or of an entry that it lacks, what config_flags does not.
+
+    It would quote the traceback of an error in the file, and show its own for a typo.
+    """
+    plain = flags.FlagValues()  # the config as the file has it, without overrides
+    config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=argv[:1])
+    try:
+        plain(argv, known_only=True)
+    except flags.IllegalFlagValueError as error:  # around config_flags', around theirs
+        raise flags.Error(error.__context__.__context__) from None
+    if plain.config is None:
+        return  # what is required is checked elsewhere
+    path = plain["config"].config_filename.partition(":")[0]
+    if not pathlib.Path(path).is_file():
+        raise flags.Error(f"there is no config file {path!r}")
+    keys = list(_keys(plain.config))
+    for argument in argv[1:]:
+        override = re.match(r"--?(?:no)?config\.([^=[]+)", argument)
+        if override and override[1] not in keys:
+            near = max(keys, key=lambda key: _likeness(override[1], key))
+            raise flags.Error(f"config has no {override[1]!r}; did you mean {near!r}?")
+
+
+def _keys(config, prefix=""):
+    """Every dotted key, those of whole sections included."""
+    for key, value in config.items():
+        yield prefix + key
+        if isinstance(value, ConfigDict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _likeness(key, other):
+    """Of the last words first, where ``lr`` is like ``learning_rate`` too."""
+    word, other_word = key.rpartition(".")[2], other.rpartition(".")[2]
+    initials = "".join(part[:1] for part in other_word.split("_"))
+    alike = max(_ratio(word, other_word), _ratio(word, initials))
+    return alike, _ratio(key, other)
+
+
+def _ratio(a, b):
+    return difflib.SequenceMatcher(None, a, b).ratio()
 
 
 if __name__ == "__main__":

@@ -58,10 +58,19 @@ def stablemax(
     Array([0.5, 1. , 4. ], dtype=float32)
     """
     x = numerics.class_axis_last(logits, axis=axis, where=where)
-    # Each branch sees only its own side, so that the other sends no NaN or half slope.
-    above, below = jnp.where(x >= 0, x, 0), jnp.where(x < 0, -x, 0)
-    g = jnp.where(x >= 0, jnp.log1p(above), -jnp.log1p(below))
-    return jnp.moveaxis(g, -1, axis)
+    return jnp.moveaxis(_signed_log1p(x), -1, axis)
+
+
+@jax.custom_jvp
+def _signed_log1p(x):
+    return jnp.copysign(jnp.log1p(jnp.abs(x)), x)
+
+
+@_signed_log1p.defjvp
+def _signed_log1p_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    # Left to itself, autodiff gives the slope 0 at 0, where it is 1 from both sides.
+    return _signed_log1p(x), dx / jnp.where(x >= 0, 1 + x, 1 - x)
 
 
 def spherical_softmax(

@@ -17,6 +17,7 @@ __all__ = [
     "logsumexp",
     "masked_mean",
     "promote",
+    "softmax",
 ]
 
 
@@ -122,35 +123,71 @@ def _log_softmax_jvp(primals, tangents):
     dz = jnp.where(z == -jnp.inf, 0, dz)
     dtop = jnp.sum(jnp.where(z == top, dz, 0), -1, keepdims=True)
     r = jnp.where(lead, 0, dz - jnp.where(alone, dtop, 0))
-    return log_p, r - jnp.sum(jnp.exp(log_p) * r, -1, keepdims=True)
+    # Divided after the sum: under vmap, XLA's CPU backend (jaxlib 0.10.2) gets
+    # `r - sum(p * r)` wrong.
+    e, total = _weights(z)
+    return log_p, r - jnp.sum(e * r, -1, keepdims=True) / total
 
 
 @jax.custom_jvp
-def _softmax(z):
-    _, e, total = _above_top(z)
-    return e / jnp.maximum(total, 1)
+def _weights(z):
+    """Exponentials measured from the top score and their sum; 1 for an empty one."""
+    e = jnp.exp(z - _finite_top(z))
+    return e, jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
 
 
-@_softmax.defjvp
-def _softmax_jvp(primals, tangents):
-    p = _softmax(*primals)
-    return p, p * jax.jvp(_log_softmax, primals, tangents)[1]
-
-
-def _above_top(z):
-    """Row maximum, exponentials measured from it and their sum."""
-    top = _finite_top(jax.lax.stop_gradient(z))
-    e = jnp.exp(jax.lax.stop_gradient(z) - top)
-    return top, e, jnp.sum(e, -1, keepdims=True)
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+    # Only the quotient, the probability, is ever differentiated: its derivative is put
+    # on the exponentials, exact for the top one too.
+    e, total = _weights(*primals)
+    _, dlog_p = jax.jvp(_log_softmax, primals, tangents)
+    return (e, total), (e * dlog_p, jnp.zeros_like(total))
 
 
 def _top_and_log_total(z):
     """Row maximum, and the log of the sum of exponentials measured from it."""
-    top, e, total = _above_top(z)
+    z = jax.lax.stop_gradient(z)
+    e, total = _weights(z)
     # What a lone top would round away is added up without it. The arithmetic spells
     # `where(e < 1, e, 0)`, which XLA's CPU backend would store before it sums.
     rest = jnp.sum(e - jnp.floor(e), -1, keepdims=True)
-    return top, jnp.where(total < 2, jnp.log1p(rest), jnp.log(total))
+    log_total = jnp.where(total < 2, jnp.log1p(rest), jnp.log(total))
+    return _finite_top(z), log_total
+
+
+def softmax(
+    logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Probabilities whose derivatives keep what the confident class has left.
+
+    .. math:: p_c = e^{z_c - z_k} / \sum_j e^{z_j - z_k}, \quad dp = p \, d\log p
+
+    with :math:`k` the top class. ``p`` itself rounds to 1, so take what is far from 1
+    from :func:`log_softmax`.
+
+    Shapes: logits [..., C], where [..., C] -> [..., C]
+
+    Returns:
+      float32 (float64 for float64 logits), 0 at hidden classes, which get no gradient.
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``where`` is not bool.
+      ValueError: no such axis, no classes, or ``where`` does not broadcast.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80; the
+      slope :math:`p_k (1 - p_k)` is 0 in ``jax.nn.softmax`` from margin 17 on.
+
+    >>> jax.grad(lambda z: softmax(z)[0])(jnp.float32([40, 0]))
+    Array([ 4.248354e-18, -4.248354e-18], dtype=float32)
+    """
+    z = class_axis_last(logits, axis=axis, where=where)
+    return jnp.moveaxis(_softmax(z), -1, axis)
+
+
+def _softmax(z):
+    e, total = _weights(z)
+    return e / total
 
 
 def logsumexp(
@@ -231,23 +268,28 @@ def label_nll(
 def _label_nll(z, y):
     top, log_total = _top_and_log_total(z)
     nll = log_total - (_label_score(z, y)[..., None] - top)
-    return jnp.where(jnp.max(z, -1) == -jnp.inf, 0, nll[..., 0])
+    return jnp.where(_is_empty(z), 0, nll)[..., 0]
 
 
 @_label_nll.defjvp
 def _label_nll_jvp(primals, tangents):
     (z, y), (dz, _) = primals, tangents
     nll = _label_nll(z, y)
+    p, label = _softmax(z), _is_label(z, y)
     # p_y - 1 is the small number that matters; it is known without a subtraction.
-    p, minus_rest = _softmax(z), jnp.expm1(-nll)[..., None]
-    slope = jnp.where(_is_label(z, y), minus_rest, p)
+    sure = label & (nll[..., None] < 0.69)
+    slope = jnp.where(sure, jnp.expm1(-nll)[..., None], p - label)
     return nll, jnp.sum(slope * jnp.where(z == -jnp.inf, 0, dz), -1)
 
 
 def _finite_top(z):
     """Row maximum, 0 where every class is hidden."""
-    top = jnp.max(z, -1, keepdims=True)
-    return jnp.where(top == -jnp.inf, 0, top)
+    return jnp.where(_is_empty(z), 0, jnp.max(z, -1, keepdims=True))
+
+
+def _is_empty(z):
+    """Rows in which every class is hidden."""
+    return jnp.max(z, -1, keepdims=True) == -jnp.inf
 
 
 def _is_label(z, y):

@@ -58,7 +58,8 @@ def cross_entropy(
     >>> cross_entropy(jnp.float32([40, 0]), 0)
     Array(4.248354e-18, dtype=float32)
     """
-    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
+    labels = jnp.asarray(labels)
+    if jnp.issubdtype(labels.dtype, jnp.floating):
         return _with_distribution(logits, labels, axis, where)
     return numerics.label_nll(logits, labels, axis=axis, where=where)
 
@@ -92,7 +93,7 @@ def _cross_entropy_jvp(primals, tangents):
     # The slopes of a row add up to 0. That of a class with most of the probability
     # follows from the others: a difference of two numbers near 1 would lose it.
     lead = log_p > -0.69
-    slope = jnp.where(lead, 0, jnp.exp(log_p) * mass - q)
+    slope = jnp.where(lead, 0, numerics.softmax(z) * mass - q)
     others = jnp.where(empty, 0, jnp.sum(slope, -1, keepdims=True))
     slope = jnp.where(lead, -others, slope)
     hidden = z == -jnp.inf

@@ -283,7 +283,7 @@ def l2_svm_loss(
     Source: Agarap 2018, arXiv:1709.03082.
 
     >>> l2_svm_loss(jnp.float32([0.5, -0.2]), 0)
-    Array(0.89, dtype=float32)
+    Array(0.89000005, dtype=float32)
     """
     return _one_versus_rest(logits, labels, margin, 2, axis, where)
 
@@ -413,7 +413,7 @@ def smooth_topk(
     Source: Berrada, Zisserman and Kumar 2018, arXiv:1802.07595.
 
     >>> smooth_topk(jnp.float32([1, 1, 0]), 0, k=1, margin=0.0)
-    Array(0.86199486, dtype=float32)
+    Array(0.8619948, dtype=float32)
     """
     checked("k", k, lambda k: k >= 1, "at least 1")
     checked("margin", margin, lambda m: m >= 0, "at least 0")

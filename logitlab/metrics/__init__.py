@@ -1,4 +1,5 @@
 """Metrics: logits to a number you report. What is averaged is a :class:`Mean`."""
+
 from logitlab.metrics.collapse import (
     nlm_alignment,
     softmax_collapse_fraction,

@@ -18,10 +18,11 @@ def softmax_collapse_rows(
 ) -> jax.Array:
     r"""Rows in which every class but the top one is absorbed by rounding.
 
-    A row is collapsed when :math:`\sum_c e^{z_c - \max z} = 1` exactly in ``dtype``,
-    every operation rounded to it. For two classes this begins at a margin of 7.62 in
-    float16, 5.55 in bfloat16, 16.64 in float32 and 36.74 in float64. A tie at the top
-    is never collapsed, nor is a row with a NaN or an infinity at the top.
+    A row is collapsed when :math:`\sum_c e^{z_c - \max z} = 1` exactly in ``dtype``:
+    margins, exponentials and their sum are rounded to it. For two classes this begins
+    at a margin of 7.62 in float16, 5.55 in bfloat16, 16.64 in float32 and 36.74 in
+    float64. A tie at the top is never collapsed, nor is a row with a NaN or an infinity
+    at the top.
 
     Shapes: logits [..., C] -> [...]
 
@@ -107,7 +108,8 @@ def nlm_alignment(grads: Any, params: Any, *, per_leaf: bool = False) -> Any:
     if per_leaf:
         return jax.tree.map(lambda g, p: nlm_alignment([g], [p]), grads, params)
     grads, params = (_unit(tree) for tree in (grads, params))
-    return -sum(jax.tree.leaves(jax.tree.map(jnp.vdot, grads, params)))
+    inner = jax.tree.map(lambda g, p: (g * p).sum(), grads, params)
+    return -sum(jax.tree.leaves(inner))
 
 
 def _unit(tree):

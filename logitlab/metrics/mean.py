@@ -114,7 +114,7 @@ def tree_norm(tree: Any) -> jax.Array:
     >>> tree_norm({"a": jnp.float32([3e25]), "b": jnp.float32([4e25])})
     Array(5.e+25, dtype=float32)
     """
-    leaves = [numerics.promote(a, "tree") for a in jax.tree.leaves(tree) if a.size]
+    leaves = [numerics.promote(a, "tree") for a in jax.tree.leaves(tree) if jnp.size(a)]
     if not leaves:
         return jnp.zeros(())
     top = jnp.stack([jnp.abs(a).max() for a in leaves]).max()

@@ -25,12 +25,13 @@ def ortho_grad(
 
     The paper's perpGrad. Goes before the optimiser, whose moments then see projected
     gradients: ``optax.chain(ortho_grad(), optax.adam(1e-3))``. Needs ``params``; dtypes
-    of the updates survive, 16-bit leaves are projected in float32.
+    of the updates survive, 16-bit leaves are projected in float32. Weights of 1e25 and
+    gradients of 1e-25 are fine in float32, although their squares are not.
 
     Weights of zeros pass the gradient unchanged. A gradient that is parallel to its
-    weights leaves rounding noise, which ``renormalize`` blows up to the gradient's norm,
-    as the original does; ``min_ratio`` prevents it. A scalar is parallel to any other
-    and comes out as 0: leave biases and scalars out with ``mask``.
+    weights leaves rounding noise, which ``renormalize`` blows up to the gradient's
+    norm, as the original does; ``min_ratio`` prevents it. A scalar is parallel to any
+    other and comes out as 0: leave biases and scalars out with ``mask``.
 
     Args:
       renormalize: give the projected gradient the norm of the original one. The
@@ -38,8 +39,8 @@ def ortho_grad(
       per_leaf: project each array by itself, as the official code does, or all of them
         as the one vector that the paper writes.
       eps: added to the denominators.
-      min_ratio: no renormalisation where the projection keeps less than this share of
-        the gradient's norm.
+      min_ratio: no renormalisation where the projection keeps no more than this share
+        of the gradient's norm.
       mask: pytree of bools, or a function of the params that returns one; leaves at
         False pass unchanged.
 
@@ -68,7 +69,7 @@ def ortho_grad(
         t = jax.tree.map(lambda g, u: g - along * u, g, u)
         if renormalize:
             before, after = tree_norm(g), tree_norm(t)
-            scale = jnp.where(after < min_ratio * before, 1, before / (after + eps))
+            scale = jnp.where(after <= min_ratio * before, 1, before / (after + eps))
             t = jax.tree.map(lambda t: scale * t, t)
         return jax.tree.map(lambda t, g: t.astype(g.dtype), t, grads)
 

@@ -8,8 +8,8 @@ from logitlab.report.claims import (
     read_claims,
     write_claims,
 )
-from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.conclusion import conclude
+from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.page import verdict_table, write_page
 
 __all__ = [

@@ -27,8 +27,8 @@ def conclude(
 ) -> list[Verdict]:
     """Judges the claims, draws the figures and writes the report.
 
-    Leaves ``claims.json``, ``figures/*.png``, ``summary.json`` (final numbers, versions,
-    hardware and the config's hash) and ``report.html`` in ``workdir``.
+    Leaves ``claims.json``, ``figures/*.png``, ``summary.json`` (final numbers,
+    versions, hardware and the config's hash) and ``report.html`` in ``workdir``.
 
     Args:
       study: whose figures and claims.

@@ -87,9 +87,16 @@ def differences(before: Mapping, after: Mapping) -> list[str]:
 def log_points(steps: int, per_decade: int = 20) -> list[int]:
     """Steps that look evenly spaced on a logarithmic axis, 0 and the last included.
 
+    Raises:
+      ValueError: ``steps`` is negative, or ``per_decade`` below 1.
+
     >>> log_points(100, per_decade=2)
     [0, 1, 3, 10, 32, 100]
     """
+    if steps < 0 or per_decade < 1:
+        raise ValueError(
+            f"steps is {steps}, per_decade {per_decade}; expected at least 0 and 1"
+        )
     points, exponent = {0, steps}, 0
     while (step := round(10 ** (exponent / per_decade))) < steps:
         points.add(step)

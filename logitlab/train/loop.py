@@ -17,17 +17,16 @@ from logitlab.train.progress import Bar, Clock, Interrupted, Signals
 from logitlab.train.study import Run
 from logitlab.train.writers import Table, rows_of
 
-
 NONFINITE = ("stop", "end")
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became infinite or NaN; the message names arm, seed, step and checkpoint."""
+    """A loss became infinite or NaN; the message says where, and what was saved."""
 
 
 @dataclasses.dataclass
 class Logs:
-    """Where an arm writes: rows to ``tables``, what depends on the clock to ``timing``."""
+    """Where an arm writes: rows to ``tables``, what a clock says to ``timing``."""
 
     tables: Sequence[Any]
     timing: Table
@@ -71,7 +70,7 @@ def train(
       quiet: no progress bar.
 
     Raises:
-      ValueError: ``nonfinite`` or the run's ``evaluate_at`` is out of range.
+      ValueError: ``nonfinite`` is out of range.
       NonFiniteLoss: the newest checkpoint stays the last good one.
       Interrupted: after SIGINT or SIGTERM.
     """
@@ -85,10 +84,12 @@ def train(
         state, active = checkpoints.restore(step, like=state), meta["active"]
     logs.drop_after(name, step if latest else -1)
     points = sorted({*run.evaluate_at, run.steps})
-    if points[0] < 0 or points[-1] > run.steps:
-        raise ValueError(f"evaluate_at is {points}, expected 0 to {run.steps}")
     feed = _batches(program, step)
-    clock, saved, bar = Clock(), time.monotonic(), Bar(name, run.steps, step, quiet=quiet)
+    clock, saved, bar = (
+        Clock(),
+        time.monotonic(),
+        Bar(name, run.steps, step, quiet=quiet),
+    )
     ticks = (step, time.perf_counter())
 
     def save():
@@ -112,7 +113,7 @@ def train(
                 if nonfinite == "stop":
                     raise NonFiniteLoss(f"{where}; {_kept(checkpoints)}")
                 warnings.warn(f"{where}; it ends there", stacklevel=2)
-                active = [a and bool(np.isfinite(x)) for a, x in zip(active, loss)]
+                active = (np.isfinite(loss) & active).tolist()
             step += n
             if any(active):
                 bar.update(step, {"loss": loss[active].mean()})
@@ -186,7 +187,9 @@ def _batches(program: Program, step: int):
     def stack(n):
         batches = list(itertools.islice(source, min(n, program.stream.ahead)))
         if not batches:
-            raise ValueError("the stream of training batches ended before the last step")
+            raise ValueError(
+                "the stream of training batches ended before the last step"
+            )
         stacked = jax.tree.map(lambda *rows: np.stack(rows), *batches)
         return program.place(stacked), len(batches)
 

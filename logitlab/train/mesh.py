@@ -63,7 +63,9 @@ def pad_rows(batch: Mapping, multiple: int, *, axis: int = 0) -> dict:
     """Adds rows behind a False ``mask`` until ``multiple`` divides their number."""
     rows = {leaf.shape[axis] for leaf in jax.tree.leaves(batch)}
     if len(rows) != 1:
-        raise ValueError(f"the arrays of a batch have {sorted(rows)} rows, not one size")
+        raise ValueError(
+            f"the arrays of a batch have {sorted(rows)} rows, not one size"
+        )
     (rows,) = rows
     extra = -rows % multiple
     if not extra:

@@ -25,7 +25,7 @@ class Program:
 
     Attributes:
       init: () -> state.
-      advance: (state, data, n) -> (state, loss); ``n`` [seeds] steps; donates the state.
+      advance: (state, data, n) -> (state, loss), ``n`` [seeds]; donates the state.
       evaluate: params -> named numbers, each [seeds], on the host.
       data: the training data that ``advance`` takes, unless it is streamed.
       place: puts stacked batches from the host on the devices.
@@ -70,7 +70,9 @@ def build_program(
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         seeds_by = "map" if on_cpu else "vmap"
     if parallel == "pmap" and mesh.shape["data"] != mesh.size:
-        raise ValueError(f"mesh is {dict(mesh.shape)}, but pmap knows the axis data alone")
+        raise ValueError(
+            f"mesh is {dict(mesh.shape)}, but pmap knows the axis data alone"
+        )
     over = _seed_map(seeds_by)
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     init_keys, data_keys = keys, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)

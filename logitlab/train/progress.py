@@ -77,7 +77,7 @@ class Bar:
         self._numbers = {}
 
     def update(self, step: int, numbers: Mapping[str, float] = ()) -> None:
-        """Moves to ``step`` and shows the numbers that are given, and the older ones."""
+        """Moves to ``step`` and shows the given numbers beside the older ones."""
         self._numbers |= {k: f"{v:.3g}" for k, v in dict(numbers).items()}
         self._bar.set_postfix(self._numbers, refresh=False)
         self._bar.update(step - self._bar.n)

@@ -11,8 +11,8 @@ from logitlab.train import config as configs
 from logitlab.train import mesh as meshes
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.files import write_file
-from logitlab.train.loop import Logs, train
-from logitlab.train.program import build_program
+from logitlab.train.loop import NONFINITE, Logs, train
+from logitlab.train.program import PARALLEL, SEEDS_BY, build_program
 from logitlab.train.progress import Signals
 from logitlab.train.results import ArmResult
 from logitlab.train.study import Compute, Run, Study
@@ -33,7 +33,9 @@ def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
     workdir = pathlib.Path(workdir)
     path, text = workdir / "config.json", configs.to_json(config)
     if path.exists():
-        lines = configs.differences(json.loads(path.read_text("utf-8")), json.loads(text))
+        lines = configs.differences(
+            json.loads(path.read_text("utf-8")), json.loads(text)
+        )
         if lines:
             raise WorkdirError(
                 f"{workdir} holds a run of another config; choose another --workdir, "
@@ -42,7 +44,8 @@ def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
         return workdir
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_file(path, text)
+        if jax.process_index() == 0:
+            write_file(path, text)
     except OSError as error:
         raise WorkdirError(f"cannot write to workdir {workdir}: {error}") from error
     return workdir
@@ -64,16 +67,22 @@ def run_study(
       quiet: no progress bars.
 
     Raises:
+      ValueError: a setting is out of its range; nothing was written.
       WorkdirError: the workdir holds another config, or cannot be written.
       NonFiniteLoss: see :func:`logitlab.train.loop.train`.
       Interrupted: after SIGINT or SIGTERM; the same call goes on.
     """
-    workdir = open_workdir(workdir, config)
+    _check(config)
     mesh = meshes.make_mesh(config.mesh.to_dict())
+    workdir = open_workdir(workdir, config)
     seeds = tuple(range(config.seed, config.seed + config.seeds))
-    table = Table(workdir / "metrics.csv")
-    board = TensorBoard(workdir / "tensorboard") if config.tensorboard else None
-    logs = Logs([table, *([board] if board else [])], Table(workdir / "timing.csv", ("arm", "step")))
+    first = jax.process_index() == 0
+    table = Table(workdir / "metrics.csv", writes=first)
+    timing = Table(workdir / "timing.csv", ("arm", "step"), writes=first)
+    board = None
+    if config.tensorboard and first:
+        board = TensorBoard(workdir / "tensorboard")
+    logs = Logs([table, *([board] if board else [])], timing)
     results = {}
     with Signals().catch() as signals:
         for name, arm in study.arms.items():
@@ -111,6 +120,18 @@ def run_study(
     if board:
         board.close()
     return results
+
+
+def _check(config):
+    """Refuses what would fail only after the workdir was bound to it."""
+    least = {"seeds": config.seeds, "checkpoint.keep": config.checkpoint.keep}
+    for name, value in least.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    known = {"parallel": PARALLEL, "seeds_by": SEEDS_BY, "nonfinite": NONFINITE}
+    for name, choices in known.items():
+        if config[name] not in choices:
+            raise ValueError(f"{name} is {config[name]!r}, expected one of {choices}")
 
 
 def _compute(name, arm, seeds, checkpoints, logs):

@@ -41,8 +41,9 @@ def make_step(
     """A step: (state, batch) -> (state, mean loss before the update).
 
     The mean is over the rows at which the batch's ``mask`` is True, all rows without
-    one. With ``axis_name`` each device holds some of the rows (inside ``pmap`` or
-    ``shard_map``), and the mean is over those of all devices.
+    one; the others reach ``loss`` as zeros, whatever they held. With ``axis_name`` each
+    device holds some of the rows (inside ``pmap`` or ``shard_map``), and the mean is
+    over those of all devices.
 
     Args:
       loss: (params, batch, key) -> one loss per row.
@@ -57,9 +58,11 @@ def make_step(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
             params = jax.lax.pcast(params, axis_name, to="varying")
 
+        rows = _kept_rows(batch)
+
         def mean_loss(params):
-            losses = loss(params, batch, key)
-            mask = batch.get("mask", jnp.ones(losses.shape, bool))
+            losses = loss(params, rows, key)
+            mask = rows.get("mask", jnp.ones(losses.shape, bool))
             if axis_name is None:
                 return numerics.masked_mean(losses, mask)
             kept = mask.sum(dtype=losses.dtype)
@@ -74,6 +77,20 @@ def make_step(
         return TrainState(state.step + 1, params, opt_state, state.key), value
 
     return step
+
+
+def _kept_rows(batch):
+    """A NaN behind the mask would pass a select in value, but not in gradient."""
+    if "mask" not in batch:
+        return batch
+    mask = batch["mask"]
+
+    def clear(leaf):
+        return jnp.where(
+            jnp.expand_dims(mask, range(1, leaf.ndim)), leaf, jnp.zeros((), leaf.dtype)
+        )
+
+    return jax.tree.map(clear, dict(batch)) | {"mask": mask}
 
 
 class Feed(NamedTuple):
@@ -152,7 +169,12 @@ def advance(step: Callable, feed: Feed) -> Callable:
             state, loss = step(state, batch)
             return i + 1, state, fed, loss.astype(value.dtype)
 
-        start = (jnp.zeros((), jnp.int32), state, feed.start(data, state), jnp.zeros(()))
+        start = (
+            jnp.zeros((), jnp.int32),
+            state,
+            feed.start(data, state),
+            jnp.zeros(()),
+        )
         _, state, _, value = jax.lax.while_loop(going, body, start)
         return state, value
 

@@ -46,6 +46,9 @@ class Run:
       evaluate_at: the steps at which to evaluate, 0 and the last included or not.
       stop: takes the numbers of one evaluation of one seed, true ends that seed.
       show: the metrics that the progress bar shows.
+
+    Raises:
+      ValueError: ``steps`` is negative, or ``evaluate_at`` goes beyond them.
     """
 
     init: Callable[[jax.Array], Any]
@@ -58,6 +61,13 @@ class Run:
     evaluate_at: Sequence[int] = ()
     stop: Callable[[Mapping[str, float]], bool] | None = None
     show: Sequence[str] = ()
+
+    def __post_init__(self):
+        if self.steps < 0:
+            raise ValueError(f"steps is {self.steps}, expected 0 or more")
+        if not all(0 <= step <= self.steps for step in self.evaluate_at):
+            points = list(self.evaluate_at)
+            raise ValueError(f"evaluate_at is {points}, expected 0 to {self.steps}")
 
 
 @dataclasses.dataclass(frozen=True)

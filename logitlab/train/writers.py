@@ -21,9 +21,15 @@ class Table:
     dropped when the file is opened again.
     """
 
-    def __init__(self, path: pathlib.Path, keys: Sequence[str] = KEYS):
-        """Opens the table at ``path``, and reads what it holds already."""
-        self.path, self.keys = pathlib.Path(path), tuple(keys)
+    def __init__(
+        self, path: pathlib.Path, keys: Sequence[str] = KEYS, *, writes: bool = True
+    ):
+        """Opens the table at ``path``, and reads what it holds already.
+
+        With ``writes=False``, as in all processes but the first, the rows stay in
+        memory.
+        """
+        self.path, self.writes = pathlib.Path(path), writes
         self.columns, self.rows = list(keys), []
         if self.path.exists():
             text = self.path.read_text("utf-8")
@@ -39,6 +45,8 @@ class Table:
         rows = [{k: str(v) for k, v in row.items()} for row in rows]
         new = [k for row in rows for k in row if k not in self.columns]
         self.rows += rows
+        if not self.writes:
+            return
         if new or not self.path.exists():
             self.columns += dict.fromkeys(new)
             self._rewrite()
@@ -56,6 +64,8 @@ class Table:
             self._rewrite()
 
     def _rewrite(self):
+        if not self.writes:
+            return
         header = self._text([dict(zip(self.columns, self.columns, strict=True))])
         write_file(self.path, header + self._text(self.rows))
 

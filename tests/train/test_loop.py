@@ -74,9 +74,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, kind, monkeypa
     parts = train.run_study(study, config, tmp_path / "parts", quiet=True)
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     for name in study.arms:
-        np.testing.assert_array_equal(
-            parts[name].arrays["w"], whole[name].arrays["w"]
-        )
+        np.testing.assert_array_equal(parts[name].arrays["w"], whole[name].arrays["w"])
 
 
 def test_rows_after_the_checkpoint_are_forgotten(config, tmp_path, monkeypatch):
@@ -145,7 +143,9 @@ def test_a_seed_stops_alone(config, tmp_path):
     whole = Study({"a": toy.run(evaluate_at=ALWAYS)})
     losses = train.run_study(whole, config, tmp_path / "whole", quiet=True)["a"]["loss"]
     bound = losses[10].mean()
-    assert len(set((losses < bound).argmax(0))) == 2  # one seed is there before the other
+    assert (
+        len(set((losses < bound).argmax(0))) == 2
+    )  # one seed is there before the other
     early = Study({"a": toy.run(evaluate_at=ALWAYS, stop=lambda n: n["loss"] < bound)})
     result = train.run_study(early, config, tmp_path / "early", quiet=True)["a"]
     for i, first in enumerate((losses < bound).argmax(0)):

@@ -306,7 +306,7 @@ def multilabel_hybrid_loss(
     >>> multilabel_hybrid_loss(
     ...     jnp.zeros((2, 2)), ones, jnp.eye(2), jnp.ones(2), jnp.zeros((2, 2))
     ... )
-    Array(0.79314715, dtype=float32)
+    Array(0.7931472, dtype=float32)
     """
     z, t = numerics.promote(logits), jnp.asarray(labels)
     if z.ndim != 2 or axis not in (1, -1):

@@ -61,7 +61,7 @@ def asymmetric_loss(
     Source: Ridnik et al. 2021, arXiv:2009.14119.
 
     >>> asymmetric_loss(jnp.float32([0, 0]), jnp.array([1, 0]), clip=0.0)
-    Array([0.34657356, 0.0433217 ], dtype=float32)
+    Array([0.3465736, 0.0433217], dtype=float32)
     """
     checked("gamma_pos", gamma_pos, lambda g: g >= 0, "at least 0")
     checked("gamma_neg", gamma_neg, lambda g: g >= 0, "at least 0")

@@ -1,0 +1,226 @@
+"""``python -m experiments.main`` as a user meets it, in processes of its own."""
+
+import hashlib
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+
+from logitlab import report
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMOKE = "--config=configs/grokking.py:smoke"
+ARMS = ("ce16", "ce64", "exact", "perp", "stablemax")
+# The first arm is long enough to be interrupted, the others are as short as can be.
+STEPS = {arm: 200_000 if arm == "ce16" else 20 for arm in ARMS}
+COMMAND = [SMOKE, *(f"--config.arms.{arm}.steps={n}" for arm, n in STEPS.items())]
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.main", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """(exit code, stdout, stderr); a user is never shown a traceback or a warning."""
+    try:
+        out, err = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    assert "Traceback" not in err, err
+    assert "Warning" not in err, err
+    return process.returncode, out, err
+
+
+def call(*arguments):
+    return finish(start(*arguments))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workdir after one whole run, and what the run printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "smoke"  # main makes it
+    code, out, err = call(*COMMAND, f"--workdir={workdir}")
+    assert code == 0, err
+    return workdir, out
+
+
+def test_leaves_what_the_design_promises(trained):
+    workdir, out = trained
+    config = json.loads((workdir / "config.json").read_text())
+    assert {arm: config["arms"][arm]["steps"] for arm in ARMS} == STEPS
+    header, *rows = (workdir / "metrics.csv").read_text().splitlines()
+    assert header.startswith("arm,seed,step,")
+    assert {"test/accuracy", "train/loss"} <= set(header.split(","))
+    last = {row.split(",")[0]: int(row.split(",")[2]) for row in rows}
+    assert last == STEPS
+    assert (workdir / "timing.csv").read_text().startswith("arm,step,time,")
+    for arm, steps in STEPS.items():
+        assert (workdir / "checkpoints" / arm / str(steps)).is_dir()
+    summary = json.loads((workdir / "summary.json").read_text())
+    digest = hashlib.sha256((workdir / "config.json").read_bytes()).hexdigest()
+    assert summary["config_sha256"] == digest
+    assert summary["environment"].keys() >= {"jax", "device", "processor"}
+    assert str(workdir / "report.html") in out
+
+
+def test_leaves_figures(trained):
+    figures = sorted((trained[0] / "figures").iterdir())
+    assert [path.name for path in figures] == ["accuracy.png", "mechanism.png"]
+    for path in figures:
+        pixels = matplotlib.image.imread(path)  # decodes every one
+        assert min(pixels.shape[:2]) > 200
+        assert pixels.std() > 0.01
+
+
+def test_leaves_verdicts(trained):
+    workdir, out = trained
+    verdicts = report.read_claims(workdir / "claims.json")
+    assert len(verdicts) == 11
+    known = {"reproduced", "not reproduced", "not tested"}
+    assert {verdict.verdict for verdict in verdicts} <= known
+    assert all(verdict.preliminary for verdict in verdicts)
+    assert report.outcome(verdicts) in " ".join(out.split())
+
+
+def test_leaves_one_page_that_needs_nothing_else(trained):
+    page = (trained[0] / "report.html").read_text()
+    sources = re.findall(r'src\s*=\s*"([^"]{,30})', page)
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"<(script|link|iframe)|url\(|@import", page)
+    for verdict in report.read_claims(trained[0] / "claims.json"):
+        assert verdict.label in page
+
+
+def test_a_second_call_trains_nothing(trained):
+    workdir, out = trained
+    before = contents(workdir)
+    assert call(*COMMAND, f"--workdir={workdir}")[:2] == (0, out)
+    after = contents(workdir)
+    assert after.keys() == before.keys()
+    for path in (workdir / "metrics.csv", workdir / "timing.csv"):
+        assert after[path] == before[path]
+
+
+def test_another_config_is_refused(trained):
+    workdir, _ = trained
+    before = contents(workdir)
+    override = "--config.optim.adamw.b2=0.9", "--config.arms.exact.steps=21"
+    code, out, err = call(*COMMAND, f"--workdir={workdir}", *override)
+    assert (code, out) == (1, "")
+    assert "holds a run of another config; choose another --workdir" in err
+    assert err.splitlines()[1:] == [
+        "  arms.exact.steps: 20 there, 21 here",
+        "  optim.adamw.b2: 0.999 there, 0.9 here",
+    ]
+    assert contents(workdir) == before
+
+
+def step_of(workdir):
+    """The last step that the table has of the long arm, -1 before there is one."""
+    table = workdir / "metrics.csv"
+    text = table.read_text() if table.exists() else ""
+    rows = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()]
+    return max([int(row[2]) for row in rows if row[0] == "ce16"], default=-1)
+
+
+def interrupt(kind, workdir, step):
+    """Starts, sends a signal once the long arm has gone beyond ``step``."""
+    process = start(*COMMAND, f"--workdir={workdir}")
+    deadline = time.monotonic() + 600
+    while step_of(workdir) <= step and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(kind)
+    return finish(process)
+
+
+def test_interrupted_runs_go_on_byte_for_byte(trained, tmp_path):
+    step = 30
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        code, _, err = interrupt(kind, tmp_path, step)
+        assert code == 128 + kind
+        assert f"stopped by {kind.name}; the same command goes on from here" in err
+        saved = [int(path.name) for path in (tmp_path / "checkpoints/ce16").iterdir()]
+        assert step < step_of(tmp_path) <= max(saved) < STEPS["ce16"]
+        assert not (tmp_path / "claims.json").exists()
+        step = step_of(tmp_path)
+    code, out, err = call(*COMMAND, f"--workdir={tmp_path}")
+    assert code == 0, err
+    whole, printed = trained
+    assert out.replace(str(tmp_path), str(whole)) == printed
+    for name in ("metrics.csv", "claims.json", "config.json"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([SMOKE, "--config.lrr=1"], "'lrr'; did you mean 'optim.learning_rate'?"),
+        (
+            [SMOKE, "--config.optim.learning_rat=1"],
+            "'optim.learning_rat'; did you mean 'optim.learning_rate'?",
+        ),
+        ([SMOKE, "--config.arms.ce16.step=1"], "did you mean 'arms.ce16.steps'?"),
+        (
+            [SMOKE, "--config.steps=abc"],
+            "--config.steps=abc: invalid literal for int()",
+        ),
+        (
+            [SMOKE, "--config.steps=1.5"],
+            "--config.steps=1.5: invalid literal for int()",
+        ),
+        ([SMOKE, "--wrkdir=x"], "'wrkdir'. Did you mean: workdir ?"),
+        ([SMOKE, "extra"], "unexpected arguments: extra"),
+        (
+            ["--config=configs/grokking.py:smok"],
+            "'smok', expected one of quick, study, smoke, figure1, figure2, figure4,",
+        ),
+        (["--config=configs/groking.py"], "no config file 'configs/groking.py'"),
+        ([], "--config"),
+        # From here on jax is imported, and the study built, but nothing written.
+        ([SMOKE, "--config.task.p=1"], "p is 1, expected an int from 2 to 46340"),
+        ([SMOKE, "--config.train_fraction=1.5"], "is 1.5, expected it in (0, 1)"),
+        (
+            [SMOKE, "--config.task.operation=ad"],
+            "'ad', expected one of ('add', 'subtract', 'multiply', 'divide')",
+        ),
+        ([SMOKE, "--config.loss.name=cross_entrop"], "softmax_cross_entropy"),
+        ([SMOKE, "--config.loss.link=stablemx"], "did you mean stablemax?"),
+        ([SMOKE, "--config.optim.name=adam"], "did you mean adamw?"),
+        ([SMOKE, "--config.seeds=0"], "seeds is 0, expected at least 1"),
+        ([SMOKE, "--config.experiment=groking"], "did you mean grokking?"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) and value else "",
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path):
+    workdir = tmp_path / "run"
+    code, out, err = call(f"--workdir={workdir}", *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    assert message in err
+    assert not workdir.exists()
+
+
+def test_a_workdir_is_required():
+    code, out, err = call(SMOKE)
+    assert (code, out) == (1, "")
+    assert "--workdir must have a value" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,466 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+
+from logitlab.numerics import (
+    class_axis_last,
+    label_nll,
+    log_softmax,
+    logsumexp,
+    masked_mean,
+    promote,
+    softmax,
+)
+
+VARIANTS = {"eager": lambda f: f, "jit": jax.jit, "vmap": jax.vmap, "pmap": jax.pmap}
+DERIVATIVES = {
+    "fwd": (jax.jacfwd,),
+    "rev": (jax.jacrev,),
+    "fwd-rev": (jax.jacfwd, jax.jacrev),
+    "rev-rev": (jax.jacrev, jax.jacrev),
+    "fwd-fwd": (jax.jacfwd, jax.jacfwd),
+}
+BIG = float(np.finfo("f4").max)
+TINY = 1e-37  # products of probabilities below it are not float32 numbers
+
+
+def probabilities(z):
+    """p, and 1 - p without the subtraction that loses it, in float64."""
+    z = np.asarray(z, np.float64)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    others = np.stack([np.delete(e, c, -1).sum(-1) for c in range(z.shape[-1])], -1)
+    return e / e.sum(-1, keepdims=True), others / e.sum(-1, keepdims=True)
+
+
+def log_probabilities(z):
+    p, rest = probabilities(z)
+    with np.errstate(divide="ignore"):  # in the branch not taken
+        return np.where(p > 0.5, np.log1p(-np.minimum(rest, 0.5)), np.log(p))
+
+
+def pick(a, y):
+    return np.take_along_axis(a, y[..., None], -1)[..., 0]
+
+
+def slopes(z):
+    """d log p_c / d z_j of one row, in float64."""
+    p, rest = probabilities(z)
+    return np.where(np.eye(len(z), dtype=bool), rest, -p)
+
+
+def curvature(z):
+    """d2 log p_c / d z_i d z_j of one row, the same for every c."""
+    p, rest = probabilities(z)
+    return np.where(np.eye(len(z), dtype=bool), -p * rest, np.outer(p, p))
+
+
+def margins(classes, seed=0):
+    """Class 0 leads the best of the others by -80 to 80."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(33, classes)).astype("f4")
+    z[:, 0] = z[:, 1:].max(-1) + np.linspace(-80, 80, 33, dtype="f4")
+    return z
+
+
+def on_mesh(kind, spec, *arrays):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), (kind, kind))
+    return [jax.device_put(a, NamedSharding(mesh, P(*spec[: a.ndim]))) for a in arrays]
+
+
+def assert_no_gather(compiled):
+    text = compiled.as_text()
+    assert "all-gather" not in text
+    assert "all-to-all" not in text
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(seed=st.integers(0, 999), log_scale=st.floats(-3, 1.5))
+@settings(max_examples=5, deadline=None)
+def test_matches_float64(variant, seed, log_scale):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(8, 2, 10)).astype("f4") * np.float32(10**log_scale)
+    y = rng.integers(0, 10, (8, 2))
+    want = log_probabilities(z)
+    transform = VARIANTS[variant]
+    np.testing.assert_allclose(transform(log_softmax)(z), want, rtol=1e-5)
+    np.testing.assert_allclose(transform(softmax)(z), np.exp(want), rtol=1e-5)
+    np.testing.assert_allclose(transform(label_nll)(z, y), -pick(want, y), rtol=1e-5)
+    top = z.max(-1).astype("f8")
+    total = np.log(np.exp(z.astype("f8") - top[..., None]).sum(-1)) + top
+    np.testing.assert_allclose(transform(logsumexp)(z), total, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 1000])
+def test_exact_at_every_margin(classes):
+    z, y = margins(classes), np.zeros(33, int)
+    want = log_probabilities(z)
+    p, rest = probabilities(z)
+    slope = np.where(np.arange(classes) == 0, -rest, p)
+    tangents = np.eye(classes, dtype="f4")[[0, 1, -1]]
+
+    @jax.jit
+    def measure(z):
+        def losses(z):
+            return label_nll(z, y), -log_softmax(z)[:, 0]
+
+        def push(dz):
+            return jax.jvp(losses, (z,), (jnp.broadcast_to(dz, z.shape),))[1]
+
+        values, pull = jax.vjp(losses, z)
+        ones, none = jnp.ones(33), jnp.zeros(33)
+        gradients = pull((ones, none))[0], pull((none, ones))[0]
+        return values, gradients, jax.vmap(push)(tangents), log_softmax(z), softmax(z)
+
+    values, gradients, pushed, log_p, got_p = measure(z)
+    np.testing.assert_allclose(log_p, want, rtol=1e-5)
+    np.testing.assert_allclose(got_p, p, rtol=1e-5)
+    for i in range(2):
+        np.testing.assert_allclose(values[i], -want[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(gradients[i], slope, rtol=1e-5)
+        np.testing.assert_allclose(pushed[i], tangents @ slope.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+def test_exact_derivatives(derivative):
+    lone = margins(5, seed=1)
+    second, tied, flat = lone.copy(), lone.copy(), lone.copy()
+    second[:, 1] = second[:, 0] + 30  # a confident class that is not the label
+    tied[:, 1] = tied[:, 0]
+    flat[:, 1:3] = flat[:, :1]
+    z = np.concatenate([lone, second, tied, flat])
+    chain = DERIVATIVES[derivative]
+
+    def everything(z):
+        return label_nll(z, 0), log_softmax(z), softmax(z)
+
+    chained = functools.reduce(lambda f, d: d(f), chain, everything)
+    nll, log_p, p = jax.jit(jax.vmap(chained))(z)
+    if len(chain) == 1:
+        want = np.stack([slopes(row) for row in z])
+        want_p = want * probabilities(z)[0][..., None]
+        np.testing.assert_allclose(nll, -want[:, 0], rtol=1e-5, atol=TINY)
+        np.testing.assert_allclose(log_p, want, rtol=1e-5, atol=TINY)
+        np.testing.assert_allclose(p, want_p, rtol=1e-5, atol=TINY)
+    else:
+        want = np.stack([curvature(row) for row in z])
+        np.testing.assert_allclose(nll, -want, rtol=1e-5, atol=TINY)
+        want = np.broadcast_to(want[:, None], log_p.shape)
+        np.testing.assert_allclose(log_p, want, rtol=1e-5, atol=TINY)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_many_tangents(order):
+    """A sum that XLA's CPU backend fuses wrongly for a batch of tangents."""
+    z, y = margins(1000)[8:25], np.arange(17, dtype="i4") % 2
+    tangents = np.random.default_rng(0).normal(size=(3, *z.shape)).astype("f4")
+
+    def push(z, tangents):
+        def losses(z):
+            return label_nll(z, y), log_softmax(z), softmax(z), logsumexp(z)
+
+        def slopes(z):
+            return jax.grad(lambda z: sum((a**2).sum() for a in losses(z)))(z)
+
+        f = losses if order == 1 else slopes
+        return jax.vmap(lambda dz: jax.jvp(f, (z,), (dz,))[1])(tangents)
+
+    with jax.enable_x64(True):
+        want = jax.jit(push)(z.astype("f8"), tangents.astype("f8"))
+    for f in (push, lambda z_, tangents: push(z, tangents)):  # traced and constant
+        for a, b in zip(
+            jax.tree.leaves(jax.jit(f)(z, tangents)), jax.tree.leaves(want), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("x64")
+def test_derivatives():
+    z, y = jax.random.normal(jax.random.key(0), (4, 5)), np.arange(4)
+    where = np.arange(20).reshape(4, 5) % 7 != 1
+    where[:, :4] |= np.eye(4, dtype=bool)  # a hidden label costs inf
+
+    @jax.jit
+    def everything(z):
+        return (
+            softmax(z),
+            label_nll(z, y),
+            logsumexp(z, where=where),
+            jnp.where(where, log_softmax(z, where=where), 0),
+        )
+
+    check_grads(everything, (z,), order=2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(dtype):
+    z = jnp.asarray(margins(1000)[8:25] / 3, dtype)
+    y = np.arange(len(z)) % 3
+    wide = np.asarray(z, "f4")
+
+    @jax.jit
+    def step(z):
+        losses, pull = jax.vjp(lambda z: (label_nll(z, y), log_softmax(z)), z)
+        return losses, pull((jnp.ones(17), jnp.ones((17, 1000))))[0]
+
+    losses, grad = step(z)
+    wide_losses, wide_grad = step(wide)
+    for a, b in zip(losses, wide_losses, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert grad.dtype == dtype
+    rounding = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(*np.asarray([grad, wide_grad], "f4"), rtol=rounding)
+    np.testing.assert_allclose(losses[0], -pick(log_probabilities(wide), y), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_stays():
+    z = margins(5).astype("f8")
+    want = log_probabilities(z)
+    assert log_softmax(z).dtype == label_nll(z, np.zeros(33, int)).dtype == "f8"
+    np.testing.assert_allclose(log_softmax(z), want, rtol=1e-13)
+    np.testing.assert_allclose(label_nll(z, np.zeros(33, int)), -want[:, 0], rtol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("spec", [("data",), ("data", "model"), (None, "model")])
+def test_sharded(spec, kind):
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(8, 10)).astype("f4"), rng.integers(0, 10, 8)
+    q, where = rng.uniform(size=(8, 10)).astype("f4"), rng.uniform(size=(8, 10)) < 0.7
+    where[np.arange(8), y] = True
+
+    def functions(z, y, q, where):
+        return (
+            label_nll(z, y),
+            label_nll(z, y, where=where).sum(),
+            (q * log_softmax(z)).sum(-1),
+            (q * softmax(z, where=where)).sum(-1),
+            jnp.where(where, log_softmax(z, where=where), 0).sum(),
+            logsumexp(z, where=where),
+            masked_mean(logsumexp(z), y % 2 == 0),
+        )
+
+    def both(z, *rest):
+        def total(z):
+            return sum(part.sum() for part in functions(z, *rest))
+
+        return functions(z, *rest), jax.grad(total)(z)
+
+    arrays = on_mesh(kind, spec, z, y, q, where)
+    compiled = jax.jit(both).lower(*arrays).compile()
+    assert_no_gather(compiled)
+    for a, b in zip(
+        jax.tree.leaves(compiled(*arrays)),
+        jax.tree.leaves(both(z, y, q, where)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_memory():
+    """Value and gradient hold at most one logits array besides their result."""
+    z, y = jnp.zeros((2048, 3000)), jnp.zeros(2048, int)
+
+    def temp(f):
+        compiled = jax.jit(jax.value_and_grad(f)).lower(z).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / z.nbytes
+
+    assert temp(lambda z: label_nll(z, y).mean()) < 0.01
+    assert temp(lambda z: (z * log_softmax(z)).sum(-1).mean()) < 1.01
+
+
+def test_axis_and_where():
+    rng = np.random.default_rng(0)
+    z, where = rng.normal(size=(3, 5, 2)).astype("f4"), rng.uniform(size=(5, 1)) < 0.7
+    where[0] = True
+    y = np.zeros((3, 2), int)
+    moved = np.moveaxis(z, 1, -1)
+    kept = where[:, 0]
+    for axis in (1, -2):
+        got = log_softmax(z, axis=axis, where=where)
+        want = np.moveaxis(log_probabilities(moved[..., kept]), -1, 1)
+        np.testing.assert_allclose(got[:, kept], want, rtol=1e-5)
+        assert (got[:, ~kept] == -np.inf).all()
+        got = label_nll(z, y, axis=axis, where=where)
+        np.testing.assert_allclose(got, -want[:, 0], rtol=1e-5)
+        got = logsumexp(z, axis=axis, where=where)
+        want = np.log(np.exp(moved[..., kept]).sum(-1))
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    grad = jax.grad(lambda z: label_nll(z, y, axis=1, where=where).sum())(z)
+    assert (grad[:, ~kept] == 0).all()
+    assert (grad[:, kept] != 0).all()
+
+
+def test_hidden_classes():
+    inf = np.inf
+    np.testing.assert_array_equal(log_softmax([1.0, -inf]), [0, -inf])
+    np.testing.assert_array_equal(log_softmax([-inf, -inf]), [-inf, -inf])
+    np.testing.assert_array_equal(softmax([-inf, -inf]), [0, 0])
+    assert logsumexp([-inf, -inf]) == -inf
+    assert label_nll([1.0, -inf], 0) == 0
+    assert label_nll([-inf, -inf], 0) == 0
+    assert label_nll([-inf, 1.0], 0) == inf
+    nll = jax.grad(label_nll)
+    np.testing.assert_array_equal(nll(np.float32([-inf] * 2), 0), [0, 0])
+    np.testing.assert_array_equal(nll(np.float32([-inf, 1]), 0), [0, 1])
+    rows = np.float32([[-inf] * 3, [1, -inf, 2], [-inf, 1, 2]])
+
+    def everything(z):
+        return logsumexp(z), log_softmax(z)[0], softmax(z)[0], label_nll(z, 0)
+
+    for derivative in (jax.jacrev, jax.jacfwd, jax.hessian):
+        for got in jax.jit(jax.vmap(derivative(everything)))(rows):
+            assert np.isfinite(got).all()
+            assert (got[0] == 0).all()
+    where = np.array([True, True, False])
+
+    def shown(z):
+        return (
+            label_nll(z, 0, where=where)
+            + log_softmax(z, where=where)[0]
+            + softmax(z, where=where)[0]
+            + logsumexp(z, where=where)
+        )
+
+    for wild in (np.nan, inf, -inf, BIG):
+        value, grad = jax.value_and_grad(shown)(np.array([1, 2, wild], "f4"))
+        assert value == shown(np.array([1, 2, 0], "f4"))
+        assert np.isfinite(grad).all()
+        assert grad[2] == 0
+
+
+def test_extremes():
+    grad = jax.grad(label_nll)
+    np.testing.assert_array_equal(grad(np.float32([BIG, BIG]), 0), [-0.5, 0.5])
+    np.testing.assert_array_equal(grad(np.float32([BIG, -BIG]), 1), [1, -1])
+    np.testing.assert_array_equal(grad(np.float32([BIG, -BIG]), 0), [0, 0])
+    assert label_nll([BIG, 0.0], 1) == np.float32(BIG)
+    assert label_nll([BIG, -BIG], 1) == np.inf  # not a float32 number
+    assert label_nll([-BIG], 0) == 0
+    rows = np.float32([[BIG, -BIG, 0], [-BIG, BIG, BIG], [BIG, BIG, 1], [0, -BIG, 1]])
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian):
+        f = jax.jit(jax.vmap(derivative(label_nll)))
+        for label in (0, 1):
+            assert np.isfinite(f(rows, np.full(4, label))).all()
+    rows = np.float32([[BIG, 1], [-BIG, -BIG], [BIG / 2, -BIG / 3]])
+    for f in (log_softmax, softmax):
+        assert np.isfinite(f(rows)).all()
+        assert np.isfinite(jax.jit(jax.vmap(jax.jacrev(f)))(rows)).all()
+    assert np.isnan(log_softmax([1.0, np.nan])).all()
+    assert np.isnan(label_nll([1.0, np.nan], 0))
+    np.testing.assert_allclose(logsumexp([BIG, 0.0]), BIG)
+
+
+def test_offsets_cost_nothing():
+    for offset in (1e4, 1e5, 1e30):
+        z = np.float32([0, 1, 2]) + np.float32(offset)
+        small = (z - z[0]).astype("f4")
+        for f in (lambda z: label_nll(z, 1), log_softmax):
+            np.testing.assert_allclose(f(z), f(small), rtol=1e-6)
+            got, want = jax.jacrev(f)(z), jax.jacrev(f)(small)
+            np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_ties_and_single_class():
+    for n in (2, 3, 1000):
+        z = np.zeros(n, "f4") + np.float32(3.7)
+        np.testing.assert_allclose(label_nll(z, 1), np.log(n), rtol=1e-6)
+        np.testing.assert_allclose(log_softmax(z), np.full(n, -np.log(n)), rtol=1e-6)
+    tied = np.float32([5, 5, -40])
+    p, rest = probabilities(tied)
+    grad = jax.grad(label_nll)(tied, 0)
+    np.testing.assert_allclose(grad, [-rest[0], p[1], p[2]], rtol=1e-5)
+    near = np.float32([1, np.nextafter(np.float32(1), np.float32(2))])
+    np.testing.assert_allclose(label_nll(near, 0), np.log(2), rtol=1e-6)
+    assert label_nll([7.0], 0) == 0
+    np.testing.assert_array_equal(log_softmax([7.0]), [0])
+    np.testing.assert_array_equal(jax.grad(label_nll)(np.float32([7]), 0), [0])
+
+
+def test_empty_batch():
+    z = np.zeros((0, 5), "f4")
+    assert label_nll(z, np.zeros(0, int)).shape == (0,)
+    assert log_softmax(z).shape == (0, 5)
+    assert logsumexp(z).shape == (0,)
+    assert masked_mean(np.zeros(0, "f4")) == 0
+    assert masked_mean(np.zeros(0, "f4"), np.zeros(0, bool)) == 0
+
+
+def test_labels_out_of_range():
+    z = np.zeros((2, 3), "f4")
+    for bad in (3, -100):
+        with pytest.raises(ValueError, match=rf"outside \[0, 3\).*{bad}"):
+            label_nll(z, np.array([0, bad]))
+        got = jax.jit(label_nll)(z, np.array([0, bad]))
+        assert np.isfinite(got[0])
+        assert np.isnan(got[1])
+    for kind in ("uint8", "int8"):
+        assert np.isfinite(label_nll(z, np.array([0, 2], kind))).all()
+
+
+def test_errors():
+    z = np.zeros((2, 3), "f4")
+    for f in (log_softmax, softmax, logsumexp, class_axis_last):
+        with pytest.raises(TypeError, match="logits has dtype int32, expected float"):
+            f(np.zeros((2, 3), "i4"))
+        with pytest.raises(TypeError, match="where has dtype float32, expected bool"):
+            f(z, where=np.ones((2, 3), "f4"))
+        with pytest.raises(ValueError, match=r"where has shape \(2,\), expected.*2, 3"):
+            f(z, where=np.ones(2, bool))
+        with pytest.raises(ValueError, match="axis 2 is not an axis of logits"):
+            f(z, axis=2)
+        with pytest.raises(ValueError, match=r"\(2, 0\), expected at least one class"):
+            f(np.zeros((2, 0), "f4"))
+        with pytest.raises(ValueError, match="is not an axis"):
+            f(np.float32(1))
+    with pytest.raises(TypeError, match="labels has dtype float32, expected integers"):
+        label_nll(z, np.zeros(2, "f4"))
+    for shape in ((2, 1), (3,), ()):
+        with pytest.raises(ValueError, match=r"labels has shape .*, expected \(2,\)"):
+            label_nll(z, np.zeros(shape, int))
+    with pytest.raises(TypeError, match="teacher_logits has dtype"):
+        class_axis_last(np.zeros(3, int), name="teacher_logits")
+    with pytest.raises(TypeError, match="losses has dtype int32"):
+        promote(np.zeros(3, "i4"), "losses")
+
+
+def test_masked_mean():
+    mask = np.array([True, False, True])
+    for wild in (np.nan, np.inf, -np.inf):
+        losses = np.array([1, wild, 2], "f4")
+        value, grad = jax.value_and_grad(masked_mean)(losses, mask)
+        assert value == 1.5
+        np.testing.assert_array_equal(grad, [0.5, 0, 0.5])
+    value, grad = jax.value_and_grad(masked_mean)(losses, np.zeros(3, bool))
+    assert value == 0
+    np.testing.assert_array_equal(grad, [0, 0, 0])
+    assert masked_mean(np.float32([1, 2])) == 1.5
+    assert masked_mean(np.zeros(3, "bfloat16")).dtype == np.float32
+    with pytest.raises(TypeError, match="mask has dtype int"):
+        masked_mean(losses, np.ones(3, int))
+    with pytest.raises(ValueError, match=r"mask has shape \(2,\), expected \(3,\)"):
+        masked_mean(losses, np.ones(2, bool))
+
+
+def test_ignored_labels_train():
+    z, y = np.zeros((4, 4), "f4"), np.array([1, -100, 2, 0])
+    z[3, 0] = -np.inf  # an infinite loss behind the mask
+    mask = np.array([True, False, True, False])
+
+    @jax.jit
+    def step(z, y):
+        return jax.value_and_grad(lambda z: masked_mean(label_nll(z, y), mask))(z)
+
+    value, grad = step(z, y)
+    np.testing.assert_allclose(value, np.log(4), rtol=1e-6)
+    np.testing.assert_allclose(grad[0], [1 / 8, -3 / 8, 1 / 8, 1 / 8], rtol=1e-6)
+    assert (grad[1::2] == 0).all()

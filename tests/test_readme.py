@@ -1,0 +1,72 @@
+"""What the README shows runs as it stands."""
+
+import contextlib
+import importlib
+import io
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+
+from logitlab import report, train
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_composing_a_loss():
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(BLOCKS[0], {})
+    losses, *_ = out.getvalue().splitlines()
+    assert losses.startswith("[4.24")
+    assert "e-18" in losses
+
+
+def test_writing_an_experiment(tmp_path, monkeypatch):
+    files = {}
+    for block in BLOCKS[1:]:
+        path = tmp_path / block.splitlines()[0].removeprefix("# ")
+        path.parent.mkdir()
+        path.write_text(block)
+        files[path.parent.name] = path
+    monkeypatch.syspath_prepend(tmp_path / "experiments")
+    spec = importlib.util.spec_from_file_location("mine_config", files["configs"])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    study = importlib.import_module("mine").build(config)
+    del sys.modules["mine"]
+    results = train.run_study(study, config, tmp_path / "run", quiet=True)
+    (verdict,) = report.conclude(study, results, config, tmp_path / "run")
+    assert verdict.verdict == "reproduced"
+    assert (tmp_path / "run/report.html").exists()
+
+
+def test_both_commands_are_marked_for_ci():
+    for name in ("run", "test"):
+        marked = re.search(rf"<!-- {name} -->\n```bash\n(.+)\n```\n", README)
+        assert marked is not None
+        assert marked.group(1).startswith("pip install -e '.[")
+
+
+def test_the_numbers_are_those_of_the_committed_run():
+    folder = ROOT / "experiments/results/grokking/study"
+    verdicts = {v.text: v for v in report.read_claims(folder / "claims.json")}
+    rows = dict(re.findall(r"^\| ([^|]+) \| (\d\.\d\d \[[^|]+\]) \|", README, re.M))
+    for text, arm in {
+        "StableMax generalises without regularisation": "StableMax",
+        "softmax cross-entropy in float64 does not, all else equal": "softmax, float64",
+        "softmax cross-entropy in float32 does not, all else equal": "softmax, float32",
+        "softmax cross-entropy generalises once float32 computes it exactly": (
+            "softmax, exact in float32"
+        ),
+    }.items():
+        ours = verdicts[text].ours
+        low, high = min(ours), max(ours)
+        assert rows[arm] == f"{np.median(ours):.2f} [{low:.2f}, {high:.2f}]"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["environment"]["jax"]
