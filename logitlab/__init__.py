@@ -5,7 +5,15 @@ install holds what composing needs (jax, optax, chex); ``logitlab.train``, ``dat
 ``models`` and ``report`` need ``pip install 'logitlab[train]'``.
 """
 
-from logitlab import links, losses, metrics, numerics, optim
+from logitlab import decisions, estimators, links, losses, metrics, numerics, optim
 
-__all__ = ["links", "losses", "metrics", "numerics", "optim"]
+__all__ = [
+    "decisions",
+    "estimators",
+    "links",
+    "losses",
+    "metrics",
+    "numerics",
+    "optim",
+]
 __version__ = "0.1.0"

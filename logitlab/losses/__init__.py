@@ -1,5 +1,63 @@
-"""Losses: (logits, labels) to one number per example."""
+"""Losses: (logits, labels) to one number per example, one module for each family.
 
-from logitlab.losses.comp_sums import cross_entropy
+Every public name of a family is re-exported here: ``losses.cross_entropy``. What is
+true of each loss stands in ``logitlab.losses.catalogue``.
+"""
 
-__all__ = ["cross_entropy"]
+from logitlab.losses import (
+    aggregate,
+    clustering,
+    comp_sums,
+    confusion,
+    consistency,
+    density,
+    fenchel,
+    imbalance,
+    margin,
+    quantile,
+    regression_as_classification,
+    regularized,
+    robust,
+    segmentation,
+    smooth_adversarial,
+    spherical,
+    utility,
+)
+from logitlab.losses.aggregate import *
+from logitlab.losses.clustering import *
+from logitlab.losses.comp_sums import *
+from logitlab.losses.confusion import *
+from logitlab.losses.consistency import *
+from logitlab.losses.density import *
+from logitlab.losses.fenchel import *
+from logitlab.losses.imbalance import *
+from logitlab.losses.margin import *
+from logitlab.losses.quantile import *
+from logitlab.losses.regression_as_classification import *
+from logitlab.losses.regularized import *
+from logitlab.losses.robust import *
+from logitlab.losses.segmentation import *
+from logitlab.losses.smooth_adversarial import *
+from logitlab.losses.spherical import *
+from logitlab.losses.utility import *
+
+_FAMILIES = (
+    aggregate,
+    clustering,
+    comp_sums,
+    confusion,
+    consistency,
+    density,
+    fenchel,
+    imbalance,
+    margin,
+    quantile,
+    regression_as_classification,
+    regularized,
+    robust,
+    segmentation,
+    smooth_adversarial,
+    spherical,
+    utility,
+)
+__all__ = [name for family in _FAMILIES for name in family.__all__]

@@ -10,8 +10,6 @@ from logitlab.losses.comp_sums import cross_entropy
 from logitlab.losses.rows import Row, distributions
 
 __all__ = [
-    "NOT_LOSSES",
-    "ROWS",
     "cluster_targets",
     "clustering_accuracy",
     "depict_loss",

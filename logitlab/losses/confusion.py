@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.rows import Row, binary_labels
 
-__all__ = ["NOT_LOSSES", "ROWS", "amplify", "anyloss", "soft_confusion"]
+__all__ = ["amplify", "anyloss", "soft_confusion"]
 
 NOT_LOSSES = ("amplify", "soft_confusion")
 

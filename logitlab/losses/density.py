@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.rows import Row
 
-__all__ = ["NOT_LOSSES", "ROWS", "meco_surrogate", "meco_update", "nce_loss"]
+__all__ = ["meco_surrogate", "meco_update", "nce_loss"]
 
 NOT_LOSSES = ("meco_update",)
 

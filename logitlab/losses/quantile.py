@@ -10,8 +10,6 @@ from logitlab import numerics
 from logitlab.losses.rows import Row
 
 __all__ = [
-    "NOT_LOSSES",
-    "ROWS",
     "coverage",
     "cqr_calibrate",
     "cqr_scores",

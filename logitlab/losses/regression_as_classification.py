@@ -9,8 +9,6 @@ from logitlab.losses.comp_sums import cross_entropy
 from logitlab.losses.rows import Row
 
 __all__ = [
-    "NOT_LOSSES",
-    "ROWS",
     "c51_loss",
     "categorical_projection",
     "categorical_value",

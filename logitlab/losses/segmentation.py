@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.rows import Row, class_labels
 
-__all__ = ["ROWS", "dice_loss", "dsc_loss", "tversky_loss"]
+__all__ = ["dice_loss", "dsc_loss", "tversky_loss"]
 
 _SOURCE = "Dice Loss for Data-imbalanced NLP Tasks, Li et al. 2020, arXiv:1911.02855"
 

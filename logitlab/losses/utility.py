@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 
-__all__ = ["NOT_LOSSES", "ROWS", "candidate_probs", "mbr_decision", "utility_update"]
+__all__ = ["candidate_probs", "mbr_decision", "utility_update"]
 
 NOT_LOSSES = ("candidate_probs", "mbr_decision", "utility_update")
 
