@@ -46,7 +46,7 @@ def cross_entropy(
     >>> cross_entropy(jnp.float32([40, 0]), 0)
     Array(4.248354e-18, dtype=float32)
     """
-    labels = jnp.asarray(labels)
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return _with_distribution(logits, labels, axis, where)
     return numerics.label_nll(logits, labels, axis=axis, where=where)
@@ -54,10 +54,10 @@ def cross_entropy(
 
 def _with_distribution(logits, labels, axis, where):
     q = numerics.promote(labels, "labels")
-    if q.shape != jnp.shape(logits):
+    if q.shape != logits.shape:
         raise ValueError(
-            f"labels has shape {q.shape}, expected {jnp.shape(logits)} for a "
-            "distribution over classes"
+            f"labels has shape {q.shape}, expected {logits.shape} for a distribution "
+            "over classes"
         )
     z = numerics.class_axis_last(logits, axis=axis, where=where)
     return _cross_entropy(z, jnp.moveaxis(q, axis, -1).astype(z.dtype))
