@@ -32,12 +32,19 @@ BIG = float(np.finfo("f4").max)
 TINY = 1e-37  # products of probabilities below it are not float32 numbers
 
 
+def others(x):
+    """Sums over all the other classes, without a subtraction."""
+    pad = np.zeros_like(x[..., :1])
+    before = np.cumsum(np.concatenate([pad, x[..., :-1]], -1), -1)
+    after = np.cumsum(np.concatenate([pad, x[..., :0:-1]], -1), -1)
+    return before + after[..., ::-1]
+
+
 def probabilities(z):
     """p, and 1 - p without the subtraction that loses it, in float64."""
     z = np.asarray(z, np.float64)
     e = np.exp(z - z.max(-1, keepdims=True))
-    others = np.stack([np.delete(e, c, -1).sum(-1) for c in range(z.shape[-1])], -1)
-    return e / e.sum(-1, keepdims=True), others / e.sum(-1, keepdims=True)
+    return e / e.sum(-1, keepdims=True), others(e) / e.sum(-1, keepdims=True)
 
 
 def log_probabilities(z):
@@ -242,31 +249,25 @@ def test_sharded(spec, kind):
     q, where = rng.uniform(size=(8, 10)).astype("f4"), rng.uniform(size=(8, 10)) < 0.7
     where[np.arange(8), y] = True
 
-    def functions(z, y, q, where):
-        return (
-            label_nll(z, y),
-            label_nll(z, y, where=where).sum(),
-            (q * log_softmax(z)).sum(-1),
-            (q * softmax(z, where=where)).sum(-1),
-            jnp.where(where, log_softmax(z, where=where), 0).sum(),
-            logsumexp(z, where=where),
-            masked_mean(logsumexp(z), y % 2 == 0),
-        )
-
-    def both(z, *rest):
+    @jax.jit
+    def step(z, y, q, where):
         def total(z):
-            return sum(part.sum() for part in functions(z, *rest))
+            losses = (
+                label_nll(z, y),
+                label_nll(z, y, where=where),
+                (q * log_softmax(z)).sum(-1),
+                (q * softmax(z, where=where)).sum(-1),
+                logsumexp(z, where=where),
+            )
+            return sum(masked_mean(part, y % 2 == 0) for part in losses), losses
 
-        return functions(z, *rest), jax.grad(total)(z)
+        return jax.value_and_grad(total, has_aux=True)(z)
 
     arrays = on_mesh(kind, spec, z, y, q, where)
-    compiled = jax.jit(both).lower(*arrays).compile()
+    compiled = step.lower(*arrays).compile()
     assert_no_gather(compiled)
-    for a, b in zip(
-        jax.tree.leaves(compiled(*arrays)),
-        jax.tree.leaves(both(z, y, q, where)),
-        strict=True,
-    ):
+    got, want = compiled(*arrays), step(z, y, q, where)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -289,19 +290,26 @@ def test_axis_and_where():
     y = np.zeros((3, 2), int)
     moved = np.moveaxis(z, 1, -1)
     kept = where[:, 0]
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def everything(z, axis):
+        options = dict(axis=axis, where=where)
+        slope = jax.grad(lambda z: label_nll(z, y, **options).sum())(z)
+        functions = label_nll(z, y, **options), logsumexp(z, **options), slope
+        return log_softmax(z, **options), softmax(z, **options), *functions
+
+    want = np.moveaxis(log_probabilities(moved[..., kept]), -1, 1)
     for axis in (1, -2):
-        got = log_softmax(z, axis=axis, where=where)
-        want = np.moveaxis(log_probabilities(moved[..., kept]), -1, 1)
-        np.testing.assert_allclose(got[:, kept], want, rtol=1e-5)
-        assert (got[:, ~kept] == -np.inf).all()
-        got = label_nll(z, y, axis=axis, where=where)
-        np.testing.assert_allclose(got, -want[:, 0], rtol=1e-5)
-        got = logsumexp(z, axis=axis, where=where)
-        want = np.log(np.exp(moved[..., kept]).sum(-1))
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-    grad = jax.grad(lambda z: label_nll(z, y, axis=1, where=where).sum())(z)
-    assert (grad[:, ~kept] == 0).all()
-    assert (grad[:, kept] != 0).all()
+        log_p, p, nll, total, slope = everything(z, axis)
+        np.testing.assert_allclose(log_p[:, kept], want, rtol=1e-5)
+        np.testing.assert_allclose(p[:, kept], np.exp(want), rtol=1e-5)
+        np.testing.assert_allclose(nll, -want[:, 0], rtol=1e-5)
+        sums = np.exp(moved[..., kept]).sum(-1)
+        np.testing.assert_allclose(np.exp(total), sums, rtol=1e-5)
+        assert (log_p[:, ~kept] == -np.inf).all()
+        assert (p[:, ~kept] == 0).all()
+        assert (slope[:, ~kept] == 0).all()
+        assert (slope[:, kept] != 0).all()
 
 
 def test_hidden_classes():

@@ -84,6 +84,7 @@ def _cross_entropy_jvp(primals, tangents):
     slope = jnp.where(lead, 0, numerics.softmax(z) * mass - q)
     others = jnp.where(empty, 0, jnp.sum(slope, -1, keepdims=True))
     slope = jnp.where(lead, -others, slope)
-    hidden = z == -jnp.inf
-    dz, log_p = jnp.where(hidden, 0, dz), jnp.where(hidden, 0, log_p)
-    return _cross_entropy(z, q), jnp.sum(slope * dz - log_p * dq, -1)
+    hidden, lowest = z == -jnp.inf, jnp.finfo(z.dtype).min  # which times 0 is 0
+    log_p = jnp.where(hidden, 0, jnp.maximum(log_p, lowest))
+    change = slope * jnp.where(hidden, 0, dz) - log_p * dq
+    return _cross_entropy(z, q), jnp.sum(change, -1)
