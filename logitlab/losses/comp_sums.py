@@ -58,7 +58,7 @@ def cross_entropy(
     >>> cross_entropy(jnp.float32([40, 0]), 0)
     Array(4.248354e-18, dtype=float32)
     """
-    labels = jnp.asarray(labels)
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return _with_distribution(logits, labels, axis, where)
     return numerics.label_nll(logits, labels, axis=axis, where=where)
@@ -66,10 +66,10 @@ def cross_entropy(
 
 def _with_distribution(logits, labels, axis, where):
     q = numerics.promote(labels, "labels")
-    if q.shape != jnp.shape(logits):
+    if q.shape != logits.shape:
         raise ValueError(
-            f"labels has shape {q.shape}, expected {jnp.shape(logits)} for a "
-            "distribution over classes"
+            f"labels has shape {q.shape}, expected {logits.shape} for a distribution "
+            "over classes"
         )
     z = numerics.class_axis_last(logits, axis=axis, where=where)
     return _cross_entropy(z, jnp.moveaxis(q, axis, -1).astype(z.dtype))
@@ -96,9 +96,10 @@ def _cross_entropy_jvp(primals, tangents):
     slope = jnp.where(lead, 0, numerics.softmax(z) * mass - q)
     others = jnp.where(empty, 0, jnp.sum(slope, -1, keepdims=True))
     slope = jnp.where(lead, -others, slope)
-    hidden = z == -jnp.inf
-    dz, log_p = jnp.where(hidden, 0, dz), jnp.where(hidden, 0, log_p)
-    return _cross_entropy(z, q), jnp.sum(slope * dz - log_p * dq, -1)
+    hidden, lowest = z == -jnp.inf, jnp.finfo(z.dtype).min  # which times 0 is 0
+    log_p = jnp.where(hidden, 0, jnp.maximum(log_p, lowest))
+    change = slope * jnp.where(hidden, 0, dz) - log_p * dq
+    return _cross_entropy(z, q), jnp.sum(change, -1)
 
 
 def comp_sum_loss(

@@ -15,8 +15,8 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
 
     Sizes that multiply to fewer than the devices take the first of them.
 
-    >>> make_mesh({"data": -1, "model": 2}).shape
-    OrderedDict({'data': 4, 'model': 2})
+    >>> dict(make_mesh({"data": -1, "model": 2}).shape)
+    {'data': 4, 'model': 2}
 
     Raises:
       ValueError: the sizes ask for more devices than there are, or do not divide them.

@@ -1,83 +1,111 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
-from logitlab import metrics
-from logitlab.metrics import Mean
-
-
-def test_means_merge_before_they_divide():
-    values = jnp.array([1.0, 2, 3, 4, 10])
-    parts = [metrics.mean_of(values[:2]), metrics.mean_of(values[2:])]
-    whole = jax.tree.map(jnp.add, *parts)
-    assert float(whole) == float(parts[0] + parts[1]) == 4.0
-    np.testing.assert_allclose(np.asarray(whole), 4.0)
-    (summed, count) = whole
-    assert (summed, count) == (20, 5)
+from logitlab.metrics import Mean, accuracy, mean_of, tree_norm
 
 
-def test_means_merge_across_devices_and_steps():
-    values = jnp.arange(16.0).reshape(8, 2)
-    over_devices = jax.pmap(
-        lambda v: jax.lax.psum(metrics.mean_of(v), "d"), axis_name="d"
-    )(values)
-    np.testing.assert_allclose(over_devices.value, 7.5)
-    zero = Mean(jnp.zeros(()), jnp.zeros(()))
-    total, _ = jax.lax.scan(
-        lambda acc, v: (acc + metrics.mean_of(v), None), zero, values
-    )
-    assert float(total) == 7.5
-
-
-def test_masked_values_do_not_count():
-    values = jnp.array([1.0, jnp.nan, 3.0])
-    assert float(metrics.mean_of(values, jnp.array([True, False, True]))) == 2
-    assert np.isnan(float(metrics.mean_of(values, jnp.zeros(3, bool))))
-
-
-def test_mean_errors():
-    with pytest.raises(TypeError, match="mask has dtype int32, expected bool"):
-        metrics.mean_of(jnp.ones(3), jnp.ones(3, int))
-    with pytest.raises(ValueError, match=r"mask has shape \(2,\), expected \(3,\)"):
-        metrics.mean_of(jnp.ones(3), jnp.ones(2, bool))
+def test_mean_divides_once():
+    total = Mean(3.0, 4) + Mean(1.0, 1)
+    assert total == Mean(4.0, 5)
+    assert float(total) == pytest.approx(0.8)
+    np.testing.assert_allclose(np.asarray(total), 0.8, rtol=1e-6)
+    np.testing.assert_allclose(total.value, 0.8, rtol=1e-6)
+    assert np.isnan(float(Mean(0.0, 0)))
+    several = Mean(np.float32([1, 2]), np.float32([2, 0]))  # of several quantities
+    np.testing.assert_array_equal(several.value, [0.5, np.inf])
     with pytest.raises(TypeError):
-        Mean(1, 2) + 3
+        Mean(1.0, 1) + 1.0
+
+
+def test_mean_merges_everywhere():
+    values = np.random.default_rng(0).normal(size=(8, 5)).astype("f4")
+    mask = np.random.default_rng(1).uniform(size=(8, 5)) < 0.4
+    mask[0] = False  # a device, or a micro-batch, with nothing to say
+    want = values[mask].astype("f8").mean()
+
+    def count(carry, batch):
+        return jax.tree.map(jnp.add, carry, mean_of(*batch)), None
+
+    start = Mean(jnp.zeros(()), jnp.zeros(()))
+    scanned, _ = jax.jit(functools.partial(jax.lax.scan, count))(start, (values, mask))
+
+    @jax.jit
+    @functools.partial(
+        jax.shard_map,
+        mesh=jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,)),
+        in_specs=(P("data"), P("data")),
+        out_specs=P(),
+    )
+    def sharded(values, mask):
+        return jax.lax.psum(mean_of(values, mask), "data")
+
+    added = sum(map(mean_of, values, mask), start=Mean(0.0, 0.0))
+    for total in (scanned, sharded(values, mask), added, mean_of(values, mask)):
+        assert isinstance(total, Mean)
+        assert total.count == mask.sum()
+        assert float(total) == pytest.approx(want, rel=1e-5)
+
+
+def test_mean_of():
+    wild = np.array([1, np.nan, np.inf, 3], "f4")
+    assert mean_of(wild, np.array([True, False, False, True])) == Mean(4, 2)
+    assert mean_of(np.array([True, False, True])) == Mean(2, 3)
+    assert mean_of(np.array([3, 4])) == Mean(7, 2)
+    assert mean_of(np.float32(2.5)) == Mean(2.5, 1)
+    assert mean_of(np.zeros((0, 2), "f4")) == Mean(0, 0)
+    got = mean_of(jnp.ones(3000, "bfloat16"))  # which cannot count to 3000
+    assert got.sum.dtype == got.count.dtype == np.float32
+    assert got == Mean(3000, 3000)
+    with pytest.raises(TypeError, match="mask has dtype float32, expected bool"):
+        mean_of(wild, np.ones(4, "f4"))
+    with pytest.raises(ValueError, match=r"mask has shape \(1,\), expected \(4,\)"):
+        mean_of(wild, np.ones(1, bool))
 
 
 def test_accuracy():
-    z = jnp.array([[1.0, 2, 0], [5, 1, 1], [jnp.nan, 9, 0], [3, 3, 0]])
-    y = jnp.array([1, 1, 1, 0])
-    assert tuple(metrics.accuracy(z, y)) == (2, 4)  # a NaN is wrong, the first tie wins
-    mask = jnp.array([True, False, False, True])
-    assert tuple(metrics.accuracy(z, y.at[1].set(-100), mask=mask)) == (2, 2)
-    where = jnp.array([False, True, True])
-    assert tuple(metrics.accuracy(z, y, where=where, mask=mask)) == (1, 2)
-    assert tuple(metrics.accuracy(z.T, y, axis=0)) == (2, 4)
+    z = np.float32([[1, 2, 0], [3, 0, 0], [0, np.nan, 1], [1, 1, 0], [0, 1, 2]])
+    y = np.array([1, 0, 1, 0, 1])
+    assert accuracy(z, y) == Mean(3, 5)  # a NaN is wrong, the first of equals is right
+    for label in range(3):
+        assert accuracy(z[2:3], np.array([label])) == Mean(0, 1)
+    mask = np.array([True, False, False, False, True])
+    ignored = np.where(mask, y, -100)
+    assert jax.jit(accuracy)(z, ignored, mask=mask) == Mean(1, 2)
+    where = np.array([True, True, False])
+    assert accuracy(z[[0, 1, 3, 4]], y[[0, 1, 3, 4]], where=where) == Mean(4, 4)
+    assert accuracy(z.T, y, axis=0) == Mean(3, 5)
+    assert accuracy(z.astype("bfloat16"), y) == Mean(3, 5)
+    assert accuracy(np.zeros((0, 3), "f4"), np.zeros(0, int)) == Mean(0, 0)
+    assert accuracy(np.float32([[0, np.nan]]), np.array([0]), where=where[1:]).sum == 1
+    with pytest.raises(TypeError, match="labels has dtype float32, expected integers"):
+        accuracy(z, y.astype("f4"))
+    with pytest.raises(TypeError, match="logits has dtype int"):
+        accuracy(np.zeros((5, 3), int), y)
+    with pytest.raises(ValueError, match=r"labels has shape \(4,\), expected \(5,\)"):
+        accuracy(z, y[:4])
 
 
-@pytest.mark.parametrize(
-    ("labels", "error", "message"),
-    [
-        (jnp.zeros(3, int), ValueError, r"labels has shape \(3,\), expected \(2,\)"),
-        (jnp.zeros(2), TypeError, "labels has dtype float32, expected integers"),
-    ],
-)
-def test_accuracy_errors(labels, error, message):
-    with pytest.raises(error, match=message):
-        metrics.accuracy(jnp.zeros((2, 3)), labels)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1, 1e25, 1e37])
-def test_tree_norm_at_any_scale(scale):
-    tree = {"a": np.float32([3, 0]) * np.float32(scale), "b": np.float32(4 * scale)}
-    np.testing.assert_allclose(
-        metrics.tree_norm(tree), 5 * np.float64(scale), rtol=1e-6
-    )
-
-
-def test_tree_norm_edges():
-    assert metrics.tree_norm({}) == 0
-    assert metrics.tree_norm({"a": jnp.zeros(3), "empty": jnp.zeros((0, 2))}) == 0
-    assert np.isnan(metrics.tree_norm([jnp.array([1.0, jnp.nan])]))
-    assert np.isinf(metrics.tree_norm([jnp.array([1.0, -jnp.inf])]))
+def test_tree_norm():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=7)
+    want = np.sqrt((a**2).sum() + (b**2).sum())
+    norm = jax.jit(tree_norm)
+    for scale in (1, 1e25, 1e-30, 1e37):
+        tree = {"a": (a * scale).astype("f4"), "b": [(b * scale).astype("f4")]}
+        np.testing.assert_allclose(norm(tree), want * scale, rtol=1e-6)
+    mixed = {"big": np.float32([1e25]), "small": np.float32([1e-25])}
+    np.testing.assert_allclose(norm(mixed), 1e25, rtol=1e-6)
+    for nothing in ({}, {"a": np.zeros((2, 2), "f4")}, [np.zeros(0, "f4")]):
+        assert norm(nothing) == 0
+    assert tree_norm([3.0, np.zeros(0, "f4"), np.float32([4])]) == 5
+    assert norm([jnp.ones(4, "bfloat16")]).dtype == np.float32
+    assert np.isnan(norm([np.float32([np.nan, 1])]))
+    assert norm([np.float32([np.inf, 1])]) == np.inf
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(tree_norm({"a": a, "b": b}), want, rtol=1e-14)
+        np.testing.assert_allclose(tree_norm([a * 1e200]), 1e200 * np.linalg.norm(a))
