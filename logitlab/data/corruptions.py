@@ -44,7 +44,7 @@ def symmetric_noise(
     """
     labels, num_classes = _checked(labels, num_classes, rate)
     flip, draw = jax.random.split(key)
-    offset = jax.random.randint(draw, labels.shape, 1, num_classes, labels.dtype)
+    offset = jax.random.randint(draw, labels.shape, 1, num_classes)
     return _flipped(flip, labels, offset, num_classes, rate)
 
 
@@ -80,7 +80,7 @@ def pair_noise(
     [1, 2, 0]
     """
     labels, num_classes = _checked(labels, num_classes, rate)
-    return _flipped(key, labels, jnp.ones_like(labels), num_classes, rate)
+    return _flipped(key, labels, 1, num_classes, rate)
 
 
 def long_tail(
@@ -137,11 +137,14 @@ def long_tail(
 def _flipped(key, labels, offset, num_classes, rate):
     """``labels + offset`` modulo C at the rows that flip."""
     chance = jax.random.uniform(key, labels.shape)  # in [0, 1): a rate of 1 flips all
-    flips = (chance < rate) & (labels >= 0) & (labels < num_classes)
-    # The sum stays below C before it is taken: no overflow of a narrow dtype.
-    wraps = labels >= num_classes - offset
-    moved = jnp.where(wraps, labels - (num_classes - offset), labels + offset)
-    return jnp.where(flips, moved, labels)
+    flips = (chance < rate) & (labels >= 0) & (_wide(labels) < num_classes)
+    moved = (_wide(labels) + offset) % num_classes
+    return jnp.where(flips, moved.astype(labels.dtype), labels)
+
+
+def _wide(labels):
+    """At least 32 bits: 128 classes fit in int8, their number does not."""
+    return labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
 
 
 def _checked(labels, num_classes, rate):
@@ -158,7 +161,7 @@ def _checked(labels, num_classes, rate):
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels has dtype {labels.dtype}, expected ints")
     if not isinstance(labels, jax.core.Tracer):
-        wrong = np.asarray((labels < 0) | (labels >= num_classes))
+        wrong = (np.asarray(labels) < 0) | (np.asarray(_wide(labels)) >= num_classes)
         if wrong.any():
             bad = np.asarray(labels)[wrong].flat[0]
             raise ValueError(
