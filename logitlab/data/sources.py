@@ -343,7 +343,7 @@ def _prepared(name, data_dir):
             f"no builder is called {name!r} and data_dir {data_dir!r} holds no "
             f"prepared {name!r}: {hint}"
         ) from error
-    except Exception as error:  # a wrong version or config: TFDS knows no common type
+    except Exception as error:  # a wrong version, config or format: no common type
         raise UnavailableDataset(
             f"the builder {name!r} cannot be made for data_dir {data_dir!r}: {error}"
         ) from error
@@ -361,12 +361,6 @@ def _prepared(name, data_dir):
                 f"{type(builder).__name__} failed to prepare it there: "
                 f"{type(error).__name__}: {error}. {_advice(name, data_dir, local)}"
             ) from error
-    written = builder.info.file_format
-    if written is not None and written.value != "array_record":
-        raise UnavailableDataset(
-            f"{name!r} is prepared in data_dir {data_dir!r} as {written.value}, "
-            f"expected array_record: use another data_dir, or `tfds convert_format`"
-        )
     return builder
 
 
@@ -405,7 +399,7 @@ def _write(tfds, builder, data_dir, *, quiet):
 
 @contextlib.contextmanager
 def _alone(builder, data_dir):
-    """Holds the lock of a data set on this host, and sweeps what is half done."""
+    """Holds the lock of a data set on this host; then sweeps what is half done."""
     if "://" in data_dir:  # a bucket: no locks, and TFDS moves what is complete
         yield
         return
@@ -418,7 +412,6 @@ def _alone(builder, data_dir):
 
             fcntl.flock(file, fcntl.LOCK_EX)  # a killed process lets go of it
         try:
-            _sweep(builder, folder)
             yield
         finally:
             _sweep(builder, folder)

@@ -1,5 +1,6 @@
 import io
 import json
+import pathlib
 import signal
 import socket
 import subprocess
@@ -280,6 +281,14 @@ def test_unknown_names(tmp_path, name, message):
         load(name, tmp_path)
     assert str(tmp_path) in str(error.value)
     assert files(tmp_path) == []
+
+
+def test_other_file_formats(tmp_path):
+    info = pathlib.Path(prepare("wine", tmp_path), "dataset_info.json")
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    with pytest.raises(UnavailableDataset, match="builder 'wine' .*TFRECORD") as error:
+        load("wine", tmp_path)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_failed_preparation_leaves_nothing(tmp_path, monkeypatch):
