@@ -62,8 +62,8 @@ def _ensloss(config):
     _noise(config)
     config.data.name = "breast_cancer"
     config.losses = dict(
-        bce=dict(label="cross-entropy", name="weighted_bce"),
-        hinge=dict(label="hinge", name="binary_hinge"),
+        bce=dict(label="cross-entropy", name="cross_entropy"),
+        hinge=dict(label="hinge", name="multiclass_hinge"),
         ensloss=dict(label="EnsLoss", name="ensloss"),
     )
     config.noise.rates = (0.0, 0.2)

@@ -49,7 +49,7 @@ def torch_linear_init(fan_in: int | None = None) -> nn.initializers.Initializer:
 
 
 class MLP(nn.Module):
-    """Fully connected network from features [..., D], or tokens [..., T], to logits [..., C].
+    """Dense network from features [..., D], or tokens [..., T], to logits [..., C].
 
     Fields:
       widths: of the hidden layers, ``hidden_0``, ``hidden_1``, ... in the parameters;

@@ -44,7 +44,9 @@ def intervals(
         raise ValueError("series is empty, expected at least one")
     for name, arms in series.items():
         if len(arms) != len(ticks):
-            raise ValueError(f"series {name!r} has {len(arms)} arms for {len(ticks)} ticks")
+            raise ValueError(
+                f"series {name!r} has {len(arms)} arms for {len(ticks)} ticks"
+            )
 
     def draw(results: figures.Results) -> Any:
         import matplotlib
