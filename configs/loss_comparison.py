@@ -34,7 +34,8 @@ def get_config(variant: str = "noise") -> ConfigDict:
 
 
 def _noise(config):
-    config.data = dict(name="digits", data_dir="")  # "": where TFDS keeps its data
+    config.data = dict(name="digits", features="unit")  # or "standard"
+    config.data.data_dir = ""  # where TFDS keeps its data
     config.losses = dict(
         ce=dict(label="cross-entropy (τ = 1)", name="cross_entropy"),
         sum_exp=dict(label="comp-sum, τ = 0.7", name="comp_sum_loss", tau=0.7),
@@ -42,7 +43,8 @@ def _noise(config):
         gce=dict(label="generalised CE, q = 0.7", name="generalized_ce_loss", q=0.7),
         mae=dict(label="absolute error (τ = 2)", name="comp_sum_loss", tau=2.0),
     )
-    config.noise = dict(kind="symmetric", rates=(0.0, 0.4, 0.8))
+    # "uniform" redraws among all classes, "symmetric" among the others.
+    config.noise = dict(kind="uniform", rates=(0.0, 0.4, 0.8))
     config.model = dict(name="MLP")
     config.model.MLP = dict(widths=(64,), activation="tanh")
     config.model.SmallCNN = dict(widths=(16, 32))
@@ -60,13 +62,13 @@ def _noise(config):
 
 def _ensloss(config):
     _noise(config)
-    config.data.name = "breast_cancer"
+    config.data.name, config.data.features = "breast_cancer", "standard"
     config.losses = dict(
         bce=dict(label="cross-entropy", name="cross_entropy"),
         hinge=dict(label="hinge", name="multiclass_hinge"),
         ensloss=dict(label="EnsLoss", name="ensloss"),
     )
-    config.noise.rates = (0.0, 0.2)
+    config.noise = dict(kind="symmetric", rates=(0.0, 0.2))
     config.model.MLP = dict(widths=(512, 512), activation="relu")
     config.optim.learning_rate = 0.01
     config.tolerances = dict(gains=0.03)
@@ -74,7 +76,7 @@ def _ensloss(config):
 
 def _hl_gauss(config):
     config.experiment = "value_regression"
-    config.data = dict(name="digits", data_dir="")
+    config.data = dict(name="digits", features="unit", data_dir="")
     config.noise = dict(degrees=2.0, scales=(0.0, 1.0, 2.0))  # Student's t
     config.bins = dict(vmin=-5.0, vmax=15.0, count=51, sigma_ratio=0.75)
     config.widths = (128, 128)

@@ -17,8 +17,20 @@ from logitlab.losses.catalogue import CATALOGUE
 from logitlab.train import Run, Study, pick
 from logitlab.train.config import check_name
 
-NOISES = {"symmetric": data.symmetric_noise, "pair": data.pair_noise}
 OPTIMIZERS = ("sgd", "adam")
+FEATURES = ("standard", "unit")
+
+
+def _uniform_noise(key, labels, classes, rate):
+    """Labels redrawn among all classes, their own included."""
+    return data.symmetric_noise(key, labels, classes, rate * (1 - 1 / classes))
+
+
+NOISES = {
+    "uniform": _uniform_noise,
+    "symmetric": data.symmetric_noise,
+    "pair": data.pair_noise,
+}
 
 
 def build(config) -> Study:
@@ -28,7 +40,7 @@ def build(config) -> Study:
     for rate in config.noise.rates:
         if not 0 <= rate < 1:
             raise ValueError(f"config.noise.rates has {rate}, expected rates in [0, 1)")
-    parts = data.load(config.data.name, config.data.data_dir or None, standardise=True)
+    parts = load(config.data)
     loss_of = {name: _loss(name, entry) for name, entry in config.losses.items()}
     labels = {name: entry.label for name, entry in config.losses.items()}
     cells = [(name, rate) for rate in config.noise.rates for name in loss_of]
@@ -76,6 +88,17 @@ def build(config) -> Study:
             ),
         },
     )
+
+
+def load(config):
+    """The splits of a data set, features scaled as the config says."""
+    check_name(config.features, FEATURES, "config.data.features")
+    standardise = config.features == "standard"
+    parts = data.load(config.name, config.data_dir or None, standardise=standardise)
+    if standardise:
+        return parts
+    largest = jnp.abs(parts["train"]["x"]).max()
+    return {name: {**part, "x": part["x"] / largest} for name, part in parts.items()}
 
 
 def arm_name(loss: str, rate: float) -> str:

@@ -58,19 +58,31 @@ def label_smoothing_loss(
     """
     checked("eps", eps, lambda e: (e >= 0) & (e <= 1), "a number from 0 to 1")
     z = numerics.class_axis_last(logits, axis=axis, where=where)
-    visible = z > -jnp.inf
-    count = jnp.maximum(jnp.sum(visible, -1, keepdims=True, dtype=z.dtype), 1)
-    share = jnp.broadcast_to(jnp.asarray(eps, z.dtype), count.shape) / count
-    log_p = numerics.log_softmax(z)
-    # A distance that overflows has a share that may not.
-    far = visible & (log_p == -jnp.inf)
-    top = jnp.max(z, -1, keepdims=True)
-    near = visible & ~far
-    wide = jnp.where(far, share * jnp.where(far, top, 0), 0)
-    wide -= jnp.where(far, share * jnp.where(far, z, 0), 0)
-    shared = jnp.sum(wide - share * jnp.where(near, log_p, 0), -1)
+    eps = jnp.asarray(eps, z.dtype)
     nll = numerics.label_nll(z, labels)
-    return _weighted(1 - jnp.asarray(eps, z.dtype), nll) + shared
+    return _weighted(1 - eps, nll) + _mean_nll(z, eps)
+
+
+@jax.custom_jvp
+def _mean_nll(z, eps):
+    """``eps`` times the mean over the classes of minus their log-probabilities."""
+    top, log_total = numerics.top_and_log_total(z)
+    # Halves and shares: what the largest numbers are apart fits.
+    apart = jnp.where(z > -jnp.inf, (top / 2 - z / 2) * (eps / _count(z)), 0)
+    return 2 * jnp.sum(apart, -1) + eps * log_total[..., 0]
+
+
+@_mean_nll.defjvp
+def _mean_nll_jvp(primals, tangents):
+    (z, eps), (dz, deps) = primals, tangents
+    slope = jnp.where(z > -jnp.inf, numerics.softmax(z) - 1 / _count(z), 0)
+    change = eps * jnp.sum(slope * jnp.where(z > -jnp.inf, dz, 0), -1)
+    return _mean_nll(z, eps), change + deps * _mean_nll(z, jnp.ones_like(eps))
+
+
+def _count(z):
+    """How many classes take part, at least 1."""
+    return jnp.maximum(jnp.sum(z > -jnp.inf, -1, keepdims=True, dtype=z.dtype), 1)
 
 
 def _weighted(weight, losses):

@@ -196,10 +196,13 @@ def ldam_loss(
     checked("margin", margin, lambda m: m >= 0, "at least 0")
     z = numerics.class_axis_last(logits, axis=axis, where=where)
     n = _counts(counts, z.shape[-1]).astype(z.dtype)
-    n = jnp.broadcast_to(n, z.shape)
-    rarest = jnp.where((n > 0) & (z > -jnp.inf), n, jnp.inf).min(-1, keepdims=True)
-    rare = ~(n > rarest)
-    gap = margin * jnp.where(rare, 1, rarest / jnp.where(rare, 1, n)) ** 0.25
+    # n ** -0.25 over its largest value among the row's classes; one without examples
+    # gets the whole margin.
+    rarity = jnp.where(n > 0, jnp.where(n > 0, n, 1) ** -0.25, 0)
+    rarity = jnp.broadcast_to(rarity, z.shape)
+    rarest = jnp.where(z > -jnp.inf, rarity, 0).max(-1, keepdims=True)
+    rare = (rarity == 0) | ~(rarity < rarest)
+    gap = margin * jnp.where(rare, 1, rarity / jnp.where(rare, 1, rarest))
     is_label, _ = label_mask(z, labels)
     # Measured from the top, so that what the scale makes overflow is worth 0.
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
