@@ -70,6 +70,7 @@ OWN_TESTS = {
     "instance_loss": "bags are segments",
     "interpolated_aggregate_loss": "bags are segments",
     "mnl_optimal_allocation": "runs on the host",
+    "pld_resample": "takes a key",
     "rankseg_rma": "the shape follows the mode",
     "vcg_payments": "runs on the host",
 }
