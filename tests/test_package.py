@@ -64,6 +64,7 @@ OWN_TESTS = {
     "cluster_likelihood": "cluster ids are integers",
     "ensloss": "takes a key",
     "ensloss_derivatives": "takes a key",
+    "fit_presto": "the number of classes is static",
     "gaussian_nb_linear": "takes a state",
     "gaussian_nb_logits": "takes a state",
     "gaussian_nb_update": "takes a state",
@@ -71,6 +72,8 @@ OWN_TESTS = {
     "interpolated_aggregate_loss": "bags are segments",
     "mnl_optimal_allocation": "runs on the host",
     "pld_resample": "takes a key",
+    "presto_lambda_max": "the number of classes is static",
+    "presto_logits": "takes a fit",
     "rankseg_rma": "the shape follows the mode",
     "vcg_payments": "runs on the host",
 }
