@@ -40,6 +40,7 @@ OTHERS = {
     "bag_loss": dict(num_bags=3),
     "cluster_likelihood": dict(num_clusters=3),
     "comp_sum_bayes_risk": dict(tau=1.0),
+    "confidence_penalised_ce": dict(lam=0.5),
     "cqr_calibrate": dict(alpha=0.1),
     "hconsistency_bound": dict(tau=1.0, num_classes=3),
     "hconsistency_transform": dict(tau=1.0, num_classes=3),

@@ -69,8 +69,8 @@ def fit_presto(
     r"""Fits PRESTO: penalised maximum likelihood of an ordinal model.
 
     .. math:: -\frac{1}{n} \sum_i \log(\sigma(\eta_{i, y_i + 1})
-        - \sigma(\eta_{i, y_i})) + \lambda \Bigl(l_1 \sum_k \|\psi_k\|_1 + \frac{l_2}{2} \sum_k \|\psi_k\|_2^2
-        \Bigr)
+        - \sigma(\eta_{i, y_i})) + \lambda \Bigl(l_1 \sum_k \|\psi_k\|_1
+        + \frac{l_2}{2} \sum_k \|\psi_k\|_2^2 \Bigr)
 
     by accelerated proximal gradient with backtracking and restarts, from the empirical
     cumulative logits. Features are standardised first. A large ``lam`` leaves the class
