@@ -72,6 +72,7 @@ OWN_TESTS = {
     "instance_loss": "bags are segments",
     "interpolated_aggregate_loss": "bags are segments",
     "mnl_optimal_allocation": "runs on the host",
+    "multiclass_ensloss": "takes a key",
     "pld_resample": "takes a key",
     "presto_lambda_max": "the number of classes is static",
     "presto_logits": "takes a fit",
