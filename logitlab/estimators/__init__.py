@@ -1,4 +1,4 @@
-"""Estimators: fitted in closed form, not trained."""
+"""Estimators: fitted in closed form or by a convex solver, not trained."""
 
 from logitlab.estimators.naive_bayes import (
     GaussianNBState,
