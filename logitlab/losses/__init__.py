@@ -14,7 +14,9 @@ from logitlab.losses import (
     fenchel,
     imbalance,
     margin,
+    ordinal,
     quantile,
+    ranking,
     regression_as_classification,
     regularized,
     robust,
@@ -32,7 +34,9 @@ from logitlab.losses.density import *
 from logitlab.losses.fenchel import *
 from logitlab.losses.imbalance import *
 from logitlab.losses.margin import *
+from logitlab.losses.ordinal import *
 from logitlab.losses.quantile import *
+from logitlab.losses.ranking import *
 from logitlab.losses.regression_as_classification import *
 from logitlab.losses.regularized import *
 from logitlab.losses.robust import *
@@ -51,7 +55,9 @@ _FAMILIES = (
     fenchel,
     imbalance,
     margin,
+    ordinal,
     quantile,
+    ranking,
     regression_as_classification,
     regularized,
     robust,

@@ -7,7 +7,13 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.rows import Row, binary_labels
 
-__all__ = ["amplify", "anyloss", "soft_confusion"]
+__all__ = [
+    "amplify",
+    "anyloss",
+    "anyloss_hybrid",
+    "soft_confusion",
+    "splitter_penalty",
+]
 
 NOT_LOSSES = ("amplify", "soft_confusion")
 
@@ -114,7 +120,8 @@ def anyloss(
       axis: the class axis, where labels are classes.
       where: bool, the logits (the classes) that take part. A class that is hidden for
         one example does not count that example.
-      mask: bool, the examples that take part, of the shape of ``labels``.
+      mask: bool, the examples that take part, of the shape of ``labels``, or of its
+        first axes, where an example has more than one.
 
     Returns:
       A scalar without unit, float32 (float64 for float64 logits), at most 1; with
@@ -169,6 +176,100 @@ def anyloss(
         return losses
     used = keep.any(axes) | (not keep.size)
     return numerics.masked_mean(losses, used)
+
+
+def anyloss_hybrid(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    ratio: ArrayLike = 0.5,
+    metric: str = "fbeta",
+    beta: float = 1.0,
+    eps: float = 1e-5,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Mixture of a balanced cross-entropy and a metric: one number for a set.
+
+    .. math:: \frac{1 - r}{N} \sum_i \Bigl( \frac{n_0}{N} t_i \log(1 + e^{-s_i}) +
+        \frac{n_1}{N} (1 - t_i) \log(1 + e^{s_i}) \Bigr) + r\,(1 - \mathrm{metric})
+
+    with the metric of ``anyloss`` without amplification. That the cross-entropy is a
+    mean, not a sum, is inferred.
+
+    Shapes: logits [...], labels [...], mask [...] -> []
+
+    Args:
+      logits: one score per example.
+      labels: 0 and 1 of the shape of ``logits``.
+      ratio: r, from 0 (cross-entropy) to 1 (metric).
+      metric: ``accuracy``, ``fbeta``, ``balanced_accuracy`` or ``gmean``.
+      beta: of ``fbeta``, above 0.
+      eps: added to the denominator of the metric.
+      mask: bool, the examples that take part, as for ``anyloss``.
+
+    Returns:
+      A scalar, float32 (float64 for float64 logits).
+
+    Raises:
+      TypeError: ``logits`` is not floating point or ``mask`` not bool.
+      ValueError: an unknown metric, a hyper-parameter or a label out of range, or wrong
+        shapes; under ``jit``, where values are unknown, such a label gives NaN.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: doheonhan/anyloss_extension, beside AnyLoss, Han et al. 2024,
+      arXiv:2405.14745.
+
+    >>> s, t = jnp.float32([2, -2]), jnp.array([1, 0])
+    >>> print(f"{anyloss_hybrid(s, t, ratio=0.0):.4f}")
+    0.0635
+    """
+    _check("ratio", ratio, lambda v: (v >= 0) & (v <= 1), "a number from 0 to 1")
+    rest = anyloss(
+        logits, labels, metric=metric, beta=beta, scale=None, eps=eps, mask=mask
+    )
+    z = numerics.promote(logits)
+    keep = _mask(mask, z.shape, "mask") & (z > -jnp.inf)
+    t = _binary(labels, z, keep)
+    z = jnp.where(keep, z, 0)
+    total = jnp.maximum(jnp.sum(keep, dtype=z.dtype), 1)
+    n1 = jnp.sum(jnp.where(keep, t, 0)) / total
+    n0 = jnp.sum(jnp.where(keep, 1 - t, 0)) / total
+    terms = n0 * t * -_log_sigmoid(z) + n1 * (1 - t) * -_log_sigmoid(-z)
+    return (1 - ratio) * jnp.sum(jnp.where(keep, terms / total, 0)) + ratio * rest
+
+
+def splitter_penalty(logits: ArrayLike) -> jax.Array:
+    r"""What keeps probabilities away from a half, elementwise, to be added to a loss.
+
+    .. math:: \frac14 - \Bigl(p - \frac12\Bigr)^2 = \sigma(s)\,\sigma(-s)
+
+    Shapes: logits [...] -> [...]
+
+    Args:
+      logits: one score per example.
+
+    Returns:
+      From 0 to a quarter, float32 (float64 for float64 logits).
+
+    Raises:
+      TypeError: ``logits`` is not floating point.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: doheonhan/anyloss_extension, beside AnyLoss, Han et al. 2024,
+      arXiv:2405.14745.
+
+    >>> splitter_penalty(jnp.float32(0))
+    Array(0.25, dtype=float32)
+    """
+    z = numerics.promote(logits)
+    near = jnp.abs(z) < 1  # where the slope is small because the tail's parts cancel
+    half = jnp.tanh(jnp.where(near, z, 0) / 2) / 2
+    tail = jnp.abs(jnp.where(near, 1, z))
+    return jnp.where(
+        near, 0.25 - half * half, jnp.exp(-tail - 2 * jnp.log1p(jnp.exp(-tail)))
+    )
 
 
 def _one_minus(metric, counts, beta, eps, sqrt):
@@ -244,9 +345,10 @@ def _mask(mask, shape, name, broadcast=False):
             return jnp.broadcast_to(mask, shape)
         except ValueError:
             pass
-    if mask.shape != shape:
+    if mask.shape != shape[: mask.ndim] or (shape and not mask.ndim):
         raise ValueError(f"{name} has shape {mask.shape}, expected {shape}")
-    return mask
+    mask = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
+    return jnp.broadcast_to(mask, shape)
 
 
 def _check(name, value, ok, expected):
@@ -255,7 +357,29 @@ def _check(name, value, ok, expected):
         raise ValueError(f"{name} is {value}, expected {expected}")
 
 
+def _only_logits(key, shape, dtype):
+    return (3 * jax.random.normal(key, shape, dtype),)
+
+
 ROWS = (
+    Row(
+        anyloss_hybrid,
+        "batch",
+        binary_labels,
+        "doheonhan/anyloss_extension, Han et al. 2024, arXiv:2405.14745",
+        shift_invariant=False,
+        where=False,
+    ),
+    Row(
+        splitter_penalty,
+        "elementwise",
+        _only_logits,
+        "doheonhan/anyloss_extension, Han et al. 2024, arXiv:2405.14745",
+        shift_invariant=False,
+        upper=0.25,
+        where=False,
+        note="a penalty, without labels",
+    ),
     Row(
         anyloss,
         "batch",

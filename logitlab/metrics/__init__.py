@@ -7,12 +7,22 @@ from logitlab.metrics.collapse import (
     zero_loss_fraction,
 )
 from logitlab.metrics.mean import Mean, accuracy, mean_of, tree_norm
+from logitlab.metrics.rank_errors import (
+    RankStats,
+    ce_decomposition,
+    rank_error,
+    rank_stats,
+)
 
 __all__ = [
     "Mean",
+    "RankStats",
     "accuracy",
+    "ce_decomposition",
     "mean_of",
     "nlm_alignment",
+    "rank_error",
+    "rank_stats",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
     "tree_norm",

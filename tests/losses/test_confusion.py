@@ -99,6 +99,47 @@ def test_classes_are_one_against_the_rest():
     np.testing.assert_allclose(anyloss(z, y, where=where), want, rtol=1e-4)
 
 
+def test_hybrid(x64):
+    rng = np.random.default_rng(3)
+    z, t = rng.normal(size=9) * 3, np.array([1, 0, 0, 1, 0, 0, 0, 1, 0])
+    p = 1 / (1 + np.exp(-z))
+    bce = np.mean(-6 / 9 * t * np.log(p) - 3 / 9 * (1 - t) * np.log(1 - p))
+    hybrid = jax.jit(confusion.anyloss_hybrid, static_argnames="metric")
+    for metric in ("fbeta", "gmean"):
+        rest = anyloss(z, t, metric=metric, scale=None)
+        for ratio in (0.0, 0.3, 1.0):
+            want = (1 - ratio) * bce + ratio * rest
+            got = hybrid(z, t, metric=metric, ratio=ratio)
+            np.testing.assert_allclose(got, want, rtol=1e-12)
+    keep = np.arange(12) < 9
+    bad = np.pad(z, (0, 3), constant_values=np.nan), np.pad(t, (0, 3)) - 7 * ~keep
+    np.testing.assert_allclose(hybrid(*bad, mask=keep), hybrid(z, t), rtol=1e-12)
+    assert hybrid(*bad, mask=~keep & keep, metric="accuracy") == 0
+    with pytest.raises(ValueError, match="ratio is 2, expected a number from 0 to 1"):
+        confusion.anyloss_hybrid(z, t, ratio=2)
+
+
+def test_splitter():
+    z = np.float32([-3e38, -80, -20, -1, 0, 1e-3, 2, 30, 80])
+    value, pull = jax.vjp(confusion.splitter_penalty, z)
+    x = np.abs(z.astype(np.float64))
+    want = np.exp(-x) / (1 + np.exp(-x)) ** 2
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    (grad,) = pull(np.ones_like(z))
+    slope = -np.sign(z) * want * np.tanh(x / 2)
+    np.testing.assert_allclose(grad, slope, rtol=1e-5)
+
+
+def test_a_mask_of_examples_with_several_labels():
+    rng = np.random.default_rng(4)
+    z, t = rng.normal(size=(5, 3)).astype("f4"), rng.integers(0, 2, (5, 3))
+    keep = np.arange(5) != 2
+    spoilt = np.where(keep[:, None], z, np.nan), np.where(keep[:, None], t, -100)
+    np.testing.assert_allclose(
+        anyloss(*spoilt, mask=keep), anyloss(z[keep], t[keep]), rtol=1e-6
+    )
+
+
 def test_mask_and_edges():
     rng = np.random.default_rng(2)
     z, t = rng.normal(size=8).astype("f4"), np.arange(8) % 2

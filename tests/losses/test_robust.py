@@ -240,6 +240,61 @@ def test_ensloss_is_convex_and_calibrated():
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+def test_multiclass_ensloss(x64):
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(9, 4)) * 2, rng.integers(0, 4, 9)
+    draws = rng.normal(size=9)
+    others = np.where(np.eye(4, dtype=bool)[y], -np.inf, z)
+    margins = z[np.arange(9), y] - others.max(-1)
+    g = robust.ensloss_derivatives(margins, None, normal_draws=draws)
+    loss = lambda z, **kw: robust.multiclass_ensloss(z, y, None, **kw)  # noqa: E731
+    value, grad = jax.value_and_grad(loss)(z, normal_draws=draws)
+    np.testing.assert_allclose(value, (g * margins).mean(), rtol=1e-12)
+    slopes = np.eye(4)[y] - np.eye(4)[others.argmax(-1)]
+    np.testing.assert_allclose(grad, g[:, None] * slopes / 9, rtol=1e-12)
+    # Two classes are the paper's loss of the difference of the scores.
+    t = (y > 1) * 1
+    for lam in (-0.5, 0.0, 0.5):
+        two = robust.multiclass_ensloss(z[:, :2], t, None, lam=lam, normal_draws=draws)
+        one = robust.ensloss(z[:, 1] - z[:, 0], t, None, lam=lam, normal_draws=draws)
+        np.testing.assert_allclose(two, one, rtol=1e-12)
+    # One against the rest: each class by itself.
+    draws = rng.normal(size=(4, 9))
+    hard = np.arange(4) != 2
+    for where in (np.ones(4, bool), hard):
+        got = loss(z, kind="ovr", normal_draws=draws, where=where)
+        want = sum(
+            robust.ensloss(z[:, c], (y == c) * 1, None, normal_draws=draws[c])
+            for c in np.flatnonzero(where)
+        )
+        lost = not where[y].all()  # a hidden label
+        np.testing.assert_allclose(got, np.inf if lost else want, rtol=1e-12)
+
+
+def test_multiclass_ensloss_mask_and_errors():
+    z, y = np.float32([[1, 2, 0], [np.nan] * 3, [3, 0, 0]]), np.array([0, -100, 1])
+    keep, draws = np.array([True, False, True]), np.float32([0.3, 9, -1])
+    for kind, noise in (("margin", draws), ("ovr", np.tile(draws, (3, 1)))):
+        f = lambda *a, kind=kind, **kw: robust.multiclass_ensloss(  # noqa: E731
+            *a, None, kind=kind, **kw
+        )
+        got = f(z, y, normal_draws=noise, mask=keep)
+        want = f(z[keep], y[keep], normal_draws=noise[..., keep])
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        assert f(z[:, :1], np.zeros(3, int), normal_draws=noise[..., :3][:1]
+                 if kind == "ovr" else noise, mask=keep & False) == 0  # fmt: skip
+    with pytest.raises(ValueError, match="kind is 'ova', expected 'margin' or 'ovr'"):
+        robust.multiclass_ensloss(z, y, None, kind="ova")
+    with pytest.raises(ValueError, match=r"logits has shape \(3,\), expected \[..., N"):
+        robust.multiclass_ensloss(z[0], 0, None)
+    with pytest.raises(ValueError, match=r"mask has shape \(2,\), expected \(3,\)"):
+        robust.multiclass_ensloss(z, y, None, mask=keep[:2])
+    with pytest.raises(ValueError, match="labels outside"):
+        robust.multiclass_ensloss(z, y, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"normal_draws has shape \(2,\)"):
+        robust.multiclass_ensloss(z, y, None, normal_draws=draws[:2], mask=keep)
+
+
 def test_closed_forms(x64):
     z, y = 3 * jax.random.normal(jax.random.key(1), (5, 4)), np.arange(5) % 4
     p = jax.nn.softmax(z)

@@ -9,7 +9,11 @@ from logitlab.losses.robust.baselines import (
     normalized_ce_loss,
     symmetric_ce_loss,
 )
-from logitlab.losses.robust.ensembles import ensloss, ensloss_derivatives
+from logitlab.losses.robust.ensembles import (
+    ensloss,
+    ensloss_derivatives,
+    multiclass_ensloss,
+)
 from logitlab.losses.robust.temperatures import (
     aldr_kl_loss,
     ldr_kl_loss,
@@ -28,6 +32,7 @@ __all__ = [
     "generalized_ce_loss",
     "js_loss",
     "ldr_kl_loss",
+    "multiclass_ensloss",
     "normalized_ce_loss",
     "optimal_temperature",
     "symmetric_ce_loss",
