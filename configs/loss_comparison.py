@@ -8,6 +8,7 @@ Variants, after a colon (`--config=configs/loss_comparison.py:hl_gauss`):
   ensloss    a random loss at each step against BCE and the hinge, breast cancer with
              wrong labels
   hl_gauss   classification against regression of a value with heavy-tailed errors
+  presto     rare classes: shrinking towards proportional odds against none and all
   smoke      seconds; for tests
 Pick your own: `--config.losses.poly="{'name': 'poly1_loss', 'epsilon': 2.0}"` adds one
 to the first two; `--config.data.name=wine` and any other TFDS name change the data.
@@ -70,7 +71,8 @@ def _ensloss(config):
     )
     config.noise = dict(kind="symmetric", rates=(0.0, 0.2))
     config.model.MLP = dict(widths=(512, 512), activation="relu")
-    config.optim.learning_rate = 0.01
+    config.optim.learning_rate, config.optim.sgd.momentum = 0.01, 0.0
+    config.seeds = 10
     config.tolerances = dict(gains=0.03)
 
 
@@ -84,6 +86,15 @@ def _hl_gauss(config):
     config.tolerances = dict(error_over_mse=0.7)
 
 
+def _presto(config):
+    config.experiment, config.x64, config.seeds = "rare_events", True, 10
+    config.samples, config.features = 2500, 10
+    config.intercepts = ((0.0, 3.0, 5.0), (0.0, 3.5, 5.5), (0.0, 4.0, 6.0))
+    config.folds = 5
+    config.penalties = 20  # from the largest that matters to a hundredth of it
+    config.tolerances = dict(wins=0.8)
+
+
 def _smoke(config):
     _noise(config)
     config.preliminary = True
@@ -93,4 +104,6 @@ def _smoke(config):
         del config.losses[name]
 
 
-VARIANTS = dict(noise=_noise, ensloss=_ensloss, hl_gauss=_hl_gauss, smoke=_smoke)
+VARIANTS = dict(
+    noise=_noise, ensloss=_ensloss, hl_gauss=_hl_gauss, presto=_presto, smoke=_smoke
+)

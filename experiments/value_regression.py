@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.loss_comparison import arm_name, load
+from experiments.loss_comparison import load
 from logitlab import losses, metrics, models, report
 from logitlab.train import Run, Study
 
@@ -20,6 +20,11 @@ LABELS = {
     "hl_gauss": "HL-Gauss",
     "two_hot": "two-hot",
 }
+
+
+def arm_name(method: str, scale: float) -> str:
+    """Name of the arm that trains a method on errors of a scale."""
+    return f"{method}_{scale:g}"
 
 
 def build(config) -> Study:

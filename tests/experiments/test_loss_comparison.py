@@ -1,0 +1,164 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.loss_comparison import get_config
+from experiments import loss_comparison, rare_events, value_regression
+from logitlab import losses
+from logitlab.train import ArmResult, init_state, make_step
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+def config_of(variant, folder, **changes):
+    config = get_config(variant)
+    with config.unlocked():
+        config.data.data_dir = folder
+        for key, value in changes.items():
+            config.update_from_flattened_dict({key.replace("__", "."): value})
+    return config
+
+
+def a_step(run, seed=0):
+    """State after one step on the first rows, and what ``evaluate`` says of it."""
+    key = jax.random.key(seed)
+    state = init_state(run.init, run.optimizer, key)
+    data = run.data(key)
+    batch = jax.tree.map(lambda a: a[: run.batch_size], data["train"])
+    state, loss = jax.jit(make_step(run.loss, run.optimizer))(state, batch)
+    return state, loss, run.evaluate(state.params, data)
+
+
+@pytest.mark.parametrize("variant", ["noise", "ensloss"])
+def test_every_arm_takes_a_step(variant, folder):
+    config = config_of(variant, folder)
+    study = loss_comparison.build(config)
+    rates = len(config.noise.rates)
+    assert len(study.arms) == len(config.losses) * rates == len(study.labels)
+    assert {arm for claim in study.claims for arm in claim.needs} <= study.arms.keys()
+    assert study.captions.keys() == study.figures.keys()
+    for name in list(study.arms)[: len(config.losses)]:
+        run = study.arms[name]
+        assert run.steps == config.epochs * (
+            run.data(jax.random.key(0))["train"]["y"].size // config.batch_size
+        )
+        _, loss, numbers = a_step(run)
+        assert np.isfinite(loss)
+        assert {"test/accuracy", "train/accuracy"} <= numbers.keys()
+
+
+def test_noise_is_in_training_labels_alone(folder):
+    study = loss_comparison.build(config_of("noise", folder))
+    key = jax.random.key(0)
+    clean = study.arms["ce_0"].data(key)["train"]["y"]
+    noisy = study.arms["ce_80"].data(key)["train"]["y"]
+    wrong = float((clean != noisy).mean())
+    assert wrong == pytest.approx(0.8 * 0.9, abs=4 * (0.2 / clean.size**0.5))
+    assert set(study.arms["ce_80"].data(key)) == {"train"}
+    other = study.arms["ce_80"].data(jax.random.key(1))["train"]["y"]
+    assert (noisy != other).any()
+    same = study.arms["gce_80"].data(key)["train"]["y"]
+    np.testing.assert_array_equal(noisy, same)  # the losses see the same labels
+
+
+def test_losses_are_those_of_the_library():
+    entries = config_of("noise", "").losses
+    z = jax.random.normal(jax.random.key(0), (6, 4))
+    y = jnp.array([0, 1, 2, 3, 0, 1])
+    got = loss_comparison._loss("gce", entries.gce)(z, y, None)
+    np.testing.assert_array_equal(got, losses.generalized_ce_loss(z, y, q=0.7))
+    # A loss of binary scores is one number for the batch, on the difference of two.
+    entry = config_of("ensloss", "").losses.ensloss
+    key = jax.random.key(3)
+    got = loss_comparison._loss("ensloss", entry)(z[:, :2], y % 2, key)
+    want = losses.ensloss(z[:, 1] - z[:, 0], y % 2, key)
+    np.testing.assert_array_equal(got, np.full(6, want))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise__kind": "asymmetric"}, "config.noise.kind has no 'asymmetric'"),
+        ({"noise__rates": (0.0, 1.0)}, "config.noise.rates has 1.0"),
+        ({"optim__name": "adamax"}, "config.optim.name has no 'adamax'"),
+        ({"data__features": "raw"}, "config.data.features has no 'raw'"),
+        ({"losses__gce__name": "gce_loss"}, "config.losses.gce.name has no 'gce_loss'"),
+        ({"losses__gce__name": "focal_loss"}, "focal_loss has no 'q'"),
+        ({"losses__ce__name": "pinball_loss"}, "expected a loss of logits and labels"),
+        ({"data__name": "no_such_set"}, "no_such_set"),
+    ],
+)
+def test_bad_config(folder, change, message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        loss_comparison.build(config_of("noise", folder, **change))
+
+
+def results(**finals):
+    """One evaluation of each arm: test accuracy by seed."""
+    return {
+        name: ArmResult(
+            name,
+            range(len(values)),
+            [
+                {"step": "0", "seed": str(seed), "test/accuracy": str(value)}
+                for seed, value in enumerate(values)
+            ],
+        )
+        for name, values in finals.items()
+    }
+
+
+def test_claims_are_differences_per_seed(folder):
+    study = loss_comparison.build(config_of("noise", folder))
+    claim = next(c for c in study.claims if c.needs == ("gce_80", "ce_80"))
+    got = claim.ours(results(gce_80=[0.8, 0.7], ce_80=[0.6, 0.65]))
+    np.testing.assert_allclose(got, [0.2, 0.05])
+    assert claim.at_least == 0.10
+
+
+def test_values_are_regressed_and_classified(folder):
+    config = config_of("hl_gauss", folder)
+    study = value_regression.build(config)
+    assert len(study.arms) == 9
+    for name in ("mse_1", "hl_gauss_1", "two_hot_1"):
+        run = dataclasses.replace(study.arms[name], batch_size=64)
+        _, loss, numbers = a_step(run)
+        assert np.isfinite(loss)
+        assert float(numbers["test/squared_error"].value) < 100
+    key = jax.random.key(0)
+    clean = study.arms["mse_0"].data(key)["train"]["value"]
+    np.testing.assert_array_equal(clean, clean.round())
+    with pytest.raises(ValueError, match="config.noise.scales"):
+        value_regression.build(config_of("hl_gauss", folder, noise__scales=(-1.0,)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_rare_events():
+    config = get_config("presto")
+    with config.unlocked():
+        config.samples, config.features, config.penalties = 200, 2, 3
+        config.intercepts = ((0.0, 1.5, 3.0),)
+    study = rare_events.build(config)
+    key = jax.random.key(0)
+    x, y, fresh, rare = rare_events._draw(config, config.intercepts[0], key)
+    assert x.shape == fresh.shape == (200, 2)
+    assert set(np.unique(y)) <= {0, 1, 2, 3}
+    assert float(rare.mean()) == pytest.approx(1 - 1 / (1 + np.exp(-3)), abs=0.04)
+    found = {name: study.arms[f"{name}_0"].values(key) for name in rare_events.METHODS}
+    for numbers in found.values():
+        assert 0 < numbers["squared_error"] < 0.01
+    assert len({float(n["rare_share"]) for n in found.values()}) == 1  # the same data
+    with config.unlocked():
+        config.folds = 7
+    with pytest.raises(ValueError, match="config.folds is 7"):
+        rare_events.build(config)
+    with config.unlocked():
+        config.intercepts = ((3.0, 0.0, 1.0),)
+    with pytest.raises(ValueError, match="config.intercepts"):
+        rare_events.build(config)
