@@ -11,10 +11,19 @@ import sys
 import numpy as np
 
 from logitlab import report, train
+from logitlab.losses import catalogue
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_table_of_losses_is_the_catalogue():
+    table = README.split("<!-- catalogue -->\n")[1].split("\n<!-- /catalogue -->")[0]
+    assert table == catalogue.table(), (
+        "paste what this prints between the README's marks: "
+        "python -c 'from logitlab.losses import catalogue; print(catalogue.table())'"
+    )
 
 
 def test_composing_a_loss():
