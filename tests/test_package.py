@@ -50,6 +50,7 @@ OTHERS = {
     "minimizability_gap": dict(tau=1.0),
     "nce_loss": dict(log_z=0.0),
     "optimal_temperature": dict(rho=0.1),
+    "spherical_stats_loss": dict(num_classes=3),
     "tempnet_robust_loss": dict(rho=0.1),
     "two_hot_loss": dict(vmin=-1.0, vmax=1.0),
     "two_hot_probs": dict(vmin=-1.0, vmax=1.0, num_atoms=4),
@@ -71,6 +72,8 @@ OWN_TESTS = {
     "interpolated_aggregate_loss": "bags are segments",
     "mnl_optimal_allocation": "runs on the host",
     "rankseg_rma": "the shape follows the mode",
+    "spherical_output_stats": "takes a state",
+    "spherical_output_update": "takes a state",
     "vcg_payments": "runs on the host",
 }
 
