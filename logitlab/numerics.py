@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 __all__ = [
     "class_axis_last",
+    "known_labels",
     "label_nll",
     "log_softmax",
     "logsumexp",
@@ -252,16 +253,35 @@ def label_nll(
     Array(4.248354e-18, dtype=float32)
     """
     z = class_axis_last(logits, axis=axis, where=where)
-    y = jnp.asarray(labels)
+    y, known = known_labels(labels, z)
+    return jnp.where(known, _label_nll(z, y), jnp.nan)
+
+
+def known_labels(labels: ArrayLike, logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Integer labels with 0 in place of those that are no class, and which are one.
+
+    Shapes: labels [...], logits [..., C] -> [...], [...]
+
+    Returns:
+      The labels as int32, and bools. Of ``logits`` only the shape counts.
+
+    Raises:
+      TypeError: ``labels`` is not integer.
+      ValueError: wrong label shape, or a label out of range, unless under ``jit``,
+        where values are unknown.
+
+    >>> known_labels(1, jnp.zeros(3))[1]
+    Array(True, dtype=bool)
+    """
+    y, shape = jnp.asarray(labels), jnp.shape(logits)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(f"labels has dtype {y.dtype}, expected integers")
-    if y.shape != z.shape[:-1]:
-        raise ValueError(f"labels has shape {y.shape}, expected {z.shape[:-1]}")
-    known = (y >= 0) & (y < z.shape[-1])
+    if y.shape != shape[:-1]:
+        raise ValueError(f"labels has shape {y.shape}, expected {shape[:-1]}")
+    known = (y >= 0) & (y < shape[-1])
     if _is_concrete(known) and not known.all():
-        raise ValueError(f"labels outside [0, {z.shape[-1]}): {y[~known][:5]}")
-    y = jnp.where(known, y, 0).astype(jnp.int32)
-    return jnp.where(known, _label_nll(z, y), jnp.nan)
+        raise ValueError(f"labels outside [0, {shape[-1]}): {y[~known][:5]}")
+    return jnp.where(known, y, 0).astype(jnp.int32), known
 
 
 @jax.custom_jvp

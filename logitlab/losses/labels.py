@@ -26,12 +26,12 @@ def label_mask(z: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
     Raises:
       ValueError: wrong label shape, or a label out of range, by the rule of
-        ``numerics.label_nll``.
+        ``numerics.known_labels``.
 
     >>> label_mask(jnp.float32([2, 1, 0]), 1)[0]
     Array([False,  True, False], dtype=bool)
     """
-    known = ~jnp.isnan(numerics.label_nll(jnp.zeros_like(z), labels))
+    _, known = numerics.known_labels(labels, z)
     return jax.nn.one_hot(labels, z.shape[-1], dtype=bool), known
 
 
