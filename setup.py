@@ -12,6 +12,7 @@ TRAIN = [
     "matplotlib>=3.11",
     "ml-collections>=1.1",
     "orbax-checkpoint>=0.12.8",
+    "scikit-learn>=1.9",
     "tensorboardX>=2.6.5",
     "tensorflow-datasets>=4.9.10",
     "tqdm>=4.70",
@@ -25,7 +26,6 @@ TEST = [
     "pytest>=9.0",
     "pytest-xdist>=3.8",
     "ruff>=0.17",
-    "scikit-learn>=1.9",
 ]
 
 setup(

@@ -4,21 +4,29 @@ python -m experiments.main --config=configs/benchmark.py:loop --workdir=runs/ben
 
 Variants, after a colon:
   loop       what the training loop, its seeds and the import cost; about three minutes
-  spherical  a step of a spherical head against the number of classes; about a minute,
-             2 GB
-Expected of both on an idle machine: the four verdicts of the table are `reproduced`.
+  losses     time and memory of every loss beside optax's cross-entropy, 4096 x 32000:
+             about ten minutes and 4 GB
+  spherical  a step of a spherical head against the number of classes; two minutes and
+             2 GB; OPENBLAS_NUM_THREADS=1 before the command, unless the machine is idle
+Expected of `loop` and `spherical`, the former on an idle machine: the four verdicts of
+the table are `reproduced`.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("loop", "spherical")
+VARIANTS = ("loop", "losses", "spherical")
 
 
 def get_config(variant: str = "loop") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r}, expected one of {', '.join(VARIANTS)}")
     config = ConfigDict()
-    config.experiment, config.variant = "benchmark", variant
+    config.experiment = {
+        "loop": "benchmark",
+        "losses": "loss_costs",
+        "spherical": "spherical_costs",
+    }[variant]
+    config.variant = variant
     config.preliminary = False
     config.seed, config.seeds, config.seeds_by = 0, 1, "auto"
     config.x64 = False
@@ -28,6 +36,15 @@ def get_config(variant: str = "loop") -> ConfigDict:
     config.repeats = 7  # of each measurement; the median counts
     if variant == "spherical":
         return _spherical(config)
+    if variant == "losses":
+        config.repeats = 3
+        config.losses = ()  # names in the catalogue; none: all that a large shape suits
+        config.shape = (4096, 32_000)
+        config.most_memory = 4.0  # of the logits; what needs more is not timed
+        config.tolerances = dict(
+            label_time=1.3, label_memory=0.01, whole_time=1.3, whole_memory=1.0
+        )
+        return config.lock()
     config.step = dict(p=113, widths=(200, 200), train_fraction=0.4, steps=40)
     config.many = dict(p=31, widths=(128, 128), train_fraction=0.8, steps=400, seeds=8)
     config.tolerances = dict(
@@ -40,7 +57,6 @@ def get_config(variant: str = "loop") -> ConfigDict:
 
 
 def _spherical(config):
-    config.experiment = "benchmark_spherical"
     config.x64 = True  # for `exact`; what is timed is float32
     config.classes = (10_000, 100_000, 1_000_000)
     config.width, config.rows = 64, 32

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 __all__ = [
     "class_axis_last",
+    "is_label",
     "known_labels",
     "label_nll",
     "log_softmax",
@@ -19,6 +20,7 @@ __all__ = [
     "masked_mean",
     "promote",
     "softmax",
+    "top_and_log_total",
 ]
 
 
@@ -108,7 +110,7 @@ def log_softmax(
 
 @jax.custom_jvp
 def _log_softmax(z):
-    top, log_total = _top_and_log_total(z)
+    top, log_total = top_and_log_total(z)
     return (z - top) - log_total
 
 
@@ -116,7 +118,7 @@ def _log_softmax(z):
 def _log_softmax_jvp(primals, tangents):
     (z,), (dz,) = primals, tangents
     log_p = _log_softmax(z)
-    top, log_total = _top_and_log_total(z)
+    top, log_total = top_and_log_total(z)
     # A top class with more than half of the mass has no equal. It moves exactly with
     # itself; spelling that zero out makes its gradient a sum over the other classes.
     alone = log_total < 0.69
@@ -146,8 +148,16 @@ def _weights_jvp(primals, tangents):
     return (e, total), (e * dlog_p, jnp.zeros_like(total))
 
 
-def _top_and_log_total(z):
-    """Row maximum, and the log of the sum of exponentials measured from it."""
+def top_and_log_total(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Largest logit, and the exact log of the sum of exponentials measured from it.
+
+    Shapes: z [..., C] -> [..., 1], [..., 1]
+
+    Without gradient; the top of a row without classes is 0.
+
+    >>> top_and_log_total(jnp.float32([40, 0]))[1]
+    Array([4.248354e-18], dtype=float32)
+    """
     z = jax.lax.stop_gradient(z)
     e, total = _weights(z)
     # What a lone top would round away is added up without it. The arithmetic spells
@@ -286,7 +296,7 @@ def known_labels(labels: ArrayLike, logits: ArrayLike) -> tuple[jax.Array, jax.A
 
 @jax.custom_jvp
 def _label_nll(z, y):
-    top, log_total = _top_and_log_total(z)
+    top, log_total = top_and_log_total(z)
     nll = log_total - (_label_score(z, y)[..., None] - top)
     return jnp.where(_is_empty(z), 0, nll)[..., 0]
 
@@ -295,7 +305,7 @@ def _label_nll(z, y):
 def _label_nll_jvp(primals, tangents):
     (z, y), (dz, _) = primals, tangents
     nll = _label_nll(z, y)
-    p, label = _softmax(z), _is_label(z, y)
+    p, label = _softmax(z), is_label(z, y)
     # p_y - 1 is the small number that matters; it is known without a subtraction.
     sure = label & (nll[..., None] < 0.69)
     slope = jnp.where(sure, jnp.expm1(-nll)[..., None], p - label)
@@ -312,14 +322,30 @@ def _is_empty(z):
     return jnp.max(z, -1, keepdims=True) == -jnp.inf
 
 
-def _is_label(z, y):
-    return jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1) == y[..., None]
+def is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Bool, where the class on the last axis is the label, laid out as the logits are.
+
+    Shapes: logits [..., C], labels [...] -> [..., C]
+
+    A label that is no class is nowhere.
+
+    >>> is_label(jnp.zeros((2, 3)), jnp.array([2, -1]))
+    Array([[False, False,  True],
+           [False, False, False]], dtype=bool)
+    """
+    classes = jax.lax.broadcasted_iota(
+        jnp.int32,
+        logits.shape,
+        logits.ndim - 1,
+        out_sharding=jax.typeof(logits).sharding,
+    )
+    return classes == labels[..., None]
 
 
 def _label_score(z, y):
     if jax.typeof(z).sharding.spec[-1] is None:
         return jnp.take_along_axis(z, y[..., None], -1)[..., 0]
-    return jnp.where(_is_label(z, y), z, 0).sum(-1)  # Explicit class axis: no gather
+    return jnp.where(is_label(z, y), z, 0).sum(-1)  # Explicit class axis: no gather
 
 
 def _is_concrete(array) -> bool:

@@ -1,5 +1,27 @@
 """Data: where batches come from."""
 
 from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
+from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
+from logitlab.data.sources import (
+    Batches,
+    BatchIterator,
+    UnavailableDataset,
+    load,
+    prepare,
+    stream,
+)
 
-__all__ = ["modular_pairs", "sparse_parity", "split"]
+__all__ = [
+    "BatchIterator",
+    "Batches",
+    "UnavailableDataset",
+    "load",
+    "long_tail",
+    "modular_pairs",
+    "pair_noise",
+    "prepare",
+    "sparse_parity",
+    "split",
+    "stream",
+    "symmetric_noise",
+]

@@ -358,13 +358,21 @@ def _bag_labels(key, shape, dtype):
 
 
 ROWS = (
-    Row(bag_loss, "batch", _bag_labels, _SOURCE, note="one value per bag"),
+    Row(
+        bag_loss,
+        "batch",
+        _bag_labels,
+        _SOURCE,
+        gathers="a bag is summed over the devices that hold its examples",
+        note="one value per bag",
+    ),
     Row(
         instance_loss,
         "batch",
         _bag_labels,
         _SOURCE,
         convex=True,
+        gathers="a bag is summed over the devices that hold its examples",
         note="one value per bag",
     ),
     Row(
@@ -372,6 +380,7 @@ ROWS = (
         "batch",
         _bag_labels,
         _SOURCE,
+        gathers="a bag is summed over the devices that hold its examples",
         note="one value per bag",
     ),
 )

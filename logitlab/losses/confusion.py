@@ -265,5 +265,6 @@ ROWS = (
         golden="anyloss",
         shift_invariant=False,
         upper=1.0,
+        shape=(6,),
     ),
 )

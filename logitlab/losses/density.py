@@ -68,8 +68,9 @@ def nce_loss(
     offset = jnp.asarray(log_z, f.dtype) + jnp.log(jnp.asarray(nu, f.dtype))
     if offset.shape != ():
         raise ValueError(f"log_z has shape {offset.shape}, expected ()")
-    data = jnp.logaddexp(0, -(f - lq - offset))
-    noise = jnp.logaddexp(0, fn - lqn - offset)
+    data = jnp.logaddexp(0, -(_kept(f, mask) - _kept(lq, mask) - offset))
+    noise = _kept(fn, noise_mask) - _kept(lqn, noise_mask) - offset
+    noise = jnp.logaddexp(0, noise)
     data = numerics.masked_mean(data, mask)
     return data + nu * numerics.masked_mean(noise, noise_mask)
 
@@ -121,10 +122,13 @@ def meco_surrogate(
     u = jnp.asarray(log_u, fn.dtype)
     if u.shape != ():
         raise ValueError(f"log_u has shape {u.shape}, expected ()")
+    fn, lq = _kept(fn, noise_mask), _kept(lq, noise_mask)
     w = jax.lax.stop_gradient(jnp.exp(fn - lq - u))
     weighted = jnp.where(w == 0, 0, w * jnp.where(w == 0, 0, fn))
-    noise = numerics.masked_mean(weighted, noise_mask)
-    return noise - numerics.masked_mean(f, mask)
+    # Divided before they are summed: data of the largest size have a mean, no sum.
+    size = max(f.size, 1)
+    data = size * numerics.masked_mean(f / size, mask)
+    return numerics.masked_mean(weighted, noise_mask) - data
 
 
 def meco_update(
@@ -179,6 +183,13 @@ def meco_update(
     return jax.lax.stop_gradient(jnp.logaddexp(old, jnp.log(gamma) + log_g))
 
 
+def _kept(array, mask):
+    """Zeros where the mask leaves a sample out: a NaN there would spoil the slopes."""
+    if mask is None or jnp.shape(mask) != array.shape:  # masked_mean says what is wrong
+        return array
+    return jnp.where(jnp.asarray(mask), array, 0)
+
+
 def _like(array, other, name):
     array = numerics.promote(array, name)
     if array.shape != other.shape:
@@ -193,12 +204,16 @@ def _check(name, value, ok, expected):
 
 
 def _samples(key, shape, dtype):
+    data, noise = shape, (shape[0] + 1, *shape[1:])
     keys = jax.random.split(key, 4)
-    return tuple(jax.random.normal(key, shape, dtype) for key in keys)
+    return tuple(
+        jax.random.normal(key, size, dtype)
+        for key, size in zip(keys, (data, noise, data, noise), strict=True)
+    )
 
 
 def _noise_samples(key, shape, dtype):
-    data, noise, logq, _ = _samples(key, shape, dtype)
+    data, noise, _, logq = _samples(key, shape, dtype)
     return data, noise, logq, jnp.zeros((), dtype)
 
 
@@ -212,6 +227,7 @@ ROWS = (
         shift_invariant=False,
         convex=False,
         where=False,
+        shape=(6,),
         note="logits are log-densities; takes mask and noise_mask",
     ),
     Row(
@@ -222,6 +238,7 @@ ROWS = (
         shift_invariant=False,
         lower=None,
         where=False,
+        shape=(6,),
         surrogate="the importance weights carry no gradient",
     ),
 )

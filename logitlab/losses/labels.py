@@ -32,7 +32,7 @@ def label_mask(z: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     Array([False,  True, False], dtype=bool)
     """
     _, known = numerics.known_labels(labels, z)
-    return jax.nn.one_hot(labels, z.shape[-1], dtype=bool), known
+    return numerics.is_label(z, jnp.asarray(labels)), known
 
 
 def checked(

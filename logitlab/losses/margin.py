@@ -435,8 +435,8 @@ def smooth_topk(
         grown = jnp.concatenate([log_sigma[:1], grown])
         return jnp.where(rival[None], grown, log_sigma), None
 
-    none = jnp.full((k, *z.shape[:-1]), -1e4 * k, z.dtype)
-    empty = jnp.concatenate([jnp.zeros_like(none[:1]), none])
+    zero = 0 * x[None, ..., 0]  # laid out as the scores are
+    empty = jnp.concatenate([zero] + k * [zero - 1e4 * k])
     items = jnp.moveaxis(x, -1, 0), jnp.moveaxis(rival, -1, 0)
     log_sigma, _ = jax.lax.scan(add, empty, items)
     gap = kth / k - jnp.where(enough, score, 0) / k

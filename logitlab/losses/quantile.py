@@ -142,8 +142,10 @@ def interval_score(pred: ArrayLike, target: ArrayLike, levels: ArrayLike) -> jax
     _check_symmetric(levels)
     pairs = q.shape[-1] // 2
     low, high = q[..., :pairs], jnp.flip(q, -1)[..., :pairs]
+    # Quarters: differences of the largest numbers fit, and so does what they add up to.
+    low, high, y = low / 4, high / 4, y / 4
     outside = jnp.maximum(low - y, 0) + jnp.maximum(y - high, 0)
-    return (high - low) + outside / tau[..., :pairs]
+    return 4 * ((high - low) + outside / tau[..., :pairs])
 
 
 def weighted_interval_score(
@@ -211,10 +213,12 @@ def crossing_penalty(pred: ArrayLike, *, margin: ArrayLike = 0.0) -> jax.Array:
     delta = jnp.broadcast_to(delta, (size, size)).reshape(
         (1,) * (q.ndim - 1) + (size, size)
     )
-    gaps = jnp.maximum(q[..., :, None] - q[..., None, :] + delta, 0)
+    half = q / 2  # differences of the largest numbers fit
+    gaps = jnp.maximum(half[..., :, None] - half[..., None, :] + delta / 2, 0)
     later = jnp.triu(jnp.ones((size, size), bool), 1)
     later = jnp.broadcast_to(later, gaps.shape)
-    return jnp.sum(jnp.where(later, gaps, 0), (-2, -1)) / max(size * (size - 1) // 2, 1)
+    share = gaps / max(size * (size - 1) // 2, 1)
+    return 2 * jnp.sum(jnp.where(later, share, 0), (-2, -1))
 
 
 def quantile_aggregation(
@@ -504,11 +508,18 @@ _ROW = dict(
 ROWS = (
     Row(pinball_loss, "elementwise", **_ROW),
     Row(huber_pinball_loss, "elementwise", hyper={"width": 0.1}, **_ROW),
-    Row(interval_score, "pair", lower=None, **_ROW),
+    Row(
+        interval_score,
+        "pair",
+        lower=None,
+        gathers="a level is paired with its mirror image",
+        **_ROW,
+    ),
     Row(weighted_interval_score, "example", **_ROW),
     Row(
         crossing_penalty,
         "example",
+        gathers="levels are compared in pairs",
         **_ROW | {"make": _quantiles_only, "shift_invariant": True},
     ),
 )

@@ -77,10 +77,10 @@ def hl_gauss_probs(
     _check("sigma_ratio", sigma_ratio, lambda v: v > 0, "a number above 0")
     t = numerics.promote(target, "target")[..., None]
     u = jnp.clip((t - vmin) / ((vmax - vmin) / num_bins), 0, num_bins)
-    edges = jax.lax.broadcasted_iota(u.dtype, (*u.shape[:-1], num_bins + 1), u.ndim - 1)
-    x = (edges - u) / (sigma_ratio * jnp.sqrt(2.0).astype(u.dtype))
-    total = _erf_between(x[..., :1], x[..., -1:])
-    return _erf_between(x[..., :-1], x[..., 1:]) / total
+    bins = jax.lax.broadcasted_iota(u.dtype, (*u.shape[:-1], num_bins), u.ndim - 1)
+    scale = sigma_ratio * jnp.sqrt(2.0).astype(u.dtype)
+    total = _erf_between(-u / scale, (num_bins - u) / scale)
+    return _erf_between((bins - u) / scale, (bins + 1 - u) / scale) / total
 
 
 def two_hot_probs(
@@ -450,5 +450,6 @@ ROWS = (
         convex=True,
         where=False,
         symmetric=False,
+        gathers="mass moves between any two atoms",
     ),
 )

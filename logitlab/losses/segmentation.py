@@ -127,6 +127,8 @@ def dsc_loss(
             f"denominator is {denominator!r}, expected 'example' or 'batch'"
         )
     log_w, keep, t, per_class = _terms(logits, labels, alpha, axis, where, None)
+    bad = jnp.isnan(t)  # kept out of the arithmetic, whose slopes it would spoil
+    t = jnp.where(bad, 0, t)
     wrong, size = _overlap(log_w, t, square, keep)
     if denominator == "batch":
         # 1 - (2 w t + g) / (sums + g), from the overlap of the example alone.
@@ -136,7 +138,9 @@ def dsc_loss(
         losses = _over(total - overlap, jnp.broadcast_to(total + smooth, wrong.shape))
     else:
         losses = _over(wrong, size + smooth)
-    return losses.sum(-1) if per_class else losses
+    if per_class:
+        losses, bad = losses.sum(-1), bad.any(-1)
+    return jnp.where(bad, jnp.nan, losses)
 
 
 def tversky_loss(

@@ -8,6 +8,8 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
+
 
 def torch_linear_init(fan_in: int | None = None) -> nn.initializers.Initializer:
     r"""PyTorch's default for the kernel and the bias of a linear layer.
@@ -47,7 +49,7 @@ def torch_linear_init(fan_in: int | None = None) -> nn.initializers.Initializer:
 
 
 class MLP(nn.Module):
-    """ReLU network from features [..., D], or tokens [..., T], to logits [..., C].
+    """Dense network from features [..., D], or tokens [..., T], to logits [..., C].
 
     Fields:
       widths: of the hidden layers, ``hidden_0``, ``hidden_1``, ... in the parameters;
@@ -63,6 +65,7 @@ class MLP(nn.Module):
       vocabulary: makes the inputs int tokens in [0, vocabulary). The first layer sees
         the concatenation of their T one-hot vectors, without making it; the parameters
         are those of the network over these T * vocabulary features.
+      activation: between the layers, one of ``ACTIVATIONS``.
 
     Source: Prieto et al. 2025, arXiv:2501.04697: ``widths=(200, 200)`` without biases
     over two tokens, with biases over sparse parity.
@@ -80,6 +83,7 @@ class MLP(nn.Module):
     param_dtype: DTypeLike = jnp.float32
     initialization: str = "torch"
     vocabulary: int | None = None
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: ArrayLike) -> Array:
@@ -87,10 +91,15 @@ class MLP(nn.Module):
 
         Raises:
           TypeError: ``vocabulary`` is given and ``x`` is not integer.
-          ValueError: ``x`` is a scalar, an unknown ``initialization``, or a token is
-            outside [0, vocabulary); under ``jit``, where values are unknown, such a
-            token makes its logits NaN.
+          ValueError: ``x`` is a scalar, an unknown ``initialization`` or
+            ``activation``, or a token is outside [0, vocabulary); under ``jit``, where
+            values are unknown, such a token makes its logits NaN.
         """
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}, expected one of {ACTIVATIONS}"
+            )
+        activate = getattr(nn, self.activation)
         names = [f"hidden_{i}" for i in range(len(self.widths))] + ["head"]
         for i, (name, width) in enumerate(
             zip(names, (*self.widths, self.classes), strict=True)
@@ -103,7 +112,7 @@ class MLP(nn.Module):
                 initialization=self.initialization,
                 vocabulary=None if i else self.vocabulary,
                 name=name,
-            )(nn.relu(x) if i else x)
+            )(activate(x) if i else x)
         return x
 
 

@@ -8,6 +8,7 @@ from logitlab.report.claims import (
     read_claims,
     write_claims,
 )
+from logitlab.report.comparisons import intervals, ranking
 from logitlab.report.conclusion import conclude
 from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.page import verdict_table, write_page
@@ -18,9 +19,11 @@ __all__ = [
     "Verdict",
     "conclude",
     "curves",
+    "intervals",
     "judge",
     "outcome",
     "panels",
+    "ranking",
     "read_claims",
     "save",
     "small_multiples",

@@ -47,6 +47,8 @@ def check_torture(case):
             assert not lost.any(), f"{name}: {values[lost]} instead of {want[lost]}"
             off = np.abs(values[possible] - want[possible])
             size = 1 + np.abs(want[possible])
+            if case.row.kind == "batch":  # large numbers may cancel in a set
+                size += 1e-4 * np.abs(z[np.isfinite(z)]).max(initial=0)
             assert (off <= 1e-3 * size).all(), f"{name}: {values}, truly {want}"
             lost = (np.abs(slope) < room) & ~np.isfinite(grad)
             assert not lost.any(), f"{name}: gradient\n{grad}\ninstead of\n{slope}"

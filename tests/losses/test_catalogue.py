@@ -32,7 +32,6 @@ CASES = [
 ]
 
 
-@pytest.mark.slow  # seconds of compilation for each row
 @pytest.mark.parametrize(("row", "check"), CASES)
 def test_property(row, check):
     check(cases.case_of(row))

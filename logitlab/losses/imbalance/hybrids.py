@@ -142,7 +142,7 @@ def label_correlation_loss(
     pair = shown[..., None] & shown[..., None, :] & ~same
     one = jnp.broadcast_to(z[..., None], shape)
     other = jnp.broadcast_to(z[..., None, :], shape)
-    other = jnp.where(r > 0, other, -other)
+    other = other * jnp.where(r > 0, 1, -1)
     # sigmoid(a) - sigmoid(b) as a product: no digit is lost where both are near 1.
     high, low = jnp.maximum(one, other), jnp.minimum(one, other)
     apart = jax.nn.sigmoid(high) * jax.nn.sigmoid(-low) * jnp.expm1(low - high)

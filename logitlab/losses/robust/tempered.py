@@ -169,8 +169,8 @@ def _slope(s, below, other, e):
 def _log_total(below, other, e, num_iters):
     if num_iters is not None:
         return _released(below, other, e, num_iters)
-    low = jnp.zeros_like(below[..., 0])
     high = jnp.log1p(jnp.sum(other, -1).astype(below.dtype))
+    low = jnp.zeros_like(high)
 
     def step(_, state):
         s, low, high = state

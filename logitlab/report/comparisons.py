@@ -1,0 +1,149 @@
+"""Figures that compare final numbers: arms side by side, with every seed in sight."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from logitlab.report import figures
+
+__all__ = ["intervals", "ranking"]
+
+
+def intervals(
+    series: Mapping[str, Sequence[str]],
+    ticks: Sequence[str],
+    metric: str,
+    *,
+    label: str | None = None,
+    across: str = "",
+    title: str | None = None,
+    log: bool = False,
+) -> figures.Drawing:
+    """Final numbers with a 95 % interval of the mean, one group for each tick.
+
+    Args:
+      series: name in the legend -> an arm for each tick; an arm that was not run, or
+        an empty name, leaves its place free.
+      ticks: what the places along the horizontal axis are called.
+      metric: whose final number is drawn, a dot for each seed.
+      label: of the value axis; made from the metric if not given.
+      across: what the ticks are, the label of the horizontal axis.
+      title: of the figure.
+      log: whether the value axis is logarithmic.
+
+    Returns:
+      A function from results to a ``matplotlib.figure.Figure``. The interval is
+      Student's, over the seeds; a single seed has none.
+
+    Raises:
+      ValueError: there is no series, or one that has not an arm for each tick.
+    """
+    if not series:
+        raise ValueError("series is empty, expected at least one")
+    for name, arms in series.items():
+        if len(arms) != len(ticks):
+            raise ValueError(
+                f"series {name!r} has {len(arms)} arms for {len(ticks)} ticks"
+            )
+
+    def draw(results: figures.Results) -> Any:
+        import matplotlib
+
+        with matplotlib.rc_context(figures._LOOK):
+            width = max(1, len(ticks) * len(series) / 12)
+            figure = figures._figure((5.6 * width, 3.2), 1, 1, title)
+            axes = figure.subplots()
+            entries, spread = [], 0.7 / len(series)
+            for place, (name, arms) in enumerate(series.items()):
+                style = figures._style(place, place // len(figures.PALETTE))
+                look = dict(color=style.color, marker="o", markersize=5, capsize=3)
+                for tick, arm in enumerate(arms):
+                    if arm not in results:
+                        continue
+                    values = np.atleast_1d(results[arm].final(metric)).astype(float)
+                    x = tick + spread * (place - (len(series) - 1) / 2)
+                    axes.plot(
+                        np.full(values.size, x) + spread / 4,
+                        values,
+                        ".",
+                        color=style.color,
+                        alpha=0.35,
+                        markersize=4,
+                    )
+                    mean, half = mean_interval(values)
+                    axes.errorbar(x, mean, yerr=half or None, **look)
+                entries.append((axes.plot([], [], "o", color=style.color)[0], name))
+            axes.set_xticks(range(len(ticks)), ticks)
+            axes.set_xlim(-0.6, len(ticks) - 0.4)
+            axes.grid(False, axis="x")
+            axes.set_xlabel(across)
+            axes.set_ylabel(figures._words(metric) if label is None else label)
+            if log:
+                axes.set_yscale("log")
+            note = "bars: 95 % interval of the mean; dots: seeds"
+            figures._add_legend(figure, entries, note)
+        return figure
+
+    return draw
+
+
+def ranking(
+    metrics: Mapping[str, str],
+    *,
+    bounds: Mapping[str, float] | None = None,
+    title: str | None = None,
+) -> figures.Drawing:
+    """One row for each arm and one panel for each metric, on log axes.
+
+    Args:
+      metrics: metric -> label of its panel.
+      bounds: metric -> number at which a line is drawn.
+      title: of the figure.
+
+    Returns:
+      A function from results to a ``matplotlib.figure.Figure``; rows are ordered by the
+      first metric.
+    """
+
+    def draw(results: figures.Results) -> Any:
+        import matplotlib
+
+        def final(arm, metric):
+            return float(np.median(results[arm].final(metric)))
+
+        first = next(iter(metrics))
+        arms = [arm for arm in results if first in results[arm]]
+        arms.sort(key=lambda arm: -final(arm, first))
+        with matplotlib.rc_context(figures._LOOK):
+            size = (3.2, 0.6 + 0.17 * max(4, len(arms)))
+            figure = figures._figure(size, len(metrics), 1, title)
+            grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+            for axes, (metric, label) in zip(grid, metrics.items(), strict=True):
+                values = [final(arm, metric) for arm in arms]
+                axes.plot(values, range(len(arms)), "o", color=figures.PALETTE[0])
+                axes.set_xscale("log")
+                axes.set_xlabel(label)
+                if bounds and metric in bounds:
+                    axes.axvline(bounds[metric], color=figures.PALETTE[1], linewidth=1)
+            grid[0].set_yticks(range(len(arms)), [results[arm].label for arm in arms])
+            grid[0].set_ylim(-0.8, len(arms) - 0.2)
+        return figure
+
+    return draw
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval by Student's t; 0 for a single number.
+
+    >>> mean_interval(np.array([1.0, 2.0, 3.0]))[1].round(3)
+    np.float64(2.484)
+    """
+    values = values[~np.isnan(values)]
+    if values.size < 2:
+        return (float(values.mean()) if values.size else math.nan), 0.0
+    from scipy import stats
+
+    error = values.std(ddof=1) / math.sqrt(values.size)
+    return float(values.mean()), stats.t.ppf(0.975, values.size - 1) * error
