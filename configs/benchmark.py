@@ -61,7 +61,8 @@ def _spherical(config):
     config.classes = (10_000, 100_000, 1_000_000)
     config.width, config.rows = 64, 32
     config.learning_rate = 1e-3
-    config.steps, config.dense_steps = 100, 1  # in each turn
+    # In each turn; the factored ones are many, so that caches are warm for most.
+    config.steps, config.dense_steps, config.stabilize_every = 1000, 1, 100
     config.exact = dict(
         classes=50, width=6, rows=8, steps=50, learning_rate=0.02, dtype="float64"
     )

@@ -66,7 +66,7 @@ def build(config) -> Study:
             f"One SGD step under the Z-loss in float32, width {config.width}, batch "
             f"{config.rows}; median over {config.repeats} turns, in which all sizes "
             "and both ways take part. The factored step includes its share of "
-            f"stabilize, called every {config.steps} steps."
+            f"stabilize, called every {config.stabilize_every} steps."
         ),
         captions={
             "time": (
@@ -110,7 +110,8 @@ def _times(key, config):
             ("factored", _factored_step, config.steps),
         ):
             state, step = make(key, config, size)
-            loop = _looped(step, steps, stabilized=way == "factored")
+            every = config.stabilize_every if way == "factored" else steps
+            loop = _looped(step, every, stabilized=way == "factored")
             batches = _batches(key, config, size, steps)
             program = loop.lower(state, batches).compile()
             calls.append(_caller(program, state, batches))
@@ -130,14 +131,18 @@ def _times(key, config):
     return values
 
 
-def _looped(step, steps, stabilized):
-    """``steps`` steps in one program, which writes into the state that it is given."""
+def _looped(step, every, stabilized):
+    """A step per batch in one program, which writes into the state that it is given."""
 
-    def loop(state, batches):
+    def several(state, batches):
         state, losses = jax.lax.scan(
-            lambda state, batch: step(state, *batch), state, batches, length=steps
+            lambda state, batch: step(state, *batch), state, batches
         )
         return heads.stabilize(state) if stabilized else state, losses
+
+    def loop(state, batches):
+        batches = jax.tree.map(lambda a: a.reshape(-1, every, *a.shape[1:]), batches)
+        return jax.lax.scan(several, state, batches)
 
     return jax.jit(loop, donate_argnums=0)
 
