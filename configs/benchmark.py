@@ -3,22 +3,29 @@ r"""Speed, as ratios measured side by side in one process.
 python -m experiments.main --config=configs/benchmark.py:loop --workdir=runs/benchmark
 
 Variants, after a colon:
-  loop    what the training loop, its seeds and the import cost; about three minutes
-  losses  time and memory of every loss beside optax's cross-entropy, 4096 x 32000:
-          about ten minutes and 4 GB
-Expected of `loop` on an idle machine: the four verdicts of its table are `reproduced`.
+  loop       what the training loop, its seeds and the import cost; about three minutes
+  losses     time and memory of every loss beside optax's cross-entropy, 4096 x 32000:
+             about ten minutes and 4 GB
+  spherical  a step of a spherical head against the number of classes; two minutes and
+             2 GB; OPENBLAS_NUM_THREADS=1 before the command, unless the machine is idle
+Expected of `loop` and `spherical`, the former on an idle machine: the four verdicts of
+the table are `reproduced`.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("loop", "losses")
+VARIANTS = ("loop", "losses", "spherical")
 
 
 def get_config(variant: str = "loop") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r}, expected one of {', '.join(VARIANTS)}")
     config = ConfigDict()
-    config.experiment = {"loop": "benchmark", "losses": "loss_costs"}[variant]
+    config.experiment = {
+        "loop": "benchmark",
+        "losses": "loss_costs",
+        "spherical": "spherical_costs",
+    }[variant]
     config.variant = variant
     config.preliminary = False
     config.seed, config.seeds, config.seeds_by = 0, 1, "auto"
@@ -27,6 +34,8 @@ def get_config(variant: str = "loop") -> ConfigDict:
     config.checkpoint = dict(every_seconds=60.0, keep=1)
     config.tensorboard = False
     config.repeats = 7  # of each measurement; the median counts
+    if variant == "spherical":
+        return _spherical(config)
     if variant == "losses":
         config.repeats = 3
         config.losses = ()  # names in the catalogue; none: all that a large shape suits
@@ -43,5 +52,24 @@ def get_config(variant: str = "loop") -> ConfigDict:
         seeds_over_sequence=1.05,  # eight seeds against eight runs, one after another
         seeds_over_one=2.0,  # and against a single run, where they go side by side
         import_seconds=0.15,
+    )
+    return config.lock()
+
+
+def _spherical(config):
+    config.x64 = True  # for `exact`; what is timed is float32
+    config.classes = (10_000, 100_000, 1_000_000)
+    config.width, config.rows = 64, 32
+    config.learning_rate = 1e-3
+    # In each turn; the factored ones are many, so that caches are warm for most.
+    config.steps, config.dense_steps, config.stabilize_every = 1000, 1, 100
+    config.exact = dict(
+        classes=50, width=6, rows=8, steps=50, learning_rate=0.02, dtype="float64"
+    )
+    config.tolerances = dict(
+        longest_over_shortest=1.5,
+        dense_over_factored=100.0,  # of the most classes
+        temporary_over_kernel=0.01,  # the same
+        difference=1e-12,
     )
     return config.lock()

@@ -5,11 +5,21 @@ install holds what composing needs (jax, optax, chex); ``logitlab.train``, ``dat
 ``models`` and ``report`` need ``pip install 'logitlab[train]'``.
 """
 
-from logitlab import decisions, estimators, links, losses, metrics, numerics, optim
+from logitlab import (
+    decisions,
+    estimators,
+    heads,
+    links,
+    losses,
+    metrics,
+    numerics,
+    optim,
+)
 
 __all__ = [
     "decisions",
     "estimators",
+    "heads",
     "links",
     "losses",
     "metrics",

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 __all__ = [
     "class_axis_last",
     "is_label",
+    "known_labels",
     "label_nll",
     "log_softmax",
     "logsumexp",
@@ -262,16 +263,35 @@ def label_nll(
     Array(4.248354e-18, dtype=float32)
     """
     z = class_axis_last(logits, axis=axis, where=where)
+    y, known = known_labels(labels, z.shape[:-1], z.shape[-1])
+    return jnp.where(known, _label_nll(z, y), jnp.nan)
+
+
+def known_labels(
+    labels: ArrayLike, shape: tuple[int, ...], classes: int
+) -> tuple[jax.Array, jax.Array]:
+    """Integer labels of a shape, 0 where they are no class, and which of them are one.
+
+    Returns:
+      The labels as int32, and a bool array.
+
+    Raises:
+      TypeError: ``labels`` is not integer.
+      ValueError: wrong shape, or a label outside ``[0, classes)``, unless under ``jit``,
+        where values are unknown.
+
+    >>> known_labels(jnp.array([2, 0]), (2,), 3)[1]
+    Array([ True,  True], dtype=bool)
+    """
     y = jnp.asarray(labels)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(f"labels has dtype {y.dtype}, expected integers")
-    if y.shape != z.shape[:-1]:
-        raise ValueError(f"labels has shape {y.shape}, expected {z.shape[:-1]}")
-    known = (y >= 0) & (y < z.shape[-1])
+    if y.shape != tuple(shape):
+        raise ValueError(f"labels has shape {y.shape}, expected {tuple(shape)}")
+    known = (y >= 0) & (y < classes)
     if _is_concrete(known) and not known.all():
-        raise ValueError(f"labels outside [0, {z.shape[-1]}): {y[~known][:5]}")
-    y = jnp.where(known, y, 0).astype(jnp.int32)
-    return jnp.where(known, _label_nll(z, y), jnp.nan)
+        raise ValueError(f"labels outside [0, {classes}): {y[~known][:5]}")
+    return jnp.where(known, y, 0).astype(jnp.int32), known
 
 
 @jax.custom_jvp

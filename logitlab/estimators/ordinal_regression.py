@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import losses, numerics, optim
-from logitlab.losses.labels import checked, known_labels
+from logitlab.losses.labels import checked
 
 __all__ = ["PrestoFit", "fit_presto", "presto_lambda_max", "presto_logits"]
 
@@ -213,7 +213,7 @@ def _prepare(x, labels, num_classes):
     x = numerics.promote(x, "x")
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(f"x has shape {x.shape}, expected [N, D] with examples")
-    y, known = known_labels(labels, x.shape[:1], num_classes)
+    y, known = numerics.known_labels(labels, x.shape[:1], num_classes)
     shift = x.mean(0, keepdims=True)
     spread = jnp.sqrt(jnp.square(x - shift).mean(0, keepdims=True))
     # A constant feature is rounding noise around its mean.

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 
-__all__ = ["checked", "known_labels", "label_mask"]
+__all__ = ["checked", "label_mask"]
 
 
 def label_mask(z: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -26,42 +26,13 @@ def label_mask(z: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
     Raises:
       ValueError: wrong label shape, or a label out of range, by the rule of
-        ``numerics.label_nll``.
+        ``numerics.known_labels``.
 
     >>> label_mask(jnp.float32([2, 1, 0]), 1)[0]
     Array([False,  True, False], dtype=bool)
     """
-    known = ~jnp.isnan(numerics.label_nll(jnp.zeros_like(z), labels))
+    _, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1])
     return numerics.is_label(z, jnp.asarray(labels)), known
-
-
-def known_labels(
-    labels: ArrayLike, shape: tuple[int, ...], classes: int
-) -> tuple[jax.Array, jax.Array]:
-    """Integer labels of a shape, and which of them are classes.
-
-    For losses whose number of classes is not that of their logits.
-
-    Returns:
-      The labels as int32, 0 where they are no class, and a bool array.
-
-    Raises:
-      TypeError: ``labels`` is not integer.
-      ValueError: wrong shape, or a label outside ``[0, classes)`` that is not traced.
-
-    >>> known_labels(jnp.array([2, 0]), (2,), 3)[1]
-    Array([ True,  True], dtype=bool)
-    """
-    y = jnp.asarray(labels)
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"labels has dtype {y.dtype}, expected integers")
-    if y.shape != tuple(shape):
-        raise ValueError(f"labels has shape {y.shape}, expected {tuple(shape)}")
-    known = (y >= 0) & (y < classes)
-    concrete = not isinstance(known, jax.core.Tracer) and known.is_fully_addressable
-    if concrete and not known.all():
-        raise ValueError(f"labels outside [0, {classes}): {y[~known][:5]}")
-    return jnp.where(known, y, 0).astype(jnp.int32), known
 
 
 def checked(
@@ -80,4 +51,4 @@ def checked(
         raise ValueError(f"{name} is {value}, expected {expected}")
 
 
-NOT_LOSSES = ("checked", "known_labels", "label_mask")
+NOT_LOSSES = ("checked", "label_mask")

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.losses import rows
-from logitlab.losses.labels import checked, known_labels
+from logitlab.losses.labels import checked
 
 __all__ = [
     "cumulative_logit_loss",
@@ -72,7 +72,7 @@ def cumulative_logit_loss(
     """
     checked("p_min", p_min, lambda p: (p >= 0) & (p < 1), "a number from 0 on, below 1")
     z = numerics.class_axis_last(logits, axis=axis)
-    y, known = known_labels(labels, z.shape[:-1], z.shape[-1] + 1)
+    y, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1] + 1)
     upper, lower = _pick(z, y), _pick(z, y - 1)
     losses = _nll(y, z.shape[-1], upper, lower, upper - lower)
     most = -jnp.log(jnp.asarray(p_min, z.dtype))
@@ -122,7 +122,7 @@ def proportional_odds_loss(
     if a.ndim != 1 or a.size == 0:
         raise ValueError(f"thresholds has shape {a.shape}, expected [K - 1]")
     a = a.astype(s.dtype)
-    y, known = known_labels(labels, s.shape, a.size + 1)
+    y, known = numerics.known_labels(labels, s.shape, a.size + 1)
     table = a.reshape((1,) * s.ndim + a.shape)
     upper, lower = _pick(table, y), _pick(table, y - 1)
     losses = _nll(y, a.size, s + upper, s + lower, upper - lower)

@@ -16,6 +16,7 @@ __all__ = [
     "crossing_penalty",
     "huber_pinball_loss",
     "interval_score",
+    "monotone_average",
     "monotone_cummax",
     "monotone_isotonic",
     "monotone_sort",
@@ -29,6 +30,7 @@ NOT_LOSSES = (
     "coverage",
     "cqr_calibrate",
     "cqr_scores",
+    "monotone_average",
     "monotone_cummax",
     "monotone_isotonic",
     "monotone_sort",
@@ -364,6 +366,21 @@ def monotone_cummax(pred: ArrayLike) -> jax.Array:
     """
     q = _quantiles(pred)
     return jax.lax.cummax(q, q.ndim - 1)
+
+
+def monotone_average(pred: ArrayLike) -> jax.Array:
+    """Mean of the cumulative maximum upwards and the cumulative minimum downwards.
+
+    Shapes: pred [..., Q] -> [..., Q]
+
+    Source: Fakoor et al. 2023, arXiv:2103.00083.
+
+    >>> monotone_average(jnp.float32([1, 0, 2]))
+    Array([0.5, 0.5, 2. ], dtype=float32)
+    """
+    q = _quantiles(pred)
+    down = jax.lax.cummin(q, q.ndim - 1, reverse=True)
+    return down / 2 + jax.lax.cummax(q, q.ndim - 1) / 2
 
 
 def cqr_scores(lower: ArrayLike, upper: ArrayLike, target: ArrayLike) -> jax.Array:

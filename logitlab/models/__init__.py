@@ -1,7 +1,18 @@
-"""Small Flax models that produce logits."""
+"""Small Flax models: logits, and what goes with them."""
 
 from logitlab.models.cnn import SmallCNN
 from logitlab.models.mlp import MLP, torch_linear_init
+from logitlab.models.quantiles import QuantileAggregator
+from logitlab.models.recurrent import GRUClassifier
+from logitlab.models.temperature import TempNet
 from logitlab.models.transformer import OneLayerTransformer
 
-__all__ = ["MLP", "OneLayerTransformer", "SmallCNN", "torch_linear_init"]
+__all__ = [
+    "GRUClassifier",
+    "MLP",
+    "OneLayerTransformer",
+    "QuantileAggregator",
+    "SmallCNN",
+    "TempNet",
+    "torch_linear_init",
+]

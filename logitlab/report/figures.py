@@ -122,6 +122,7 @@ def panels(
     title: str | None = None,
     log_steps: bool = True,
     arms: Sequence[str] | None = None,
+    across: str = "step",
 ) -> Drawing:
     """Rows of panels, which need not be of the same length, over one legend.
 
@@ -130,6 +131,7 @@ def panels(
       title: of the figure.
       log_steps: whether steps are on a log axis; step 0 stays on it.
       arms: the arms to draw, all of them by default; one without results is left out.
+      across: what the results' steps are, where they are not training steps.
 
     Returns:
       A function from results to a ``matplotlib.figure.Figure``.
@@ -164,7 +166,7 @@ def panels(
                     note = _scale(axes, "y", [t.values for t in traces], panel.log)
                     axes.set_ylabel(_wrap(_value_label(panel), 28) + note)
                     if i == len(rows) - 1:
-                        axes.set_xlabel("step")
+                        axes.set_xlabel(across)
             figure.align_ylabels()
             entries = _arm_entries(results, styles, drawn)
             entries += _pair_entries([p for row in rows for p in row], styles, drawn)

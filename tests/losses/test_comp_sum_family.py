@@ -62,6 +62,21 @@ def test_golden(case, x64):
     assert error(grad, case["outputs"]["grad_logits"]) < 1e-8
 
 
+def test_poly_n(x64):
+    z, y = 3 * np.random.default_rng(0).normal(size=(6, 4)), np.arange(6) % 4
+    p = (np.exp(z) / np.exp(z).sum(-1, keepdims=True))[np.arange(6), y]
+    got = comp_sums.poly_n_loss(z, y, eps=(1.0, -0.5, 0.25))
+    q = 1 - p
+    assert error(got, -np.log(p) + q - 0.5 * q**2 + 0.25 * q**3) < 1e-12
+    one = comp_sums.poly_n_loss(z, y, eps=(2.0,))
+    assert error(one, comp_sums.poly1_loss(z, y, eps=2.0)) < 1e-14
+    # With -1/j the series loses its first terms.
+    rest = comp_sums.poly_n_loss(z, y, eps=(-1.0, -1 / 2))
+    assert error(rest, -np.log(p) - q - q**2 / 2) < 1e-12
+    with pytest.raises(ValueError, match=r"eps has shape \(\), expected \[N\]"):
+        comp_sums.poly_n_loss(z, y, eps=1.0)
+
+
 def test_hand_checks():
     z, y = np.tile(Z, (6, 1)), np.zeros(6, int)
     tau = np.float32([0, 0.5, 1, 1.5, 2, 3])

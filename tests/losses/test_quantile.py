@@ -41,7 +41,9 @@ def test_golden(x64, case):
             "margin_penalty": penalty.mean(),
             "min_max_sweep": quantile.monotone_sweep(pred),
             "cummax": quantile.monotone_cummax(pred),
+            "average_cummin_cummax": quantile.monotone_average(pred),
             "isotonic": quantile.monotone_isotonic(pred),
+            "pava_mask_output": quantile.monotone_isotonic(pred),
             "calibration_error": jnp.abs(
                 quantile.coverage(pred, target) - levels
             ).mean(),

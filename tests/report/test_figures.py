@@ -111,6 +111,8 @@ def test_panels_and_labels():
     figure = curves("a_b", "test/accuracy", labels={"a_b": "norm"}, title="T")(study(2))
     assert [a.get_ylabel() for a in figure.axes] == ["norm", "test accuracy"]
     assert figure.get_suptitle() == "T"
+    figure = panels([[LOSS]], across="classes")(study(1))
+    assert figure.axes[0].get_xlabel() == "classes"
     rows = [[LOSS] * 2, [LOSS] * 3]
     widths = [a.bbox.width for a in panels(rows)(study(1)).axes]
     assert min(widths[:2]) > max(widths[2:])
