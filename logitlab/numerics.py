@@ -277,8 +277,8 @@ def known_labels(
 
     Raises:
       TypeError: ``labels`` is not integer.
-      ValueError: wrong shape, or a label outside ``[0, classes)``, unless under ``jit``,
-        where values are unknown.
+      ValueError: wrong shape, or a label outside ``[0, classes)``; under ``jit``,
+        where values are unknown, it is only not known.
 
     >>> known_labels(jnp.array([2, 0]), (2,), 3)[1]
     Array([ True,  True], dtype=bool)
