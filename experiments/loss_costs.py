@@ -30,7 +30,7 @@ def build(config) -> Study:
         rows = [row for row in rows if row.kind == "example" and not row.gathers]
     bounds = config.tolerances
     label_only = tuple(row.name for row in rows if row.label_only)
-    others = tuple(row.name for row in rows if not row.label_only)
+    others = tuple(row.name for row in rows if not row.label_only and not row.cost)
     claims = [
         _claim(what, kind, names, bounds[f"{kind}_{what}"])
         for kind, names in (("label", label_only), ("whole", others))

@@ -490,6 +490,7 @@ ROWS = (
         rows.class_labels,
         "Mao, Mohri and Zhong 2023, arXiv:2304.07288",
         smooth=False,
+        cost="margins to all rivals are kept for the gradient",
     ),
     rows.Row(
         focal_loss,

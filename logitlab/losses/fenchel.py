@@ -188,5 +188,6 @@ ROWS = (
         calibrated=True,
         smooth=False,
         note="proper for its own link, links.entmax(alpha=...)",
+        cost="each row is sorted to find the threshold of its entmax",
     ),
 )

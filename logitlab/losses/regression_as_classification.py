@@ -429,6 +429,7 @@ ROWS = (
         convex=True,
         where=False,
         symmetric=False,
+        cost="the target's histogram, of error functions, is as large as the logits",
     ),
     Row(
         two_hot_loss,

@@ -473,6 +473,7 @@ ROWS = (
         rows.class_labels,
         "Wei et al. 2022, arXiv:2205.09310",
         shift_invariant=False,
+        cost="the direction of the logits is another array",
     ),
     rows.Row(
         bootstrapping_loss,
@@ -489,6 +490,7 @@ ROWS = (
         lower=None,
         upper=0.0,
         note="a penalty, without labels",
+        cost="probabilities, their logarithms and products are arrays",
     ),
     rows.Row(
         confidence_penalised_ce,
@@ -515,6 +517,7 @@ ROWS = (
         upper=2.0,
         calibrated=True,
         proper=True,
+        cost="exact differences of all probabilities are kept",
     ),
     rows.Row(
         spherical_score_loss,

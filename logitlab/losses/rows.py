@@ -39,6 +39,9 @@ class Row:
       rtol: stated relative error in float32 (``max|a - b| / max|b|``).
       gathers: why the compiled program moves a logits-sized array when classes are
         sharded, for the few losses that must.
+      cost: why value and gradient, at 4096 x 32000, hold more than one array of the
+        logits' size or take more than 1.3 times optax's cross-entropy with
+        distributions, for the losses that do.
       note: anything a reader of the table should know.
       shape: a small logits' shape that suits the loss, if not 4 examples of 5 classes.
         The number of examples is not that of classes, and no other axis has either.
@@ -64,6 +67,7 @@ class Row:
     smooth: bool = True
     rtol: float = 1e-5
     gathers: str = ""
+    cost: str = ""
     note: str = ""
     shape: tuple[int, ...] = (4, 5)
     surrogate: str = ""

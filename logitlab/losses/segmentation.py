@@ -320,7 +320,13 @@ def _check(name, value, ok, expected):
 ROWS = (
     Row(dice_loss, "batch", class_labels, _SOURCE, golden="dice_loss"),
     Row(
-        dsc_loss, "example", class_labels, _SOURCE, golden="dice_loss", calibrated=False
+        dsc_loss,
+        "example",
+        class_labels,
+        _SOURCE,
+        golden="dice_loss",
+        calibrated=False,
+        cost="powers of all probabilities, exact near 0 and near 1",
     ),
     Row(tversky_loss, "batch", class_labels, _SOURCE),
 )

@@ -221,6 +221,7 @@ ROWS = (
         _PAPER,
         convex=True,
         note="clean and attacked logits; calibrated for robust accuracy",
+        cost="clean and moved logits are two arrays from the start",
     ),
     rows.Row(
         margin_shift_norm,
@@ -229,6 +230,7 @@ ROWS = (
         _PAPER,
         convex=True,
         note="the attacker's objective",
+        cost="clean and moved logits are two arrays from the start",
     ),
     rows.Row(
         adversarial_comp_rho_margin_loss,
@@ -236,5 +238,6 @@ ROWS = (
         rows.class_labels,
         _PAPER,
         smooth=False,
+        cost="margins to all rivals are kept for the gradient",
     ),
 )

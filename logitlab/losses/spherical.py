@@ -222,6 +222,7 @@ ROWS = (
         "de Brebisson and Vincent 2016, arXiv:1604.08859",
         golden="z_loss",
         note="nothing to learn from two classes; slopes like 1 / deviation",
+        cost="standardised logits are another array",
     ),
     rows.Row(
         spherical_softmax_loss,
@@ -230,6 +231,7 @@ ROWS = (
         "de Brebisson and Vincent 2016, arXiv:1511.05042",
         shift_invariant=False,
         note="blind to signs; proper for its own link, links.spherical_softmax",
+        cost="squared scores and their logarithms are arrays",
     ),
     rows.Row(
         taylor_softmax_loss,
@@ -238,6 +240,7 @@ ROWS = (
         "de Brebisson and Vincent 2016, arXiv:1511.05042",
         shift_invariant=False,
         note="proper for its own link, links.taylor_softmax",
+        cost="polynomials of the scores and their logarithms are arrays",
     ),
     rows.Row(
         spherical_mse_loss,
@@ -248,5 +251,6 @@ ROWS = (
         convex=True,
         calibrated=True,
         note="the best scores are the probabilities",
+        cost="differences from the label are another array",
     ),
 )

@@ -243,5 +243,10 @@ def _row(loss, source, **facts):
 ROWS = (
     _row(balanced_softmax_loss, "Ren et al. 2020, arXiv:2007.10740"),
     _row(logit_adjusted_loss, "Menon et al. 2021, arXiv:2007.07314"),
-    _row(ldam_loss, "Cao et al. 2019, arXiv:1906.07413", hyper=dict(scale=2.0)),
+    _row(
+        ldam_loss,
+        "Cao et al. 2019, arXiv:1906.07413",
+        hyper=dict(scale=2.0),
+        cost="the logits less the label's margin are another array",
+    ),
 )

@@ -371,7 +371,14 @@ def _row(loss, kind, make, source, **facts):
 _HYBRID = "inferred from the abstract of arXiv:2410.03979"
 
 ROWS = (
-    _row(weighted_bce, "example", _with_class_weights, _HYBRID, convex=True),
+    _row(
+        weighted_bce,
+        "example",
+        _with_class_weights,
+        _HYBRID,
+        convex=True,
+        cost="a sigmoid for each class, not one softmax for the row",
+    ),
     _row(
         label_correlation_loss,
         "example",
@@ -386,6 +393,7 @@ ROWS = (
         rows.binary_labels,
         "Yeh et al. 2017, arXiv:1707.00418",
         upper=2.7182818284590455,
+        cost="two sums of exponentials of probabilities, exact at both ends",
     ),
     _row(
         jaccard_contrastive_loss,

@@ -279,6 +279,7 @@ ROWS = (
         "torch.nn.MultiLabelSoftMarginLoss",
         convex=True,
         calibrated=True,
+        cost="a sigmoid for each class, not one softmax for the row",
     ),
     _row(
         zlpr_loss,
@@ -286,5 +287,6 @@ ROWS = (
         rows.binary_labels,
         "Su et al. 2022, arXiv:2208.02955",
         convex=True,
+        cost="two sums of exponentials, over present and absent labels",
     ),
 )

@@ -381,7 +381,13 @@ ROWS = (
         upper=1 / 0.7,
         calibrated=True,
     ),
-    _row(normalized_ce_loss, "Ma et al. 2020, arXiv:2006.13554", 1.0, label_only=False),
+    _row(
+        normalized_ce_loss,
+        "Ma et al. 2020, arXiv:2006.13554",
+        1.0,
+        label_only=False,
+        cost="needs the log-probabilities of all classes twice",
+    ),
     _row(asymmetric_gce, "Zhou et al. 2021, arXiv:2106.03110", upper=1.5),
     _row(
         asymmetric_unhinged,

@@ -333,6 +333,7 @@ ROWS = (
         lower=None,
         calibrated=True,
         note="at least -lam log C",
+        cost="distances from the lead are kept for the gradient",
     ),
     rows.Row(
         aldr_kl_loss,
@@ -345,6 +346,7 @@ ROWS = (
         smooth=False,
         surrogate="the temperature follows the logits without a gradient",
         note="also returns the new temperatures",
+        cost="the temperature needs the entropy of the row first",
     ),
     rows.Row(
         tempnet_robust_loss,
@@ -355,5 +357,6 @@ ROWS = (
         golden="tempnet_robust_loss",
         convex=True,
         lower=None,
+        cost="distances from the lead are kept for the gradient",
     ),
 )

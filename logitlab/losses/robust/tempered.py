@@ -257,5 +257,6 @@ ROWS = (
         golden="bi_tempered",
         upper=1 / 0.2,
         note="bounded for t1 < 1",
+        cost="the normaliser is found by 25 passes over the row",
     ),
 )
