@@ -19,7 +19,11 @@ Variants, after a colon (`--config=configs/loss_comparison.py:hl_gauss`):
 Pick your own: `--config.losses.poly="{'name': 'poly1_loss', 'epsilon': 2.0}"` adds one
 to the first two; `--config.data.name=wine` and any other TFDS name change the data.
 Expected of `noise`: at 80 % wrong labels the generalised cross-entropy is 10 points and
-more ahead of the cross-entropy, which is ahead of the mean absolute error.
+more ahead of the cross-entropy, which is ahead of the mean absolute error. Expected of
+`meco` and `breast_cancer`: every verdict is `reproduced`. Of `dice`: all but the two on
+maps of at most 10 pixels, where RMA loses up to 0.1 of the expected Dice. Of
+`naive_bayes`: all but the lead of naive Bayes on few digits, which logistic regression
+has from 2 of each class on.
 """
 
 from ml_collections import ConfigDict

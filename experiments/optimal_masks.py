@@ -153,8 +153,7 @@ def loss_to_best(probs: np.ndarray, mask: np.ndarray) -> float:
     chance = np.where(sets == 1, probs, 1 - probs).prod(-1)
     size = sets.sum(-1)
     dice = 2 * sets @ sets.T / np.maximum(size[:, None] + size, 1)
-    expected = dice @ chance  # of an empty mask 0, for it marks nothing
-    expected[0] = dice[0, 0] = 0
+    expected = dice @ chance  # 0 of the mask that marks nothing
     mine = int("".join(map(str, np.asarray(mask, int))), 2)  # its row of `sets`
     return expected.max() - expected[mine]
 
