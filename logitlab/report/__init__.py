@@ -8,7 +8,7 @@ from logitlab.report.claims import (
     read_claims,
     write_claims,
 )
-from logitlab.report.comparisons import intervals, ranking
+from logitlab.report.comparisons import intervals, ranking, trends
 from logitlab.report.conclusion import conclude
 from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.page import verdict_table, write_page
@@ -27,6 +27,7 @@ __all__ = [
     "read_claims",
     "save",
     "small_multiples",
+    "trends",
     "verdict_table",
     "write_claims",
     "write_page",

@@ -8,7 +8,7 @@ import numpy as np
 
 from logitlab.report import figures
 
-__all__ = ["intervals", "ranking"]
+__all__ = ["intervals", "ranking", "trends"]
 
 
 def intervals(
@@ -20,6 +20,7 @@ def intervals(
     across: str = "",
     title: str | None = None,
     log: bool = False,
+    dots: str = "seeds",
 ) -> figures.Drawing:
     """Final numbers with a 95 % interval of the mean, one group for each tick.
 
@@ -32,6 +33,7 @@ def intervals(
       across: what the ticks are, the label of the horizontal axis.
       title: of the figure.
       log: whether the value axis is logarithmic.
+      dots: what the numbers of an arm come from.
 
     Returns:
       A function from results to a ``matplotlib.figure.Figure``. The interval is
@@ -82,8 +84,8 @@ def intervals(
             axes.set_ylabel(figures._words(metric) if label is None else label)
             if log:
                 axes.set_yscale("log")
-            note = "bars: 95 % interval of the mean; dots: seeds"
-            figures._add_legend(figure, entries, note)
+            note = f"bars: 95 % interval of the mean; dots: {dots}"
+            figures._add_legend(figure, entries if len(series) > 1 else (), note)
         return figure
 
     return draw
@@ -129,6 +131,80 @@ def ranking(
                     axes.axvline(bounds[metric], color=figures.PALETTE[1], linewidth=1)
             grid[0].set_yticks(range(len(arms)), [results[arm].label for arm in arms])
             grid[0].set_ylim(-0.8, len(arms) - 0.2)
+        return figure
+
+    return draw
+
+
+def trends(
+    metrics: Mapping[float, str],
+    *,
+    arms: Sequence[str] | None = None,
+    label: str | None = None,
+    across: str = "",
+    title: str | None = None,
+    log: bool = False,
+    log_across: bool = False,
+    bound: tuple[float, str] | None = None,
+) -> figures.Drawing:
+    """Final numbers of each arm against a quantity, with 95 % intervals of the mean.
+
+    Args:
+      metrics: the quantity's values -> the metric whose final number belongs there.
+      arms: the arms to draw, all that have one of the metrics by default.
+      label: of the value axis; made from the first metric if not given.
+      across: what the quantity is.
+      title: of the figure.
+      log: whether the value axis is logarithmic.
+      log_across: whether the horizontal one is.
+      bound: a number at which a line is drawn, and what it is.
+
+    Returns:
+      A function from results to a ``matplotlib.figure.Figure``. Each arm is a line
+      through its means; a number that is not finite is left out.
+
+    Raises:
+      ValueError: there are no metrics.
+    """
+    if not metrics:
+        raise ValueError("metrics is empty, expected at least one")
+
+    def draw(results: figures.Results) -> Any:
+        import matplotlib
+
+        with matplotlib.rc_context(figures._LOOK):
+            figure = figures._figure((5.6, 3.2), 1, 1, title)
+            axes = figure.subplots()
+            entries, bars = [], False
+            for place, (name, arm) in enumerate(results.items()):
+                here = [x for x, metric in metrics.items() if metric in arm]
+                if not here or (arms is not None and name not in arms):
+                    continue
+                rows = [np.asarray(arm.final(metrics[x]), float) for x in here]
+                known = [values[np.isfinite(values)] for values in rows]
+                means, halves = zip(*map(mean_interval, known), strict=True)
+                style = figures._style(place, place // len(figures.PALETTE))
+                look = dict(color=style.color, linestyle=style.line)
+                marks = dict(marker=style.marker or "o", capsize=3)
+                spread = halves if any(half > 0 for half in halves) else None
+                bars |= spread is not None
+                axes.errorbar(here, means, yerr=spread, **look, **marks)
+                line = axes.plot([], [], marker=marks["marker"], **look)[0]
+                entries.append((line, arm.label))
+            if bound is not None:
+                look = dict(color=figures._GREY, linestyle=":", linewidth=1)
+                entries.append((axes.axhline(bound[0], **look), bound[1]))
+            if log_across:
+                axes.set_xscale("log")
+            if log:
+                axes.set_yscale("log")
+            axes.set_xticks(list(metrics), [format(x, "g") for x in metrics])
+            axes.set_xticks([], minor=True)
+            axes.set_xlabel(across)
+            first = next(iter(metrics.values()))
+            axes.set_ylabel(figures._words(first) if label is None else label)
+            note = "bars: 95 % interval of the mean over seeds" if bars else ""
+            figures._add_legend(figure, entries, note)
         return figure
 
     return draw

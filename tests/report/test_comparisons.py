@@ -4,26 +4,73 @@ from scipy import stats
 
 from logitlab import report
 from logitlab.report.comparisons import mean_interval
+from logitlab.train import ArmResult
 
 
-class Arm:
-    """Stands in for an ArmResult."""
-
-    def __init__(self, label, values):
-        self.label, self._values = label, np.asarray(values, float)
-
-    def __contains__(self, name):
-        return name == "accuracy"
-
-    def final(self, name):
-        assert name == "accuracy"
-        return self._values
+def arm(label, seeds=2, **columns):
+    """A computed arm: one number for each metric and seed."""
+    rows = [
+        {"arm": "a", "seed": str(seed), "step": "0"}
+        | {name: str(values[seed]) for name, values in columns.items()}
+        for seed in range(seeds)
+    ]
+    return ArmResult(label, range(seeds), rows)
 
 
 RESULTS = {
-    "a_0": Arm("a", [0.9, 0.8, 0.85]),
-    "a_1": Arm("a, noisy", [0.5, 0.4, 0.6]),
-    "b_0": Arm("b", [0.7]),
+    "first": arm("the first", at2=[1.0, 3.0], at8=[4.0, 4.0]),
+    "other": arm("the other", at2=[10.0, np.nan], at8=[np.inf, 20.0]),
+    "none": arm("without", time=[1.0, 1.0]),
+}
+
+
+def lines(axes):
+    return [c.lines[0] for c in axes.containers]
+
+
+def test_trends_go_through_the_means_of_what_is_finite():
+    figure = report.trends(
+        {2: "at2", 8: "at8"}, log=True, log_across=True, bound=(30, "the end")
+    )(RESULTS)
+    (axes,) = figure.axes
+    got = [line.get_xydata().tolist() for line in lines(axes)]
+    assert got == [[[2, 2], [8, 4]], [[2, 10], [8, 20]]]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["the first", "the other", "the end"]
+    assert "interval" in figure.legends[0].get_title().get_text()
+
+
+def test_trends_of_some_arms_keep_their_colours():
+    whole = report.trends({2: "at2"})(RESULTS)
+    some = report.trends({2: "at2"}, arms=("other",))(RESULTS)
+    colours = [line.get_color() for line in lines(whole.axes[0])]
+    assert [line.get_color() for line in lines(some.axes[0])] == colours[1:]
+    assert "interval" not in some.legends[0].get_title().get_text()  # one seed is left
+
+
+def test_trends_need_a_metric():
+    with pytest.raises(ValueError, match="metrics is empty"):
+        report.trends({})
+
+
+def test_intervals_of_one_series_need_no_legend():
+    draw = report.intervals({"x": ("first", "")}, ("one", "two"), "at2", dots="folds")
+    (legend,) = draw(RESULTS).legends
+    assert not legend.get_texts()
+    assert "dots: folds" in legend.get_title().get_text()
+
+
+def test_intervals_name_more_than_one_series():
+    series = {"x": ("first",), "y": ("other",)}
+    (legend,) = report.intervals(series, ("one",), "at2")(RESULTS).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
+
+
+ACCURACIES = {
+    "a_0": arm("a", seeds=3, accuracy=[0.9, 0.8, 0.85]),
+    "a_1": arm("a, noisy", seeds=3, accuracy=[0.5, 0.4, 0.6]),
+    "b_0": arm("b", seeds=1, accuracy=[0.7]),
 }
 
 
@@ -41,7 +88,7 @@ def test_intervals_draws_what_there_is():
     draw = report.intervals(
         {"A": ["a_0", "a_1"], "B": ["b_0", "b_1"]}, ["0%", "80%"], "accuracy"
     )
-    axes = draw(RESULTS).axes[0]
+    axes = draw(ACCURACIES).axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0%", "80%"]
     assert len(axes.containers) == 3  # b_1 was not run
     bars = {c.lines[0].get_ydata()[0] for c in axes.containers}
@@ -58,9 +105,8 @@ def test_intervals_refuses_ragged_series():
 
 
 def test_ranking_orders_by_the_first_metric():
-    axes = report.ranking({"accuracy": "accuracy"}, bounds={"accuracy": 0.6})(
-        RESULTS
-    ).axes[0]
+    draw = report.ranking({"accuracy": "accuracy"}, bounds={"accuracy": 0.6})
+    axes = draw(ACCURACIES).axes[0]
     names = [t.get_text() for t in axes.get_yticklabels()]
-    assert names == ["a", "b", "a, noisy"]
+    assert names == ["a, noisy", "b", "a"][::-1]
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [0.85, 0.7, 0.5])
