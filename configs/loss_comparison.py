@@ -4,11 +4,12 @@ python -m experiments.main --config=configs/loss_comparison.py --workdir=runs/lo
 
 Variants, after a colon (`--config=configs/loss_comparison.py:hl_gauss`):
   noise      comp-sum and robust losses on digits with wrong labels (the default):
-             about three minutes
+             two minutes
   ensloss    a random loss at each step against BCE and the hinge, breast cancer with
              wrong labels
   hl_gauss   classification against regression of a value with heavy-tailed errors
-  presto     rare classes: shrinking towards proportional odds against none and all
+  presto     rare classes: shrinking towards proportional odds against none and all;
+             five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
              model; half a minute
   dice       masks of the largest expected Dice or IoU against a threshold; one minute
