@@ -18,10 +18,10 @@ Variants, after a colon (`--config=configs/loss_comparison.py:hl_gauss`):
   naive_bayes    how many examples naive Bayes needs, and logistic regression; one
              minute, needs scikit-learn
   smoke      seconds; for tests
-Pick your own: `--config.losses.poly="{'name': 'poly1_loss', 'epsilon': 2.0}"` adds one
-to the first two; `--config.data.name=wine` and any other TFDS name change the data.
-Expected of `noise`: at 80 % wrong labels the generalised cross-entropy is 10 points and
-more ahead of the cross-entropy, which is ahead of the mean absolute error. Expected of
+Pick your own of the losses below: `--config.pick="('ce', 'focal', 'js')"`, and other
+data: `--config.data.name=wine`, or any name of TFDS.
+Expected of `noise`: with 80 % of the labels redrawn the generalised cross-entropy is 19
+points ahead of the cross-entropy, and so is the absolute error, against expectation. Of
 `meco` and `breast_cancer`: every verdict is `reproduced`. Of `dice`: all but the two on
 maps of at most 10 pixels, where RMA loses up to 0.1 of the expected Dice. Of
 `naive_bayes`: all but the lead of naive Bayes on few digits, which logistic regression
@@ -55,7 +55,19 @@ def _noise(config):
         comp_sum_15=dict(label="comp-sum, τ = 1.5", name="comp_sum_loss", tau=1.5),
         gce=dict(label="generalised CE, q = 0.7", name="generalized_ce_loss", q=0.7),
         mae=dict(label="absolute error (τ = 2)", name="comp_sum_loss", tau=2.0),
+        focal=dict(label="focal, γ = 2", name="focal_loss", gamma=2.0),
+        poly=dict(label="Poly-1, ε = 1", name="poly1_loss", eps=1.0),
+        smooth=dict(label="label smoothing, 0.1", name="label_smoothing_loss", eps=0.1),
+        js=dict(label="generalised Jensen-Shannon", name="js_loss"),
+        sce=dict(label="symmetric CE", name="symmetric_ce_loss"),
+        nce=dict(label="normalised CE", name="normalized_ce_loss"),
+        bi_tempered=dict(
+            label="bi-tempered", name="bi_tempered_logistic_loss", t1=0.7, t2=1.5
+        ),
+        hinge=dict(label="hinge (Crammer-Singer)", name="multiclass_hinge"),
+        brier=dict(label="Brier", name="brier_loss"),
     )
+    config.pick = ("ce", "sum_exp", "comp_sum_15", "gce", "mae")
     # "uniform" redraws among all classes, "symmetric" among the others.
     config.noise = dict(kind="uniform", rates=(0.0, 0.4, 0.8))
     config.model = dict(name="MLP")
@@ -81,6 +93,7 @@ def _ensloss(config):
         hinge=dict(label="hinge", name="multiclass_hinge"),
         ensloss=dict(label="EnsLoss", name="ensloss"),
     )
+    config.pick = ("bce", "hinge", "ensloss")
     config.noise = dict(kind="symmetric", rates=(0.0, 0.2))
     config.model.MLP = dict(widths=(512, 512), activation="relu")
     config.optim.learning_rate, config.optim.sgd.momentum = 0.01, 0.0
@@ -112,8 +125,7 @@ def _smoke(config):
     config.preliminary = True
     config.seeds, config.epochs = 2, 1
     config.noise.rates = (0.0, 0.8)
-    for name in ("sum_exp", "comp_sum_15"):
-        del config.losses[name]
+    config.pick = ("ce", "gce", "mae")
 
 
 def _meco(config):

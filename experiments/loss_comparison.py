@@ -41,8 +41,12 @@ def build(config) -> Study:
         if not 0 <= rate < 1:
             raise ValueError(f"config.noise.rates has {rate}, expected rates in [0, 1)")
     parts = load(config.data)
-    loss_of = {name: _loss(name, entry) for name, entry in config.losses.items()}
-    labels = {name: entry.label for name, entry in config.losses.items()}
+    picked = {
+        name: config.losses[check_name(name, config.losses, "config.losses")]
+        for name in config.pick
+    }
+    loss_of = {name: _loss(name, entry) for name, entry in picked.items()}
+    labels = {name: entry.label for name, entry in picked.items()}
     cells = [(name, rate) for rate in config.noise.rates for name in loss_of]
     series = {
         labels[name]: [arm_name(name, rate) for rate in config.noise.rates]

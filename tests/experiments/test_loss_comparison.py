@@ -40,10 +40,10 @@ def test_every_arm_takes_a_step(variant, folder):
     config = config_of(variant, folder)
     study = loss_comparison.build(config)
     rates = len(config.noise.rates)
-    assert len(study.arms) == len(config.losses) * rates == len(study.labels)
+    assert len(study.arms) == len(config.pick) * rates == len(study.labels)
     assert {arm for claim in study.claims for arm in claim.needs} <= study.arms.keys()
     assert study.captions.keys() == study.figures.keys()
-    for name in list(study.arms)[: len(config.losses)]:
+    for name in list(study.arms)[: len(config.pick)]:
         run = study.arms[name]
         assert run.steps == config.epochs * (
             run.data(jax.random.key(0))["train"]["y"].size // config.batch_size
@@ -51,6 +51,18 @@ def test_every_arm_takes_a_step(variant, folder):
         _, loss, numbers = a_step(run)
         assert np.isfinite(loss)
         assert {"test/accuracy", "train/accuracy"} <= numbers.keys()
+
+
+def test_every_loss_can_be_picked(folder):
+    config = config_of("noise", folder, noise__rates=(0.4,))
+    with config.unlocked():
+        config.pick = tuple(config.losses)
+    study = loss_comparison.build(config)
+    assert len(study.arms) == len(config.losses)
+    z, y = jax.random.normal(jax.random.key(0), (6, 4)), jnp.array([0, 1, 2, 3, 0, 1])
+    for name in config.losses:
+        loss = loss_comparison._loss(name, config.losses[name])
+        assert jax.eval_shape(lambda z, f=loss: f(z, y, None), z).shape == (6,), name
 
 
 def test_noise_is_in_training_labels_alone(folder):
@@ -91,6 +103,7 @@ def test_losses_are_those_of_the_library():
         ({"losses__gce__name": "gce_loss"}, "config.losses.gce.name has no 'gce_loss'"),
         ({"losses__gce__name": "focal_loss"}, "focal_loss has no 'q'"),
         ({"losses__ce__name": "pinball_loss"}, "expected a loss of logits and labels"),
+        ({"pick": ("ce", "gec")}, "config.losses has no 'gec'; did you mean gce"),
         ({"data__name": "no_such_set"}, "no_such_set"),
     ],
 )
