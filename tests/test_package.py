@@ -68,6 +68,7 @@ OWN_TESTS = {
     "bag_loss": "the number of bags is static",
     "clustering_accuracy": "predictions are integers",
     "cluster_likelihood": "cluster ids are integers",
+    "dirichlet_responsibilities": "takes a key",
     "ensloss": "takes a key",
     "ensloss_derivatives": "takes a key",
     "fit_presto": "the number of classes is static",

@@ -1,5 +1,18 @@
-"""Optax gradient transformations and schedules."""
+"""Optax gradient transformations, gradients of other kinds, and schedules."""
 
+from logitlab.optim.cross_gradients import (
+    XGDState,
+    checkered_cross_loss,
+    cross_convex_lower_bound,
+    cross_gradient,
+    cross_loss,
+    dirichlet_responsibilities,
+    random_point,
+    subgradient_schedule,
+    sum_log_concave_loss,
+    value_and_cross_grad,
+    xgd,
+)
 from logitlab.optim.projections import ortho_grad
 from logitlab.optim.prox import (
     ProxState,
@@ -10,8 +23,19 @@ from logitlab.optim.prox import (
 
 __all__ = [
     "ProxState",
+    "XGDState",
+    "checkered_cross_loss",
+    "cross_convex_lower_bound",
+    "cross_gradient",
+    "cross_loss",
+    "dirichlet_responsibilities",
     "fused_soft_threshold",
     "ortho_grad",
+    "random_point",
     "soft_threshold",
+    "subgradient_schedule",
+    "sum_log_concave_loss",
     "tv_prox",
+    "value_and_cross_grad",
+    "xgd",
 ]

@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 from logitlab import links
 from logitlab.losses import cross_entropy
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 NAMES = ("entmax", "sparsemax", "spherical_softmax", "taylor_softmax")
 Z = np.float32([2, 1, 0])
 

@@ -1,0 +1,569 @@
+"""Gradients of sums of log-concave terms, with the terms weighed from elsewhere.
+
+Minus the log of a sum of log-concave terms is not convex, but its partial losses, minus
+the log of each term, are. The gradient averages theirs by the share that every term has
+of the sum at the point it is taken at, and vanishes at saddles. The cross-gradient
+averages them by the shares of another point, or by any other weights, and is the
+gradient of a convex function.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+
+MOST_DRAWS = 1_000_000  # of a Dirichlet distribution, for each example
+
+
+def sum_log_concave_loss(partial_losses: ArrayLike, *, axis: int = -1) -> jax.Array:
+    r"""Minus the log of the sum of what the partial losses are minus the logs of.
+
+    .. math:: F = -\log \sum_s e^{-\ell_s}
+
+    Shapes: partial_losses [..., S] -> [...]
+
+    Args:
+      partial_losses: :math:`\ell_s`, one for each term of the sum; ``inf`` for a term
+        that is 0.
+      axis: of the terms.
+
+    Returns:
+      Nats, float32 (float64 for float64 input).
+
+    Raises:
+      TypeError: ``partial_losses`` is not floating point.
+      ValueError: no such axis, or no terms.
+
+    Numerics: relative error below 1e-5, value and gradient; a sum near 1 does not round
+      to 0.
+
+    Source: Achab 2023, arXiv:2309.15298.
+
+    >>> sum_log_concave_loss(jnp.log(jnp.float32([4, 4])))
+    Array(0.6931472, dtype=float32)
+    """
+    z = numerics.class_axis_last(partial_losses, axis=axis, name="partial_losses")
+    return _cross(z, numerics.softmax(-z))
+
+
+def cross_loss(
+    partial_losses: ArrayLike, weights: ArrayLike, *, axis: int = -1
+) -> jax.Array:
+    r"""The loss of the sum, with the gradient that its terms have by given weights.
+
+    .. math:: F = -\log \sum_s e^{-\ell_s}, \qquad
+        \nabla^{\mu} F = \sum_s \mu_s \nabla \ell_s
+
+    One number per example, for any training loop: what :func:`value_and_cross_grad`
+    differentiates. With the weights of the point itself, ``softmax(-partial_losses)``,
+    it is the ordinary gradient.
+
+    Shapes: partial_losses [..., S], weights [..., S] -> [...]
+
+    Args:
+      partial_losses: :math:`\ell_s`, one for each term of the sum; ``inf`` for a term
+        that is 0.
+      weights: :math:`\mu`, points of the simplex, broadcastable to ``partial_losses``.
+        No gradient passes; a term of weight 0 gives none.
+      axis: of the terms.
+
+    Returns:
+      Nats, float32 (float64 for float64 input). Derivatives of second order are those
+      of :math:`\sum_s \mu_s \ell_s`.
+
+    Raises:
+      TypeError: an argument is not floating point.
+      ValueError: no such axis, no terms, ``weights`` does not broadcast, or, where its
+        values are known, is not on the simplex.
+
+    Source: Achab 2023, arXiv:2309.15298.
+
+    >>> first = jnp.float32([1, 0])
+    >>> jax.grad(cross_loss)(jnp.float32([3, 1]), first)
+    Array([1., 0.], dtype=float32)
+    """
+    z = numerics.class_axis_last(partial_losses, axis=axis, name="partial_losses")
+    mu = numerics.promote(weights, "weights")
+    if mu.ndim == z.ndim:
+        mu = jnp.moveaxis(mu, axis, -1)
+    return _cross(z, _on_simplex(mu.astype(z.dtype), z.shape))
+
+
+@jax.custom_jvp
+def _cross(z, weights):
+    top, log_total = numerics.top_and_log_total(-z)
+    empty = jnp.min(z, -1) == jnp.inf  # a sum of nothing
+    return jnp.where(empty, jnp.inf, -(top + log_total)[..., 0])
+
+
+@_cross.defjvp
+def _cross_jvp(primals, tangents):
+    z, weights = primals
+    dz = jnp.where(weights > 0, tangents[0], 0)  # a term that is 0 has no slope
+    return _cross(z, weights), jnp.sum(weights * dz, -1)
+
+
+def value_and_cross_grad(
+    partial_losses_fn: Callable,
+    *,
+    reference: Any = None,
+    weights: ArrayLike | None = None,
+    reduce: Callable[[jax.Array], jax.Array] = jnp.mean,
+    has_aux: bool = False,
+) -> Callable:
+    r"""``jax.value_and_grad`` for a sum of log-concave terms, seen from elsewhere.
+
+    .. math:: F(\theta) = -\log \sum_s e^{-\ell_s(\theta)}, \qquad
+        \nabla^{\mu} F(\theta) = \sum_s \mu_s \nabla \ell_s(\theta)
+
+    with the weights :math:`\mu` given, or those of a reference point :math:`\eta`,
+    :math:`\mu_s \propto e^{-\ell_s(\eta)}`. It is the gradient of a convex function, of
+    which the reference is a good start: where that function is lower than at
+    :math:`\eta`, so is F. Seen from :math:`\theta` itself it is the gradient of F.
+
+    Args:
+      partial_losses_fn: (params, *args, **kwargs) -> the partial losses
+        :math:`\ell_s` [..., S], those of one example on the last axis.
+      reference: :math:`\eta`, laid out as the params; it is given the same other
+        arguments, so every example gets its own weights. By default the params.
+      weights: :math:`\mu` itself, broadcastable to the partial losses, on the simplex.
+      reduce: makes one number of the F of all examples, their mean by default.
+      has_aux: ``partial_losses_fn`` returns a pair (partial losses, anything).
+
+    Returns:
+      A function (params, *args, **kwargs) -> (value, cross-gradient), or
+      ((value, aux), cross-gradient).
+
+    Raises:
+      ValueError: both ``reference`` and ``weights`` are given; from the function, if
+        the reference is not laid out as the params, or the weights do not broadcast or,
+        where they are known, are not on the simplex.
+
+    Source: Achab 2023, arXiv:2309.15298.
+
+    >>> def partial_losses(theta):  # two wells, at -1 and 1: a saddle between them
+    ...     return (theta - jnp.float32([-1, 1])) ** 2
+    >>> value_and_cross_grad(partial_losses)(0.0)[1]
+    Array(0., dtype=float32, weak_type=True)
+    >>> value_and_cross_grad(partial_losses, reference=5.0)(0.0)[1]
+    Array(-2., dtype=float32, weak_type=True)
+    """
+    if reference is not None and weights is not None:
+        raise ValueError("reference and weights are both given, expected one of them")
+
+    def value_and_grad(params, *args, **kwargs):
+        def partials(params):
+            out = partial_losses_fn(params, *args, **kwargs)
+            losses, aux = out if has_aux else (out, None)
+            return numerics.class_axis_last(losses, name="the partial losses"), aux
+
+        mu = weights
+        if reference is not None:
+            _check_like(reference, params)
+            mu = numerics.softmax(-partials(reference)[0])
+
+        def objective(params):
+            losses, aux = partials(params)
+            if mu is None:
+                return reduce(sum_log_concave_loss(losses)), aux
+            return reduce(cross_loss(losses, mu)), aux
+
+        (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return ((value, aux) if has_aux else value), grads
+
+    return value_and_grad
+
+
+def cross_gradient(partial_losses_fn: Callable, params: Any, weights: ArrayLike) -> Any:
+    r"""The gradients of the partial losses, averaged by given weights.
+
+    .. math:: \nabla^{\mu} F(\theta) = \sum_s \mu_s \nabla \ell_s(\theta)
+
+    Args:
+      partial_losses_fn: params -> the partial losses [..., S].
+      params: where the gradients are taken.
+      weights: :math:`\mu`, on the simplex, broadcastable to the partial losses.
+
+    Returns:
+      Laid out as ``params``; the mean over examples, if there are several. See
+      :func:`value_and_cross_grad`.
+
+    Raises:
+      ValueError: the weights do not broadcast or, where they are known, are not on the
+        simplex.
+
+    Source: Achab 2023, arXiv:2309.15298.
+    """
+    return value_and_cross_grad(partial_losses_fn, weights=weights)(params)[1]
+
+
+def cross_convex_lower_bound(
+    partial_losses_fn: Callable,
+    params: Any,
+    point: Any,
+    *,
+    reference: Any = None,
+    weights: ArrayLike | None = None,
+    reduce: Callable[[jax.Array], jax.Array] = jnp.mean,
+) -> jax.Array:
+    r"""What the cross-gradient at one point says of the loss at another: no less.
+
+    .. math:: F(\eta) \ge F(\theta) + \nabla^{\mu} F(\theta)^\top (\eta - \theta)
+        + KL(\mu \,\|\, p(\theta)) - KL(\mu \,\|\, p(\eta))
+
+    with :math:`p_s \propto e^{-\ell_s}`. Seen from :math:`\theta`, the default, it is
+    the tangent of F less :math:`KL(p(\theta) \,\|\, p(\eta))`, and touches F. Along an
+    optimiser's path the difference tells how far from convex F is there.
+
+    Args:
+      partial_losses_fn: params -> the partial losses [..., S], each convex.
+      params: :math:`\theta`.
+      point: :math:`\eta`, laid out as the params.
+      reference: a point whose weights are :math:`\mu`; by default the params.
+      weights: :math:`\mu` itself, broadcastable to the partial losses.
+      reduce: makes one number of those of all examples; linear.
+
+    Returns:
+      The right-hand side, a scalar; ``-inf`` where a term of positive weight is 0 at
+      :math:`\eta`.
+
+    Raises:
+      ValueError: ``point`` or ``reference`` is not laid out as the params; both
+        ``reference`` and ``weights`` are given; or the weights do not broadcast or,
+        where they are known, are not on the simplex.
+
+    Source: Achab 2023, arXiv:2309.15298, lemma 1.
+
+    >>> def partial_losses(theta):
+    ...     return (theta - jnp.float32([-1, 1])) ** 2
+    >>> bound = cross_convex_lower_bound(partial_losses, 0.5, 2.0)
+    >>> bound < sum_log_concave_loss(partial_losses(2.0))
+    Array(True, dtype=bool)
+    """
+    _check_like(point, params, "point")
+    if reference is None and weights is None:
+        reference = params
+    value, grads = value_and_cross_grad(
+        partial_losses_fn, reference=reference, weights=weights, reduce=reduce
+    )(params)
+    here, there = partial_losses_fn(params), partial_losses_fn(point)
+    mu = weights
+    if reference is not None:
+        mu = numerics.softmax(-numerics.promote(partial_losses_fn(reference)))
+    along = sum(
+        jax.tree.leaves(
+            jax.tree.map(lambda g, b, a: jnp.sum(g * (b - a)), grads, point, params)
+        )
+    )
+    return (
+        value + along + reduce(_divergence(mu, here)) - reduce(_divergence(mu, there))
+    )
+
+
+class XGDState(NamedTuple):
+    """State of :func:`xgd`.
+
+    Attributes:
+      count: updates so far.
+      reference: the point that the next cross-gradient is to be seen from.
+      inner: state of the optimiser inside.
+    """
+
+    count: jax.Array
+    reference: Any
+    inner: optax.OptState
+
+
+def xgd(
+    optimizer: optax.GradientTransformation | float | optax.Schedule,
+    *,
+    reference: Any,
+    refresh_every: int | None = 50,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Cross-gradient descent: an optimiser that keeps the point it is seen from.
+
+    .. math:: \theta_{t+1} = \theta_t - \gamma_t \nabla^{\eta} F(\theta_t), \qquad
+        \eta \leftarrow \theta_t \text{ every K updates}
+
+    The state's ``reference`` is for :func:`value_and_cross_grad`::
+
+        optimizer = optim.xgd(0.1, reference=optim.random_point(key))
+        state = optimizer.init(params)
+        step = optim.value_and_cross_grad(partial_losses, reference=state.reference)
+        value, grads = step(params, x, y)
+        updates, state = optimizer.update(grads, state, params)
+
+    A fixed reference minimises one convex function, and ends no higher than the
+    reference itself; refreshed, it is generalised expectation maximisation; refreshed
+    at every update, gradient descent after the first. Put other transformations inside:
+    ``xgd(optax.chain(...))``. Needs ``params``.
+
+    Args:
+      optimizer: what is done with the cross-gradient; a number or a schedule is the
+        learning rate of plain descent, :func:`subgradient_schedule` the theorem's.
+      reference: a point laid out as the params, or a function params -> point, which
+        ``init`` calls, such as :func:`random_point`.
+      refresh_every: K, at least 1; ``None`` keeps the first reference for good.
+
+    Raises:
+      ValueError: ``refresh_every`` is below 1; from ``init``, if the reference is not
+        laid out as the params; from ``update``, without params.
+
+    Source: Achab 2023, arXiv:2309.15298; the refreshed form is ours [derived].
+    """
+    if refresh_every is not None and refresh_every < 1:
+        raise ValueError(
+            f"refresh_every is {refresh_every}, expected 1 or more or None"
+        )
+    if not isinstance(optimizer, optax.GradientTransformation):
+        optimizer = optax.sgd(optimizer)
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params):
+        point = reference(params) if callable(reference) else reference
+        _check_like(point, params)
+        # A copy: the params may be donated, and the reference may be the params.
+        point = jax.tree.map(
+            lambda r, p: jnp.array(r, jnp.result_type(p)), point, params
+        )
+        return XGDState(jnp.zeros((), jnp.int32), point, inner.init(params))
+
+    def update(updates, state, params=None, **extra):
+        if params is None:
+            raise ValueError("xgd needs params: update(grads, state, params)")
+        updates, inner_state = inner.update(updates, state.inner, params, **extra)
+        count, point = optax.safe_increment(state.count), state.reference
+        if refresh_every is not None:
+            due = count % refresh_every == 0
+            new = optax.apply_updates(params, updates)
+            point = jax.tree.map(lambda a, b: jnp.where(due, a, b), new, point)
+        return updates, XGDState(count, point, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def random_point(key: jax.Array, *, scale: float = 1.0) -> Callable[[Any], Any]:
+    """A reference for :func:`xgd`: independent normal numbers.
+
+    Args:
+      key: a ``jax.random.key``.
+      scale: their standard deviation.
+
+    Returns:
+      A function params -> point, laid out as the params.
+
+    >>> random_point(jax.random.key(0))(jnp.zeros(3)).shape
+    (3,)
+    """
+
+    def draw(params):
+        leaves, layout = jax.tree.flatten(params)
+        keys = jax.random.split(key, max(1, len(leaves)))
+        drawn = [
+            scale * jax.random.normal(k, jnp.shape(leaf), jnp.result_type(leaf))
+            for k, leaf in zip(keys, leaves, strict=False)
+        ]
+        return jax.tree.unflatten(layout, drawn)
+
+    return draw
+
+
+def subgradient_schedule(distance: float, lipschitz: float) -> optax.Schedule:
+    r"""The step sizes of the convergence theorem of cross-gradient descent.
+
+    .. math:: \gamma_t = \frac{D}{B \sqrt{t}}, \quad t = 1, 2, \dots
+
+    Every partial loss being B-Lipschitz, the mean excess over any point within D of the
+    start that shares the cross-gradient falls as :math:`\log T / \sqrt{T}`.
+
+    Args:
+      distance: D, positive.
+      lipschitz: B, positive.
+
+    Returns:
+      count -> step size; the count of optax starts at 0.
+
+    Raises:
+      ValueError: one of them is not positive.
+
+    Source: Achab 2023, arXiv:2309.15298, theorem 4.2.
+
+    >>> subgradient_schedule(2.0, 1.0)(3)
+    Array(1., dtype=float32, weak_type=True)
+    """
+    for name, value in (("distance", distance), ("lipschitz", lipschitz)):
+        if not isinstance(value, jax.core.Tracer) and not value > 0:
+            raise ValueError(f"{name} is {value}, expected a positive number")
+    return lambda count: distance / lipschitz / jnp.sqrt(count + 1.0)
+
+
+def checkered_cross_loss(
+    factor_logits: ArrayLike,
+    responsibilities: ArrayLike,
+    *,
+    axis: int = -1,
+    factor_axis: int = -2,
+) -> jax.Array:
+    r"""Cross-entropies of all factors of a checkered model, with their soft targets.
+
+    .. math:: \sum_k \Big( -\sum_l q_{k,l} \log \mathrm{softmax}(Z_k)_l \Big)
+
+    Its gradient in the factor logits, softmax(Z) - q, is the cross-gradient of the
+    checkered cross-entropy, without the :math:`C^{m-1}` partial losses of each example:
+    of their weights it only takes what each factor drew. It is one softmax regression
+    for each factor, and convex.
+
+    Shapes: factor_logits [..., M, C], responsibilities [..., M, C] -> [...]
+
+    Args:
+      factor_logits: as in ``links.checkered``.
+      responsibilities: q, from ``links.checkered_responsibilities`` at a reference, or
+        from :func:`dirichlet_responsibilities`. No gradient passes.
+      axis: the class axis.
+      factor_axis: the axis of the factors.
+
+    Returns:
+      Nats, float32 (float64 for float64 input): the convex function, not the loss.
+
+    Raises:
+      TypeError: an argument is not floating point.
+      ValueError: no such axis, the shapes differ, or, where the values are known, a
+        row of ``responsibilities`` is not on the simplex.
+
+    Source: Achab 2023, arXiv:2309.15298, proposition 5.7.
+
+    >>> z, q = jnp.zeros((2, 2)), jnp.float32([[1, 0], [0.5, 0.5]])
+    >>> checkered_cross_loss(z, q)
+    Array(1.3862944, dtype=float32)
+    """
+    z, q = (
+        jnp.asarray(factor_logits),
+        numerics.promote(responsibilities, "responsibilities"),
+    )
+    if q.shape != z.shape:
+        raise ValueError(f"responsibilities has shape {q.shape}, expected {z.shape}")
+    if not -z.ndim <= factor_axis < z.ndim or factor_axis % z.ndim == axis % z.ndim:
+        raise ValueError(
+            f"factor_axis {factor_axis} is not another axis of factor_logits with "
+            f"shape {z.shape}"
+        )
+    log_p = numerics.log_softmax(z, axis=axis)
+    q = _on_simplex(jnp.moveaxis(q, axis, -1), None, "responsibilities")
+    q = jnp.moveaxis(q, -1, axis).astype(log_p.dtype)
+    return -jnp.sum(jnp.where(q > 0, q * log_p, 0), (axis, factor_axis))
+
+
+def dirichlet_responsibilities(
+    key: jax.Array,
+    labels: ArrayLike,
+    *,
+    factors: int,
+    classes: int,
+    concentration: float = 1.0,
+) -> jax.Array:
+    r"""Soft targets for the factors of a checkered model, at random for each example.
+
+    .. math:: \mu \sim \mathrm{Dirichlet}(\alpha), \quad
+        q_{k,l} = \sum_{\upsilon \,:\, \sum_j \upsilon_j \equiv y, \; \upsilon_k = l}
+        \mu_\upsilon
+
+    over the :math:`C^{m-1}` ways to draw a label, whose marginals they are.
+
+    Shapes: labels [...] -> [..., M, C]
+
+    Args:
+      key: a ``jax.random.key``.
+      labels: ints in ``[0, classes)``.
+      factors: m, at least 1.
+      classes: C, at least 2.
+      concentration: :math:`\alpha`, positive; small puts most weight on one way.
+
+    Returns:
+      float32 responsibilities, each factor's row on the simplex.
+
+    Raises:
+      ValueError: an argument is out of its range, a label is, or there are more than a
+        million ways.
+
+    Source: Achab 2023, arXiv:2309.15298, names the choice; the marginals [derived].
+
+    >>> labels = jnp.array([0, 1, 1])
+    >>> key = jax.random.key(0)
+    >>> dirichlet_responsibilities(key, labels, factors=2, classes=3).shape
+    (3, 2, 3)
+    """
+    for name, value, least in (("factors", factors, 1), ("classes", classes, 2)):
+        if value < least:
+            raise ValueError(f"{name} is {value}, expected at least {least}")
+    if not concentration > 0:
+        raise ValueError(
+            f"concentration is {concentration}, expected a positive number"
+        )
+    ways = classes ** (factors - 1)
+    if ways > MOST_DRAWS:
+        raise ValueError(
+            f"factors is {factors} and classes {classes}: {ways} ways to draw a label, "
+            f"expected at most {MOST_DRAWS}"
+        )
+    shape = jnp.shape(labels)
+    y, known = numerics.known_labels(labels, shape, classes)
+    mu = jax.random.dirichlet(key, jnp.full(ways, concentration), shape)
+    # The first m - 1 draws are free, and the last one makes up the label.
+    free = np.indices((classes,) * (factors - 1)).reshape(factors - 1, ways).T
+    last = (y[..., None] - jnp.expand_dims(free.sum(-1), range(y.ndim))) % classes
+    free = jnp.broadcast_to(free, (*shape, *free.shape))
+    drawn = jnp.concatenate([free, last[..., None]], -1)
+    q = jnp.einsum("...w,...wkl->...kl", mu, jax.nn.one_hot(drawn, classes))
+    return jnp.where(known[..., None, None], q, jnp.nan)
+
+
+def _divergence(mu, losses):
+    """KL of the weights from those of the partial losses, of each example."""
+    log_p = numerics.log_softmax(-numerics.promote(losses, "the partial losses"))
+    mu = numerics.promote(mu, "weights")
+    some = mu > 0
+    log_mu = jnp.log(jnp.where(some, mu, 1))
+    return jnp.sum(jnp.where(some, mu * (log_mu - log_p), 0), -1)
+
+
+def _on_simplex(weights, shape, name="weights"):
+    """Weights without gradient, of a shape, that are checked where they are known."""
+    if shape is not None:
+        try:
+            weights = jnp.broadcast_to(weights, shape)
+        except ValueError:
+            raise ValueError(
+                f"{name} has shape {weights.shape}, expected one that broadcasts to "
+                f"the partial losses, {shape}"
+            ) from None
+    if not isinstance(weights, jax.core.Tracer) and weights.is_fully_addressable:
+        total = weights.sum(-1)
+        if not (jnp.all(weights >= 0) and jnp.all(jnp.abs(total - 1) <= 1e-3)):
+            worst = total.ravel()[jnp.argmax(jnp.abs(total - 1))]
+            raise ValueError(
+                f"{name} has a row that adds up to {worst}, and {weights.min()} as its "
+                "smallest number, expected points of the simplex"
+            )
+    return jax.lax.stop_gradient(weights)
+
+
+def _check_like(tree, params, name="reference"):
+    """A point has to be laid out as the params are."""
+    theirs, ours = jax.tree.structure(tree), jax.tree.structure(params)
+    if theirs != ours:
+        raise ValueError(f"{name} is laid out as {theirs}, expected {ours}")
+
+    def check(path, leaf, param):
+        if jnp.shape(leaf) != jnp.shape(param):
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise ValueError(
+                f"{where} has shape {jnp.shape(leaf)}, expected {jnp.shape(param)}"
+            )
+
+    jax.tree_util.tree_map_with_path(check, tree, params)
