@@ -9,6 +9,7 @@ import importlib
 import pathlib
 import re
 import sys
+import tempfile
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -27,6 +28,18 @@ def main(argv):
     import jax
 
     jax.config.update("jax_enable_x64", config.x64)  # before anything is traced
+    with tempfile.TemporaryDirectory() as folder:
+        if jax.config.jax_compilation_cache_dir is None:
+            # Arms whose programs are equal compile once. A folder that the user names,
+            # by JAX_COMPILATION_CACHE_DIR, serves the next runs too.
+            jax.config.update("jax_compilation_cache_dir", folder)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        _run_study(config)
+
+
+def _run_study(config):
+    import jax
+
     from logitlab import report, train
     from logitlab.train.config import check_name
 

@@ -1,6 +1,7 @@
 """Data: where batches come from."""
 
 from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
+from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.sources import (
     Batches,
@@ -15,6 +16,7 @@ __all__ = [
     "BatchIterator",
     "Batches",
     "UnavailableDataset",
+    "checkerboard",
     "load",
     "long_tail",
     "modular_pairs",
@@ -24,4 +26,5 @@ __all__ = [
     "split",
     "stream",
     "symmetric_noise",
+    "xor_mixture",
 ]

@@ -1,5 +1,6 @@
 """Small Flax models: logits, and what goes with them."""
 
+from logitlab.models.checkered import CheckeredDense
 from logitlab.models.cnn import SmallCNN
 from logitlab.models.mlp import MLP, torch_linear_init
 from logitlab.models.quantiles import QuantileAggregator
@@ -8,6 +9,7 @@ from logitlab.models.temperature import TempNet
 from logitlab.models.transformer import OneLayerTransformer
 
 __all__ = [
+    "CheckeredDense",
     "GRUClassifier",
     "MLP",
     "OneLayerTransformer",

@@ -11,11 +11,14 @@ from logitlab.report.claims import (
 from logitlab.report.comparisons import intervals, ranking, trends
 from logitlab.report.conclusion import conclude
 from logitlab.report.figures import Panel, curves, panels, save, small_multiples
+from logitlab.report.maps import Map, Sheet, probability_maps, surfaces
 from logitlab.report.page import verdict_table, write_page
 
 __all__ = [
     "Claim",
+    "Map",
     "Panel",
+    "Sheet",
     "Verdict",
     "conclude",
     "curves",
@@ -23,10 +26,12 @@ __all__ = [
     "judge",
     "outcome",
     "panels",
+    "probability_maps",
     "ranking",
     "read_claims",
     "save",
     "small_multiples",
+    "surfaces",
     "trends",
     "verdict_table",
     "write_claims",

@@ -314,6 +314,8 @@ def _decide(claim: Claim, values: list[float]) -> tuple[Outcome, str]:
         if not failed:
             return "reproduced", ""
         shown = ["no number" if math.isnan(v) else f"{v:.6g}" for v in failed]
+        if len(shown) > 8:
+            shown = [*shown[:6], "..."]
         return (
             "not reproduced",
             f"{len(failed)} of {len(values)} outside: {', '.join(shown)}",

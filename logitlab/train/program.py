@@ -93,10 +93,18 @@ def build_program(
 
     if parallel == "jit":
         feed = _spread(feed, mesh)
-        advance_one = steps.advance(steps.make_step(run.loss, run.optimizer), feed)
+        step = steps.make_step(
+            run.loss, run.optimizer, from_optimizer=run.from_optimizer
+        )
+        advance_one = steps.advance(step, feed)
     else:
         feed = _own_share(feed, mesh.shape["data"])
-        step = steps.make_step(run.loss, run.optimizer, axis_name="data")
+        step = steps.make_step(
+            run.loss,
+            run.optimizer,
+            from_optimizer=run.from_optimizer,
+            axis_name="data",
+        )
         advance_one = steps.advance(step, feed)
 
     def advance(state, data, n):

@@ -23,19 +23,27 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-def init_state(
-    init: Callable, optimizer: optax.GradientTransformation, key: jax.Array
-) -> TrainState:
+Optimizer = optax.GradientTransformation | Callable[[jax.Array], Any]
+"""An optax transformation, or a function of a key that makes one."""
+
+
+def init_state(init: Callable, optimizer: Optimizer, key: jax.Array) -> TrainState:
     """The state before the first step."""
     init_key, key = jax.random.split(key)
     params = init(init_key)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
+    opt_state = _made(optimizer, key).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, key)
+
+
+def _made(optimizer, key):
+    return optimizer(jax.random.fold_in(key, 2)) if callable(optimizer) else optimizer
 
 
 def make_step(
     loss: Callable,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     *,
+    from_optimizer: Callable | None = None,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     """A step: (state, batch) -> (state, mean loss before the update).
@@ -46,8 +54,11 @@ def make_step(
     over those of all devices.
 
     Args:
-      loss: (params, batch, key) -> one loss per row.
-      optimizer: an optax transformation; it is given the params.
+      loss: (params, batch, key) -> one loss per row; with ``from_optimizer`` it takes
+        that as a fourth argument.
+      optimizer: an optax transformation, or a function of a key that makes one; it is
+        given the params.
+      from_optimizer: optimiser state -> what the loss wants to see of it.
       axis_name: the mapped axis that the rows are spread over.
     """
 
@@ -58,10 +69,12 @@ def make_step(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
             params = jax.lax.pcast(params, axis_name, to="varying")
 
-        rows = _kept_rows(batch)
+        rows, more = _kept_rows(batch), ()
+        if from_optimizer is not None:
+            more = (jax.lax.stop_gradient(from_optimizer(state.opt_state)),)
 
         def mean_loss(params):
-            losses = loss(params, rows, key)
+            losses = loss(params, rows, key, *more)
             mask = rows.get("mask", jnp.ones(losses.shape, bool))
             if axis_name is None:
                 return numerics.masked_mean(losses, mask)
@@ -72,7 +85,9 @@ def make_step(
         value, grads = jax.value_and_grad(mean_loss)(params)
         if axis_name is not None:
             value, grads = jax.lax.psum((value, grads), axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = _made(optimizer, state.key).update(
+            grads, state.opt_state, state.params
+        )
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.key), value
 
@@ -127,23 +142,48 @@ def sample_feed(batch_size: int) -> Feed:
     the middle of the same one.
     """
 
-    def order(rows, state):
-        epoch = state.step // (rows // batch_size)
-        key = jax.random.split(state.key)[1]
-        return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+    def epoch_of(rows, state):
+        return state.step // (rows // batch_size)
 
     def start(data, state):
-        return order(_rows(data), state)
+        rows = _rows(data)
+        return _order(state.key, epoch_of(rows, state), rows)
 
     def batch(data, state, i, carry):
         del i
         rows = _rows(data)
         place = state.step % (rows // batch_size)
-        carry = jax.lax.cond(place == 0, lambda: order(rows, state), lambda: carry)
+        carry = _renewed(place == 0, state.key, epoch_of(rows, state), carry)
         chosen = jax.lax.dynamic_slice_in_dim(carry, place * batch_size, batch_size)
         return jax.tree.map(lambda a: a[chosen], data), carry
 
     return Feed(start, batch)
+
+
+def _order(key, epoch, rows):
+    key = jax.random.split(key)[1]
+    return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+
+
+@jax.custom_batching.custom_vmap
+def _renewed(due, key, epoch, order):
+    """The order of the rows, a new one at the start of an epoch."""
+    return jax.lax.cond(due, lambda: _order(key, epoch, len(order)), lambda: order)
+
+
+@_renewed.def_vmap
+def _renewed_for_seeds(size, batched, *args):
+    # A cond under vmap would draw a new order for every seed at every step.
+    due, key, epoch, order = (
+        a if b else jnp.broadcast_to(a, (size, *a.shape))
+        for a, b in zip(args, batched, strict=True)
+    )
+
+    def renew():
+        new = jax.vmap(lambda k, e: _order(k, e, order.shape[1]))(key, epoch)
+        return jnp.where(due[:, None], new, order)
+
+    return jax.lax.cond(due.any(), renew, lambda: order), True
 
 
 def _rows(data):

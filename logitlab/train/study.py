@@ -35,15 +35,19 @@ class Run:
 
     Attributes:
       init: key -> parameters, a pytree.
-      loss: (params, batch, key) -> one loss per row of the batch.
+      loss: (params, batch, key) -> one loss per row of the batch; with
+        ``from_optimizer`` it takes that as a fourth argument.
       data: ``{"train": batch, ...}``, or a function from a key to it where each seed
         draws its own. ``"train"`` may be a :class:`Stream`.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation, or a function of a key that makes one, where
+        its state starts at random: each seed's is then another.
       evaluate: (params, data) -> named :class:`~logitlab.metrics.Mean` or scalars.
       steps: updates of the parameters.
       batch_size: rows per update, drawn without replacement within an epoch; ``None``
         takes all of them. A stream brings its own.
       evaluate_at: the steps at which to evaluate, 0 and the last included or not.
+      from_optimizer: optimiser state -> what the loss wants to see of it, such as the
+        reference of :func:`logitlab.optim.xgd`. No gradient passes.
       stop: takes the numbers of one evaluation of one seed, true ends that seed.
       show: the metrics that the progress bar shows.
 
@@ -54,11 +58,12 @@ class Run:
     init: Callable[[jax.Array], Any]
     loss: Callable[[Any, Batch, jax.Array], jax.Array]
     data: Mapping[str, Any] | Callable[[jax.Array], Mapping[str, Any]]
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformation | Callable[[jax.Array], Any]
     evaluate: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
     steps: int
     batch_size: int | None = None
     evaluate_at: Sequence[int] = ()
+    from_optimizer: Callable[[Any], Any] | None = None
     stop: Callable[[Mapping[str, float]], bool] | None = None
     show: Sequence[str] = ()
 

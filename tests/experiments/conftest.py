@@ -11,12 +11,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 def door():
     """``python -m experiments.main`` with a variant: (exit code, what it printed)."""
 
-    def call(variant, workdir, **overrides):
+    def call(variant, workdir, config="loss_comparison", **overrides):
         command = [
             sys.executable,
             "-m",
             "experiments.main",
-            f"--config=configs/loss_comparison.py:{variant}",
+            f"--config=configs/{config}.py:{variant}",
             f"--workdir={workdir}",
             *(f"--config.{k.replace('__', '.')}={v}" for k, v in overrides.items()),
         ]

@@ -1,0 +1,534 @@
+"""Arms and claims of ``checkered_regression`` that are no training of its loop."""
+
+import functools
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from logitlab import data, losses, models, optim, report
+from logitlab.train import Compute, log_points
+
+LABELS = {
+    "reference": "at the reference",
+    "fit_checkered": "checkered, 20 restarts",
+    "fit_mlp": "scikit-learn's MLP, 1 restart",
+    "gap": "measured",
+    "bound": "bound of the theorem",
+}
+
+# --- the lower bound, drawn
+
+DENSITIES = {
+    "gaussian": lambda z: z**2 / 2 + math.log(2 * math.pi) / 2,
+    "logistic": lambda z: z + 2 * jax.nn.softplus(-z),
+}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _tangent(name, at, points):
+    partial_losses = DENSITIES[name]
+
+    def bound(point):
+        return optim.cross_convex_lower_bound(partial_losses, at, point)
+
+    def loss(point):
+        return optim.sum_log_concave_loss(partial_losses(point))
+
+    return loss(points), jax.vmap(jax.vmap(bound))(points), loss(at)
+
+
+def draw_tangents(results):
+    """F(x, y) = -log(p(x) + p(y)), and what lemma 1 says of it from one point."""
+    at = jnp.array([1.0, -0.6])
+    grid = jnp.linspace(-3, 3, 31)
+    points = jnp.stack(jnp.meshgrid(grid, grid), -1)
+    sheets = {}
+    for name in DENSITIES:
+        above, below, height = map(np.asarray, _tangent(name, at, points))
+        sheets[f"p {name}"] = report.Sheet(
+            across=np.asarray(grid),
+            up=np.asarray(grid),
+            above=above,
+            below=below,
+            touches=(*map(float, at), float(height)),
+            names=("F", "lower bound"),
+        )
+    return report.surfaces(sheets)(results)
+
+
+# --- the theorem
+
+
+def gap_steps(config) -> list[int]:
+    """The steps at which the gap is reported."""
+    return [step for step in log_points(config.steps, 4) if step]
+
+
+def gap_arms(config) -> dict:
+    """Mean excess over the reference along cross-gradient descent, and its bound."""
+
+    def arm(which):
+        def values(key):
+            excess = _gap(key, config.data.rows, config.data.variance, config.steps)
+            return {f"excess/{t}": excess[which][t - 1] for t in gap_steps(config)} | {
+                "worst": jnp.max(excess[0] / excess[1])
+            }
+
+        return Compute(values)
+
+    return {"gap": arm(0), "bound": arm(1)}
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _gap(key, rows, variance, steps):
+    """Both sides of theorem 4.2 after every step: two factors on a mixture of XOR.
+
+    The step sizes are the theorem's: D is the distance between start and reference, and
+    B bounds the slope of every partial loss, whose mean over the rows is taken.
+    """
+    data_key, reference_key = jax.random.split(key)
+    rows = data.xor_mixture(data_key, rows, variance=variance)
+    x, y = rows["x"], rows["y"]
+    model = models.CheckeredDense(classes=2, factors=2, scale=0.0, pinned=True)
+    theta = model.init(key, x)["params"]
+    eta = optim.random_point(reference_key)(theta)
+
+    def partial_losses(theta):
+        z = model.apply({"params": theta}, x, method="factor_logits")
+        log_p = jax.nn.log_softmax(z)
+        first = jnp.arange(2)[None]  # draw of the first factor; the second makes up y
+        second = (y[:, None] - first) % 2
+        return -(log_p[:, 0] + jnp.take_along_axis(log_p[:, 1], second, -1))
+
+    distance = optax.tree.norm(jax.tree.map(jnp.subtract, theta, eta))
+    lipschitz = jnp.mean(jnp.sqrt(2 * (1 + (x**2).sum(-1))))
+    sizes = optim.subgradient_schedule(distance, lipschitz)
+    optimizer = optim.xgd(sizes, reference=eta, refresh_every=None)
+    seen = optim.value_and_cross_grad(partial_losses, reference=eta)
+    floor = optim.value_and_cross_grad(partial_losses)(eta)[0]
+
+    def step(carry, t):
+        theta, state = carry
+        value, grads = seen(theta)
+        updates, state = optimizer.update(grads, state, theta)
+        return (optax.apply_updates(theta, updates), state), (value, sizes(t))
+
+    start = theta, optimizer.init(theta)
+    _, (values, gamma) = jax.lax.scan(step, start, jnp.arange(steps))
+    total = jnp.cumsum(gamma)
+    gap = jnp.cumsum(gamma * (values - floor)) / total
+    squares = distance**2 + lipschitz**2 * jnp.cumsum(gamma**2)
+    return gap, squares / (2 * total)
+
+
+# --- the time of a fit
+
+
+def fit_arms(config) -> dict:
+    """How long twenty restarts take, and one of an MLP that gets as far."""
+    return {
+        "fit_checkered": Compute(lambda key: fit_checkered(config, key)),
+        "fit_mlp": Compute(lambda key: fit_mlp(config, key)),
+    }
+
+
+def _board(config, key):
+    c = config.data
+    total = c.rows + c.test_rows
+    board = data.checkerboard(key, total, lines=c.lines, span=c.span)
+    return {
+        "train": (board["x"][: c.rows], board["y"][: c.rows]),
+        "test": (board["x"][c.rows :], board["y"][c.rows :]),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _fit(factors, restarts, epochs, key, x, y, rate):
+    """Stochastic gradient descent, a row at a time, all restarts side by side."""
+    model = models.CheckeredDense(classes=2, factors=factors, pinned=True)
+
+    def loss(params, x, y):
+        return losses.cross_entropy(model.apply({"params": params}, x), y)
+
+    def step(params, row):
+        grads = jax.grad(loss)(params, x[row], y[row])
+        return jax.tree.map(lambda p, g: p - rate * g, params, grads), None
+
+    def one(key):
+        start, key = jax.random.split(key)
+        params = model.init(start, x[0])["params"]
+
+        def epoch(params, key):
+            order = jax.random.permutation(key, len(x))
+            return jax.lax.scan(step, params, order)[0], None
+
+        params = jax.lax.scan(epoch, params, jax.random.split(key, epochs))[0]
+        return params, jax.vmap(loss, (None, 0, 0))(params, x, y).mean()
+
+    params, final = jax.vmap(one)(jax.random.split(key, restarts))
+    best = jnp.nanargmin(final)
+    return jax.tree.map(lambda a: a[best], params)
+
+
+def fit_checkered(config, key):
+    """Seconds, without and with compilation, and test error of the best restart."""
+    c, parts = config.fit, _board(config, key)
+    fit = functools.partial(_fit, c.factors, c.restarts, c.epochs, key, *parts["train"])
+    times = []
+    _fit.clear_cache()
+    for _ in range(1 + c.repeats):
+        start = time.perf_counter()
+        params = jax.block_until_ready(fit(config.optim.learning_rate))
+        times.append(time.perf_counter() - start)
+    model = models.CheckeredDense(classes=2, factors=c.factors, pinned=True)
+    x, y = parts["test"]
+    wrong = model.apply({"params": params}, x).argmax(-1) != y
+    return {
+        "fit/seconds": float(np.median(times[1:])),
+        "fit/seconds_compiled": times[0],
+        "fit/error": max(float(wrong.mean()), 1 / len(y)),
+    }
+
+
+def fit_mlp(config, key):
+    """Seconds until an MLP gets as many test rows right, by its best learning rate."""
+    from sklearn.neural_network import MLPClassifier
+
+    goal = fit_checkered(config, key)["fit/error"]
+    c, parts = config.fit, _board(config, key)
+    (x, y), (test_x, test_y) = (map(np.asarray, parts[name]) for name in parts)
+    runs = []
+    for rate in c.rates:
+        model = MLPClassifier(learning_rate_init=rate, random_state=0)
+        seconds, error, epochs = 0.0, 1.0, 0
+        while error > goal and epochs < c.most_epochs:
+            start = time.perf_counter()
+            for _ in range(25):
+                model.partial_fit(x / config.data.span, y, classes=(0, 1))
+            seconds += time.perf_counter() - start
+            epochs += 25
+            error = float((model.predict(test_x / config.data.span) != test_y).mean())
+        runs.append((error > goal, seconds, max(error, 1 / len(test_y))))
+    _, seconds, error = min(runs)
+    return {"fit/seconds": seconds, "fit/error": error}
+
+
+# --- claims
+
+
+def _claim(text, paper, ours, *needs, **bounds):
+    return report.Claim(text=text, paper=paper, ours=ours, needs=needs, **bounds)
+
+
+def _mean(arm, metric):
+    return lambda r: r[arm].final(metric).mean()
+
+
+def _at(arm, metric, step):
+    """The mean over the seeds at a step."""
+    return lambda r: r[arm][metric][r[arm].steps.tolist().index(int(step))].mean()
+
+
+def _saddle(config):
+    t, claims = config.tolerances, []
+    claims.append(
+        _claim(
+            "from zero, gradient descent stays where it is",
+            "log 2 = 0.6931 (spec: exactly)",
+            lambda r: abs(r["gd_zero"]["train/loss"] - math.log(2)).max(0),
+            "gd_zero",
+            at_most=t.log2_within,
+            unit="nats from log 2, at any step",
+        )
+    )
+    for arm in ("gd_zero", "logistic"):
+        claims.append(
+            _claim(
+                "and gets half of the rows right"
+                if arm == "gd_zero"
+                else "so does logistic regression, on average",
+                "50 %",
+                _mean(arm, "test/accuracy"),
+                arm,
+                equals=0.5,
+                within=t.half_within,
+            )
+        )
+    words = dict(
+        gd_random="gradient descent from random points",
+        xgd_fixed="cross-gradients by a fixed random reference, from zero",
+        xgd_refreshed="refreshed every 50 steps",
+        xgd_every="refreshed at every step",
+    )
+    for arm, text in words.items():
+        fixed = "fixed_" if arm == "xgd_fixed" else ""
+        for i, (metric, name) in enumerate(
+            (("train/loss", "loss"), ("test/accuracy", "accuracy"))
+        ):
+            claims.append(
+                _claim(
+                    f"{text}: {name}",
+                    f"{t[arm][i]:g} (mean of 10 seeds, pilot)",
+                    _mean(arm, metric),
+                    arm,
+                    equals=t[arm][i],
+                    within=t[f"{fixed}{name}_within"],
+                )
+            )
+    claims.append(
+        _claim(
+            "a fixed reference is never worse than the reference itself",
+            "F(end) <= F(reference) (theory)",
+            lambda r: (
+                r["reference"].final("train/loss") - r["xgd_fixed"].final("train/loss")
+            ),
+            "reference",
+            "xgd_fixed",
+            at_least=0.0,
+            unit="nats lower",
+        )
+    )
+    return claims
+
+
+def _references(config):
+    words = {
+        arm: config.arms[arm].label
+        for arm in ("point_0_3", "point_1", "point_3", "dirichlet")
+    }
+    return [
+        _claim(
+            f"cross-gradients leave the saddle: {text}",
+            "not in the paper: ours",
+            lambda r, arm=arm: math.log(2) - r[arm].final("train/loss"),
+            arm,
+            at_least=config.tolerances.leaves,
+            unit="nats below log 2",
+            question=True,
+        )
+        for arm, text in words.items()
+    ]
+
+
+def _default(config):
+    return [
+        *_saddle(config),
+        _claim(
+            "three factors see the checkerboard that one does not",
+            "95.3 % against 71 % after 10 epochs (pilot)",
+            lambda r: (
+                r["m3"].final("train/accuracy").mean()
+                - r["m1"].final("train/accuracy").mean()
+            ),
+            "m1",
+            "m3",
+            at_least=config.tolerances.board_gain,
+            unit="train accuracy, means",
+        ),
+    ]
+
+
+def _checkerboard(config):
+    t = config.tolerances
+    ten = 10 * config.data.rows
+    claims = [
+        _claim(
+            f"train accuracy of {m} factors after 10 epochs",
+            f"{want:.1%} (mean, pilot)",
+            _at(f"m{m}", "train/accuracy", ten),
+            f"m{m}",
+            equals=want,
+            within=t.within,
+        )
+        for m, want in sorted(t.after_10.items())
+    ]
+    claims.append(
+        _claim(
+            "train accuracy of 3 factors after 100 epochs",
+            "98.0 % (mean, pilot)",
+            _at("m3", "train/accuracy", config.steps),
+            "m3",
+            equals=t.after_100,
+            within=t.within,
+        )
+    )
+    for m in (3, 20):
+        claims.append(
+            _claim(
+                f"the best seed of {m} factors fits its data after 10 epochs",
+                "99 % on its one data set (note of 2022, figure 2)",
+                lambda r, m=m: r[f"m{m}"]["train/accuracy"][
+                    r[f"m{m}"].steps.tolist().index(ten)
+                ].max(),
+                f"m{m}",
+                at_least=t.best,
+            )
+        )
+    claims.append(
+        _claim(
+            "20 restarts in one program take no longer than one MLP as accurate",
+            "not in the paper: ours",
+            lambda r: np.median(
+                r["fit_checkered"].final("fit/seconds")
+                / r["fit_mlp"].final("fit/seconds")
+            ),
+            "fit_checkered",
+            "fit_mlp",
+            at_most=t.fit_time,
+            unit="times its time, without compiling, median",
+            question=True,
+        )
+    )
+    return claims
+
+
+def _rock_paper_scissors(config):
+    t = config.tolerances
+    claims = [
+        _claim(
+            "Bradley-Terry, which is transitive, ends at a coin's loss",
+            "log 2 = 0.6931 (figure 3)",
+            lambda r: r["bradley_terry"].final("train/loss"),
+            "bradley_terry",
+            equals=math.log(2),
+            within=t.log2_within,
+        )
+    ]
+    for step, want in sorted(t.means.items(), key=lambda item: int(item[0])):
+        claims.append(
+            _claim(
+                f"mean loss of the smooth XOR at step {step}",
+                f"{want:.3f} (pilot, by the figure's setting)",
+                _at("smooth_xor", "train/loss", step),
+                "smooth_xor",
+                equals=want,
+                within=t.within,
+            )
+        )
+    claims.append(
+        _claim(
+            "every seed of the smooth XOR learns the cycle",
+            "below 0.3 (figure 3)",
+            lambda r: r["smooth_xor"].final("train/loss"),
+            "smooth_xor",
+            at_most=t.all_below,
+        )
+    )
+    return claims
+
+
+def _multiclass(config):
+    t, claims = config.tolerances, []
+
+    def gain(lines):
+        one, all_ = f"m1_lines{lines}", f"m{lines}_lines{lines}"
+        return lambda r: r[all_].final("test/accuracy") - r[one].final("test/accuracy")
+
+    for lines in (2, 3):
+        claims.append(
+            _claim(
+                f"{lines} factors of three classes beat one on {lines} fans",
+                "not in the paper: ours",
+                gain(lines),
+                f"m1_lines{lines}",
+                f"m{lines}_lines{lines}",
+                at_least=t.gain,
+                every_seed=False,
+                unit="test accuracy",
+                question=True,
+            )
+        )
+        claims.append(
+            _claim(
+                f"and the best seed of ten sees through {lines} fans",
+                "not in the paper: ours",
+                lambda r, a=f"m{lines}_lines{lines}": r[a].final("test/accuracy").max(),
+                f"m{lines}_lines{lines}",
+                at_least=t.best,
+                question=True,
+            )
+        )
+    return claims
+
+
+def _tabular(config):
+    def lead(arm, other):
+        return lambda r: r[arm].final("test/accuracy") - r[other].final("test/accuracy")
+
+    return [
+        _claim(
+            f"checkered regression with {m} factors is about as accurate as {words}",
+            "not in the paper: ours",
+            lead(f"m{m}", other),
+            f"m{m}",
+            other,
+            at_least=-config.tolerances.within,
+            every_seed=False,
+            unit="test accuracy",
+            question=True,
+        )
+        for m in (2, 3)
+        for other, words in (
+            ("logistic", "logistic regression"),
+            (f"mlp{m}", "an MLP of as many parameters"),
+        )
+    ]
+
+
+def _modular(config):
+    t = config.tolerances
+    return [
+        _claim(
+            "two factors fit the training part of the table",
+            "97 to 100 % (pilot)",
+            lambda r: r["m2"].final("train/accuracy"),
+            "m2",
+            at_least=t.fits,
+        ),
+        _claim(
+            "which one factor cannot",
+            "29 % at p=23 (pilot)",
+            lambda r: r["m1"].final("train/accuracy"),
+            "m1",
+            at_most=t.cannot,
+        ),
+        _claim(
+            "and yet do not find the addition behind it",
+            "test accuracy at chance or slightly above (pilot)",
+            lambda r: r["m2"].final("test/accuracy"),
+            "m2",
+            at_most=t.chance + t.slightly,
+        ),
+    ]
+
+
+def _convergence(config):
+    return [
+        _claim(
+            "the mean excess over the reference stays below the theorem's bound",
+            "theorem 4.2",
+            lambda r: r["gap"].final("worst"),
+            "gap",
+            at_most=config.tolerances.bound,
+            unit="of the bound, at any step",
+        )
+    ]
+
+
+CLAIMS = dict(
+    default=_default,
+    saddle=_saddle,
+    references=_references,
+    rock_paper_scissors=_rock_paper_scissors,
+    checkerboard=_checkerboard,
+    multiclass=_multiclass,
+    breast_cancer=_tabular,
+    digits=_tabular,
+    modular=_modular,
+    convergence=_convergence,
+    smoke=_default,
+)
