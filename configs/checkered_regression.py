@@ -133,7 +133,7 @@ def _checkerboard(config):
     _checkerboard_data(config)
     config.seeds, config.steps = 20, 50_000  # 100 epochs
     config.arms = _factors(1, 2, 3, 5, 20)
-    config.fit = dict(factors=3, restarts=20, epochs=100, most_epochs=3000, repeats=3)
+    config.fit = dict(factors=3, restarts=20, epochs=100, most_epochs=1000, repeats=3)
     config.fit.rates = (1e-3, 1e-2)  # of scikit-learn's, the faster one counts
     config.tolerances = dict(
         after_10={"1": 0.71, "2": 0.73, "3": 0.953, "5": 0.955},
@@ -218,7 +218,7 @@ def _modular(config):
 
 
 def _convergence(config):
-    config.steps = 5000
+    config.steps = 10_000
     config.tolerances = dict(bound=1.0)
 
 

@@ -26,18 +26,27 @@ def test_the_table_of_losses_is_the_catalogue():
     )
 
 
-def test_composing_a_loss():
+def printed(block):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(BLOCKS[0], {})
-    losses, *_ = out.getvalue().splitlines()
+        exec(block, {})
+    return out.getvalue().splitlines()
+
+
+def test_composing_a_loss():
+    losses, *_ = printed(BLOCKS[0])
     assert losses.startswith("[4.24")
     assert "e-18" in losses
 
 
+def test_walking_past_a_saddle():
+    (value,) = printed(BLOCKS[1])
+    assert float(value) < 0.3 < np.log(2)
+
+
 def test_writing_an_experiment(tmp_path, monkeypatch):
     files = {}
-    for block in BLOCKS[1:]:
+    for block in BLOCKS[2:]:
         path = tmp_path / block.splitlines()[0].removeprefix("# ")
         path.parent.mkdir()
         path.write_text(block)

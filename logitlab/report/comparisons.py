@@ -125,7 +125,7 @@ def ranking(
             for axes, (metric, label) in zip(grid, metrics.items(), strict=True):
                 values = [final(arm, metric) for arm in arms]
                 axes.plot(values, range(len(arms)), "o", color=figures.PALETTE[0])
-                axes.set_xscale("log")
+                figures._scale(axes, "x", [np.array(values)], True)
                 axes.set_xlabel(label)
                 if bounds and metric in bounds:
                     axes.axvline(bounds[metric], color=figures.PALETTE[1], linewidth=1)

@@ -81,12 +81,12 @@ def test_a_start_on_the_saddle_warns():
 def test_the_gap_is_that_of_the_theorem():
     gap, bound = _checkered._gap(jax.random.key(0), 50, 0.2, 30)
     assert (gap <= bound).all()
-    # both sides of the first step by hand: D B is the bound, F(0) = log 2
+    # the first step does not know of later ones
     other, more = _checkered._gap(jax.random.key(0), 50, 0.2, 1)
     np.testing.assert_allclose([gap[0], bound[0]], [other[0], more[0]], rtol=1e-5)
-    assert gap[0] < np.log(2)
-    assert bound[0] > 2
-    assert np.all(np.diff(bound) < 0)
+    t = np.arange(1, 31)  # and the bound is D B times a function of the step
+    shape = (1 + np.cumsum(1 / t)) / (2 * np.cumsum(1 / np.sqrt(t)))
+    np.testing.assert_allclose(bound / bound[0], shape, rtol=1e-5)
 
 
 def test_the_fit_is_good_and_timed():
@@ -99,7 +99,8 @@ def test_the_fit_is_good_and_timed():
         arms[n].values(jax.random.key(0)) for n in ("fit_checkered", "fit_mlp")
     )
     assert ours["fit/error"] < 0.25
-    assert 0 < ours["fit/seconds"] < ours["fit/seconds_compiled"]
+    assert ours["fit/seconds"] > 0
+    assert ours["fit/seconds_to_compile"] > 0
     assert theirs["fit/seconds"] > 0
 
 

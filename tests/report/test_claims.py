@@ -91,6 +91,9 @@ def test_reason_shows_what_rounding_would_hide():
     assert got.reason == "2 of 3 outside: 0.8996, no number"
     assert verdict(0.8996, 0.8996, every_seed=False).reason == "the median is 0.8996"
     assert verdict(1.0, 1.0).reason == ""
+    many = verdict(*(0.5 + 0.001 * i for i in range(100)))
+    assert many.reason.startswith("100 of 100 outside: 0.5, 0.501, ")
+    assert many.reason.endswith("0.505, ...")  # not all hundred
 
 
 def test_one_number_for_all_seeds():
