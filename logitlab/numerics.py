@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 __all__ = [
+    "below",
     "class_axis_last",
     "is_label",
     "known_labels",
@@ -111,7 +112,7 @@ def log_softmax(
 @jax.custom_jvp
 def _log_softmax(z):
     top, log_total = top_and_log_total(z)
-    return (z - top) - log_total
+    return below(z, top) - log_total
 
 
 @_log_softmax.defjvp
@@ -135,7 +136,7 @@ def _log_softmax_jvp(primals, tangents):
 @jax.custom_jvp
 def _weights(z):
     """Exponentials measured from the top score and their sum; 1 for an empty one."""
-    e = jnp.exp(z - _finite_top(z))
+    e = jnp.exp(below(z, _finite_top(z)))
     return e, jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
 
 
@@ -163,8 +164,25 @@ def top_and_log_total(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     # What a lone top would round away is added up without it. The arithmetic spells
     # `where(e < 1, e, 0)`, which XLA's CPU backend would store before it sums.
     rest = jnp.sum(e - jnp.floor(e), -1, keepdims=True)
-    log_total = jnp.where(total < 2, jnp.log1p(rest), jnp.log(total))
+    alone = (total < 2) & (total - rest > 0.5)  # or no score was the top one, rounded
+    log_total = jnp.where(alone, jnp.log1p(rest), jnp.log(total))
     return _finite_top(z), log_total
+
+
+def below(z: jax.Array, top: jax.Array) -> jax.Array:
+    """``z - top`` for scores and their largest one, which comes out as exactly 0.
+
+    Shapes: z [..., C], top [..., 1] -> [..., C]
+
+    Where logits are a product that the same program computes, compilers fuse it with a
+    difference and round once: the top score would lie beside itself. A minimum between
+    the two, which changes no finite number, keeps them apart. (A select does as well,
+    but XLA's CPU backend would store its result.)
+
+    >>> below(jnp.float32([3, 1]), jnp.float32([3]))
+    Array([ 0., -2.], dtype=float32)
+    """
+    return jnp.minimum(z, jnp.finfo(z.dtype).max) - top
 
 
 def softmax(
@@ -297,7 +315,7 @@ def known_labels(
 @jax.custom_jvp
 def _label_nll(z, y):
     top, log_total = top_and_log_total(z)
-    nll = log_total - (_label_score(z, y)[..., None] - top)
+    nll = log_total - below(_label_score(z, y)[..., None], top)
     return jnp.where(_is_empty(z), 0, nll)[..., 0]
 
 

@@ -470,3 +470,27 @@ def test_ignored_labels_train():
     np.testing.assert_allclose(value, np.log(4), rtol=1e-6)
     np.testing.assert_allclose(grad[0], [1 / 8, -3 / 8, 1 / 8, 1 / 8], rtol=1e-6)
     assert (grad[1::2] == 0).all()
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.3, 1 / 0.7, 3.1])
+def test_exact_for_logits_that_the_same_program_scales(factor):
+    """Fused with a difference, a product is rounded once, and no score is the top."""
+    rng, factor = np.random.default_rng(0), np.float32(factor)
+
+    @jax.jit
+    def both(x, y, factor):
+        log_p = log_softmax(x * factor)
+        at = jnp.take_along_axis(log_p, y[:, None], -1)[:, 0]
+        return label_nll(x * factor, y), -at, logsumexp(x * factor)
+
+    for margin in (0, 5, 12, 17, 40, 75):
+        x = (0.5 / factor * rng.normal(size=(300, 9))).astype("f4")
+        y = rng.integers(0, 9, 300)
+        x[np.arange(300), y] = x.max(-1) + np.float32(margin) / factor
+        z = (x * factor).astype("f8")  # as float32 rounds it
+        rest = np.where(np.arange(9) == y[:, None], -np.inf, z - z.max(-1)[:, None])
+        want = np.log1p(np.exp(rest).sum(-1))
+        nll, other, total = both(x, y, factor)
+        np.testing.assert_allclose(nll, want, rtol=1e-5)
+        np.testing.assert_allclose(other, want, rtol=1e-5)
+        np.testing.assert_allclose(total, want + z.max(-1), rtol=1e-5, atol=1e-6)

@@ -101,7 +101,7 @@ def entmax(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _entmax(alpha, z):
     top = jnp.max(z, -1, keepdims=True)
-    d = z - jnp.where(top == -jnp.inf, 0, top)
+    d = numerics.below(z, jnp.where(top == -jnp.inf, 0, top))
     return _tsallis_log_prob(alpha, d, _threshold(alpha, d))
 
 

@@ -394,6 +394,28 @@ def check_links(case):
                 assert np.isfinite(grad).all(), f"{text}: gradient\n{grad}"
 
 
+def check_fused(case):
+    """Logits that the same program computes: compilers round a product only once."""
+
+    @jax.jit
+    def run(args, factor):
+        def total(z):
+            values = case.loss(z * factor, *args[1:])
+            return values.sum(), values
+
+        (_, values), grad = jax.value_and_grad(total, has_aux=True)(args[0])
+        return values, grad
+
+    for scale, factor in ((1, 1.43), (12, 0.31)):
+        args = case.args(0)
+        args = case.with_logits(args, scale * np.asarray(args[0]))
+        factor = args[0].dtype.type(factor)
+        values, grad = case.run(case.with_logits(args, args[0] * factor))
+        got = wide(run(args, factor))
+        text = "logits computed in the same program"
+        assert_same(got, (values, grad * factor), max(case.row.rtol, 1e-5), text)
+
+
 NUMBERS = {
     "result": check_result,
     "eager": check_eager,
@@ -404,6 +426,7 @@ NUMBERS = {
     "permutation": check_permutation,
     "proper": check_proper,
     "exact": check_exact,
+    "fused": check_fused,
 }
 EDGES = {
     "torture": edges.check_torture,

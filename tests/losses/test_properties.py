@@ -145,6 +145,14 @@ def halves(logits, labels, *, axis=-1, where=None):
     return jax.nn.softplus(_scores(logits.astype(jnp.bfloat16), labels))
 
 
+def trusts_the_top(logits, labels, *, axis=-1, where=None):
+    """Exact, as long as the largest score is the largest score to the last bit."""
+    top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+    e = jnp.exp(logits - top)
+    others = jnp.where(e < 1, e, 0).sum(-1)
+    return jnp.log1p(others) - (_scores(logits, labels) - top[..., 0])
+
+
 def looks(logits, labels, *, axis=-1, where=None):
     nll = _nll(logits, labels, axis, where)
     return nll if isinstance(labels, jax.core.Tracer) else nll + 1
@@ -176,6 +184,7 @@ LIARS = [
     (favours_first, "numbers", "permutation", "permuted", {}),
     (halves, "numbers", "result", "give bfloat16", {}),
     (looks, "numbers", "eager", "eager", {}),
+    (trusts_the_top, "numbers", "fused", "in the same program", {}),
 ]
 
 
