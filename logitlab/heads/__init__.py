@@ -1,5 +1,6 @@
 """Linear heads that are trained without an array of all their logits."""
 
+from logitlab.heads.linear import Linear, linear_loss
 from logitlab.heads.spherical import (
     SphericalOutputState,
     spherical_output_dense,
@@ -12,7 +13,9 @@ from logitlab.heads.spherical import (
 )
 
 __all__ = [
+    "Linear",
     "SphericalOutputState",
+    "linear_loss",
     "spherical_output_dense",
     "spherical_output_init",
     "spherical_output_refresh",

@@ -1,0 +1,469 @@
+"""The loss of a linear head's logits, of which only some exist at any time."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+
+__all__ = ["Linear", "linear_loss"]
+
+BUDGET = 2**26  # bytes of logits that exist at once, of each head
+
+
+class Linear(NamedTuple):
+    """Stands for the logits ``hidden @ kernel + bias`` among a loss's arguments.
+
+    A teacher's or a reference model's, for instance. Its vocabulary need not be that of
+    the first head; it gets its gradients, unless they are stopped.
+
+    Attributes:
+      hidden: [..., D], with the leading axes of the first head's.
+      kernel: [D, V], or [V, D] if ``linear_loss`` is told ``transposed``.
+      bias: [V], or none.
+    """
+
+    hidden: ArrayLike
+    kernel: ArrayLike
+    bias: ArrayLike | None = None
+
+
+def linear_loss(
+    loss: Callable,
+    hidden: ArrayLike,
+    kernel: ArrayLike,
+    *arrays: ArrayLike | Linear,
+    bias: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    transform: Callable[[jax.Array], jax.Array] | None = None,
+    transposed: bool = False,
+    token_chunk: int | None = None,
+    vocab_chunk: int | None = None,
+) -> jax.Array:
+    r"""A loss of ``hidden @ kernel + bias``, with its gradient, a few tokens at a time.
+
+    .. math:: \ell_i = \mathrm{loss}(t(h_i W + b), a_i), \qquad
+        \frac{\sum_i w_i \ell_i}{\sum_i w_i} \text{ with weights}
+
+    The same numbers as ``loss(transform(hidden @ kernel + bias), *arrays)``, in both
+    directions, although no array of all logits ever exists: tokens are taken in chunks,
+    and the logits of a chunk are made again for the gradient. With ``weights`` value
+    and gradients come of one pass, in which logits are made once. The kernel's gradient
+    is added up in blocks of the vocabulary, in float32 at least, where it is returned.
+    What needs no gradient (a frozen head, a teacher behind ``stop_gradient``) costs
+    none.
+
+    Shapes: hidden [..., D], kernel [D, V], labels [...] -> [...]
+
+    Args:
+      loss: (logits, *arrays) -> one number for each token. Values that it closes over
+        get their gradients too.
+      hidden: features. 16-bit ones are multiplied as they are, with float32 sums.
+      kernel: weights of the head.
+      *arrays: the loss's other arguments, with the leading axes of ``hidden``, by which
+        they are cut; a :class:`Linear` stands for logits that are to be made.
+      bias: [V], or none.
+      weights: [...], at least 0; makes the result the weighted mean, a scalar. A token
+        of weight 0 is left out, and its label may be any integer. No weight at all
+        gives 0.
+      transform: logits -> logits, before the loss: a soft cap, a temperature, a link.
+        It is not applied to those of a ``Linear``.
+      transposed: kernels are [V, D], as an embedding table that is used again.
+      token_chunk: tokens at a time; by default as many as make logits of 64 MiB. The
+        last chunk may be shorter, nothing is padded.
+      vocab_chunk: columns of the kernel's gradient that are added to at a time; by
+        default as many as make 64 MiB.
+
+    Returns:
+      One loss for each token, or with ``weights`` their weighted mean; in the dtype of
+      the loss, float32 at least.
+
+    Raises:
+      TypeError: ``hidden`` or a kernel is not floating point.
+      ValueError: shapes that do not fit together, a chunk below 1, labels outside the
+        vocabulary where they are known, or a loss that does not return one number for
+        each token.
+
+    Numerics: equal to the dense computation up to rounding, below 1e-5 in float32,
+      value and all gradients. First derivatives only, in reverse mode.
+
+    Source: chunks of tokens, as in Liger-Kernel, Hsu et al. 2024, arXiv:2410.10989.
+
+    >>> from logitlab import losses
+    >>> hidden, kernel = jnp.ones((6, 4)), jnp.zeros((4, 10))
+    >>> linear_loss(losses.cross_entropy, hidden, kernel, jnp.arange(6)).shape
+    (6,)
+    """
+    heads, rows, batch = _operands(hidden, kernel, bias, arrays, transposed)
+    count = math.prod(batch)
+    if weights is not None:
+        weights = numerics.promote(weights, "weights")
+        if weights.shape != batch:
+            raise ValueError(f"weights has shape {weights.shape}, expected {batch}")
+        weights = weights.reshape(count)
+    classes = [_classes(head, transposed) for head in heads]
+    _check_labels(rows, classes[0], weights)
+    chunk = _size("token_chunk", token_chunk, BUDGET // (4 * max(classes)), count)
+    width = max(head.hidden.shape[-1] for head in heads)
+    block = _size("vocab_chunk", vocab_chunk, BUDGET // (4 * width), max(classes))
+
+    def of_some(logits, rows):
+        """The loss of some tokens, with every argument in its place."""
+        logits, rows = iter(logits), iter(rows)
+        first = next(logits)
+        others = [next(logits) if isinstance(a, Linear) else next(rows) for a in arrays]
+        return loss(first if transform is None else transform(first), *others)
+
+    losses, closed = {}, ()
+    for size in {min(chunk, count), count % chunk} - ({0} if count else set()):
+        logits = tuple(_logits_like(head, size, transposed) for head in heads)
+        some = tuple(jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype) for a in rows)
+        got = jax.eval_shape(of_some, logits, some)
+        if getattr(got, "shape", None) != (size,):
+            raise ValueError(
+                f"loss returned {got} for {size} tokens, expected one number for each"
+            )
+        # What the loss closes over becomes an argument: it may want a gradient.
+        losses[size], closed = jax.closure_convert(of_some, logits, some)
+    plan = _Plan(losses, transposed, chunk, block)
+    out = _fused(plan, heads, rows, tuple(closed), weights)
+    return out.reshape(batch) if weights is None else out
+
+
+class _Plan(NamedTuple):
+    """The loss for every size of chunk that occurs, and how the work is cut."""
+
+    losses: dict[int, Callable]
+    transposed: bool
+    chunk: int
+    block: int
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """Which of the leaves of all operands want a gradient."""
+
+    flags: tuple[bool, ...]
+
+
+def _fused(plan, heads, rows, closed, weights):
+    """Losses [N], or their weighted mean, with the derivatives of the module's head."""
+
+    @jax.custom_vjp
+    def run(*operands):
+        losses = _losses(plan, *operands)
+        return losses if weights is None else _weighted(losses, operands[-1])
+
+    def forward(*primals):
+        is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
+        leaves, layout = jax.tree.flatten(primals, is_leaf=is_primal)
+        operands = jax.tree.unflatten(layout, [p.value for p in leaves])
+        wanted = _Wanted(
+            tuple(p.perturbed and _is_float(p.value) for p in leaves),
+        )
+        if weights is None:
+            return run(*operands), (operands, wanted)
+        losses, grads = _gradients(plan, operands, wanted, None)
+        return _weighted(losses, operands[-1]), grads
+
+    def backward(kept, cotangent):
+        if isinstance(cotangent, SymbolicZero):
+            cotangent = jnp.zeros(cotangent.shape, cotangent.dtype)
+        if weights is None:
+            return _gradients(plan, *kept, cotangent)[1]
+        return jax.tree.map(lambda g: (cotangent * g).astype(g.dtype), kept)
+
+    run.defvjp(forward, backward, symbolic_zeros=True)
+    return run(heads, rows, closed, weights)
+
+
+def _losses(plan, heads, rows, closed, weights):
+    def one(carry, some):
+        hidden, rows, w = some
+        logits = _all_logits(plan, heads, _kept(hidden, w))
+        return carry, plan.losses[hidden[0].shape[0]](logits, _kept(rows, w), *closed)
+
+    hidden = tuple(head.hidden for head in heads)
+    return _over_chunks(one, (), (hidden, rows, weights), plan.chunk)[1]
+
+
+def _gradients(plan, operands, wanted, cotangent):
+    """Losses [N], and a gradient for every operand that wants one, else ``None``.
+
+    They are those of the weighted mean, or else meet the ``cotangent`` of the losses.
+    """
+    heads, rows, closed, weights = operands
+    wants = jax.tree.unflatten(jax.tree.structure(operands), wanted.flags)
+    want_heads, want_rows, want_closed, want_weights = wants
+    want_logits = tuple(any(jax.tree.leaves(want)) for want in want_heads)
+    slopes = cotangent
+    if weights is not None:
+        total = jnp.where(weights > 0, weights, 0).sum()
+        slopes = jnp.where(weights > 0, weights, 0) / jnp.where(total > 0, total, 1)
+
+    def one(carry, some):
+        hidden, rows, w, slopes = some
+        hidden, rows = _kept(hidden, w), _kept(rows, w)
+        logits = _all_logits(plan, heads, hidden)
+        loss = plan.losses[hidden[0].shape[0]]
+
+        def of_wanted(*parts):
+            logits_, rows_, closed_ = map(
+                _fill,
+                parts,
+                (logits, rows, closed),
+                (want_logits, want_rows, want_closed),
+            )
+            return loss(logits_, rows_, *closed_)
+
+        losses, pull = jax.vjp(
+            of_wanted,
+            _pick(logits, want_logits),
+            _pick(rows, want_rows),
+            _pick(closed, want_closed),
+        )
+        d_logits, d_rows, d_closed = pull(slopes.astype(losses.dtype))
+        d_logits, d_rows = _kept(d_logits, w), _kept(d_rows, w)
+        d_hidden, sums = [], []
+        gradients = iter(d_logits)
+        for head, want, h, acc, any_ in zip(
+            heads, want_heads, hidden, carry[0], want_logits, strict=True
+        ):
+            g = next(gradients) if any_ else None
+            d_hidden.append(_back(plan, head, g) if want.hidden else None)
+            d_kernel, d_bias = acc
+            if want.kernel:
+                d_kernel = _add_outer(plan, d_kernel, h, g.astype(h.dtype))
+            if head.bias is not None and want.bias:
+                d_bias = d_bias + g.sum(0)
+            sums.append((d_kernel, d_bias))
+        d_closed = tuple(a + b for a, b in zip(carry[1], d_closed, strict=True))
+        return (tuple(sums), d_closed), (losses, tuple(d_hidden), d_rows)
+
+    def zeros(array, want):
+        return jnp.zeros(array.shape, _wide(array)) if want else None
+
+    start = (
+        tuple(
+            (
+                zeros(head.kernel, want.kernel),
+                zeros(head.bias, want.bias) if head.bias is not None else None,
+            )
+            for head, want in zip(heads, want_heads, strict=True)
+        ),
+        tuple(jnp.zeros_like(a) for a in _pick(closed, want_closed)),
+    )
+    hidden = tuple(head.hidden for head in heads)
+    (sums, d_closed), (losses, d_hidden, d_rows) = _over_chunks(
+        one, start, (hidden, rows, weights, slopes), plan.chunk
+    )
+    d_heads = tuple(
+        Linear(
+            _cast(d, head.hidden),
+            _cast(d_kernel, head.kernel),
+            _cast(d_bias, head.bias),
+        )
+        for head, d, (d_kernel, d_bias) in zip(heads, d_hidden, sums, strict=True)
+    )
+    d_weights = None
+    if weights is not None and want_weights:
+        mean = _weighted(losses, weights)
+        d_weights = jnp.where(weights > 0, losses - mean, 0)
+        d_weights = (d_weights / jnp.where(total > 0, total, 1)).astype(weights.dtype)
+    none = lambda array: None  # noqa: E731
+    return losses, (
+        d_heads,
+        _fill(d_rows, jax.tree.map(none, rows), want_rows),
+        _fill(d_closed, jax.tree.map(none, closed), want_closed),
+        d_weights,
+    )
+
+
+def _over_chunks(function, carry, arrays, chunk):
+    """Scans over chunks of the leading axis; the last one may be shorter."""
+    count = jax.tree.leaves(arrays)[0].shape[0]
+    full, outs = count // chunk * chunk, []
+    if full:
+        cut = jax.tree.map(
+            lambda a: a[:full].reshape(full // chunk, chunk, *a.shape[1:]), arrays
+        )
+        carry, out = jax.lax.scan(function, carry, cut)
+        outs.append(jax.tree.map(lambda a: a.reshape(full, *a.shape[2:]), out))
+    if full < count or not count:
+        carry, out = function(carry, jax.tree.map(lambda a: a[full:], arrays))
+        outs.append(out)
+    if len(outs) == 1:
+        return carry, outs[0]
+    return carry, jax.tree.map(lambda *a: jnp.concatenate(a), *outs)
+
+
+def _all_logits(plan, heads, hidden):
+    """Logits of every head, float32 at least, of some rows of its features."""
+    return tuple(
+        _logits(head, h, plan.transposed) for head, h in zip(heads, hidden, strict=True)
+    )
+
+
+def _logits(head, hidden, transposed):
+    kernel = head.kernel.T if transposed else head.kernel
+    wide = _wide(hidden, kernel)
+    z = jnp.matmul(hidden, kernel, preferred_element_type=wide)
+    return z if head.bias is None else z + head.bias.astype(wide)[None]
+
+
+def _logits_like(head, size, transposed):
+    shape = size, _classes(head, transposed)
+    return jax.ShapeDtypeStruct(shape, _wide(head.hidden, head.kernel))
+
+
+def _back(plan, head, g):
+    """The slopes of some logits, carried back to the features."""
+    kernel = head.kernel if plan.transposed else head.kernel.T
+    g = g.astype(jnp.result_type(head.hidden, head.kernel))
+    return jnp.matmul(g, kernel, preferred_element_type=_wide(g))
+
+
+def _add_outer(plan, total, hidden, g):
+    """Adds ``hidden.T @ g``, a block of the vocabulary at a time, in place."""
+    classes, axis = g.shape[-1], 0 if plan.transposed else 1
+
+    def add(total, start, size):
+        cut = jax.lax.dynamic_slice_in_dim(g, start, size, 1)
+        a, b = (cut, hidden) if plan.transposed else (hidden, cut)
+        new = jnp.matmul(a.T, b, preferred_element_type=total.dtype)
+        new += jax.lax.dynamic_slice_in_dim(total, start, size, axis)
+        return jax.lax.dynamic_update_slice_in_dim(total, new, start, axis)
+
+    full, rest = divmod(classes, plan.block)
+    if full == 1 and not rest:
+        return add(total, 0, classes)
+    total = jax.lax.fori_loop(
+        0, full, lambda i, total: add(total, i * plan.block, plan.block), total
+    )
+    return add(total, full * plan.block, rest) if rest else total
+
+
+def _weighted(losses, weights):
+    """The weighted mean; a weight of 0 selects a token out."""
+    kept = weights > 0
+    total = jnp.where(kept, weights, 0).sum()
+    losses = jnp.where(kept, weights * losses, 0).sum()
+    return losses / jnp.where(total > 0, total, 1)
+
+
+def _kept(arrays, weights):
+    """Zeros at tokens of weight 0, whose arrays may hold anything."""
+    if weights is None:
+        return arrays
+
+    def keep(a):
+        kept = jnp.expand_dims(weights > 0, range(1, a.ndim))
+        return jnp.where(kept, a, jnp.zeros((), a.dtype))
+
+    return jax.tree.map(keep, arrays)
+
+
+def _pick(items, wanted):
+    return tuple(item for item, want in zip(items, wanted, strict=True) if want)
+
+
+def _fill(new, items, wanted):
+    """``items`` with those that are wanted replaced by the ``new`` ones, in order."""
+    new = iter(new)
+    return tuple(
+        next(new) if want else item for item, want in zip(items, wanted, strict=True)
+    )
+
+
+def _cast(array, like):
+    return None if array is None else array.astype(like.dtype)
+
+
+def _wide(*arrays):
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+
+
+def _is_float(array):
+    return jnp.issubdtype(array.dtype, jnp.inexact)
+
+
+def _classes(head, transposed):
+    return head.kernel.shape[0 if transposed else 1]
+
+
+def _operands(hidden, kernel, bias, arrays, transposed):
+    """Heads and other arrays, with the tokens on one leading axis, and their axes."""
+    batch = jnp.shape(hidden)[:-1]
+    heads, rows = [_head("", Linear(hidden, kernel, bias), batch, transposed)], []
+    for i, array in enumerate(arrays):
+        if isinstance(array, Linear):
+            heads.append(_head(f"arrays[{i}].", array, batch, transposed))
+            continue
+        array = jnp.asarray(array)
+        if array.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"arrays[{i}] has shape {array.shape}, expected the leading axes of "
+                f"hidden, {batch}"
+            )
+        rows.append(array.reshape(math.prod(batch), *array.shape[len(batch) :]))
+    return tuple(heads), tuple(rows), batch
+
+
+def _head(name, head, batch, transposed):
+    hidden, kernel = jnp.asarray(head.hidden), jnp.asarray(head.kernel)
+    for what, array in (("hidden", hidden), ("kernel", kernel)):
+        if not _is_float(array):
+            raise TypeError(
+                f"{name}{what} has dtype {array.dtype}, expected floating point"
+            )
+    if hidden.ndim < 1 or hidden.shape[:-1] != batch:
+        raise ValueError(
+            f"{name}hidden has shape {hidden.shape}, expected {(*batch, 'D')}"
+        )
+    width = hidden.shape[-1]
+    expected = f"(V, {width})" if transposed else f"({width}, V)"
+    if kernel.ndim != 2 or kernel.shape[1 if transposed else 0] != width:
+        raise ValueError(f"{name}kernel has shape {kernel.shape}, expected {expected}")
+    classes = kernel.shape[0 if transposed else 1]
+    if not classes:
+        raise ValueError(
+            f"{name}kernel has shape {kernel.shape}, expected V at least 1"
+        )
+    bias = None if head.bias is None else jnp.asarray(head.bias)
+    if bias is not None and bias.shape != (classes,):
+        raise ValueError(f"{name}bias has shape {bias.shape}, expected ({classes},)")
+    return Linear(hidden.reshape(math.prod(batch), width), kernel, bias)
+
+
+def _check_labels(rows, classes, weights):
+    """Integers that are known have to be classes, unless their token is left out."""
+    for labels in rows:
+        known = all(map(_is_known, (labels, weights)))
+        if not known or labels.ndim != 1 or _is_float(labels):
+            continue
+        y = np.asarray(labels)
+        bad = (y < 0) | (y >= classes)
+        if weights is not None:
+            bad &= np.asarray(weights) > 0
+        if bad.any():
+            raise ValueError(f"labels outside [0, {classes}): {y[bad][:5]}")
+
+
+def _is_known(array):
+    if array is None:
+        return True
+    return not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
+
+
+def _size(name, given, default, most):
+    if given is not None and given < 1:
+        raise ValueError(f"{name} is {given}, expected at least 1")
+    return max(1, min(default if given is None else given, most))

@@ -1,0 +1,451 @@
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from logitlab import heads, links, losses, numerics
+from logitlab.losses.catalogue import CATALOGUE
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+# What is compared is arithmetic, not how fast it is: compile quickly.
+QUICK = {"xla_backend_optimization_level": 0}
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+CHUNKS = {
+    "default": {},
+    "even": dict(token_chunk=5, vocab_chunk=7),
+    "ragged": dict(token_chunk=4, vocab_chunk=3),
+    "single": dict(token_chunk=1, vocab_chunk=1),
+}
+N, D, V = 10, 4, 7
+
+
+def cases_of(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
+
+
+def draw(seed=0, dtype="f4", n=N, d=D, v=V):
+    rng = np.random.default_rng(seed)
+    make = lambda *shape: rng.normal(size=shape).astype(dtype)  # noqa: E731
+    return make(n, d), make(d, v), make(v), rng.integers(0, v, n)
+
+
+def assert_close(got, want, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-30), (a, b)
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_equals_the_dense_loss(x64, chunks, transposed):
+    (h, kernel, bias, y), cut = draw(dtype="f8"), CHUNKS[chunks]
+    ct, w = np.random.default_rng(1).uniform(0.5, 1, (2, N))
+    turn = (lambda a: a.T) if transposed else (lambda a: a)
+    fused = functools.partial(
+        heads.linear_loss, losses.cross_entropy, transposed=transposed, **cut
+    )
+
+    def dense(h, kernel, bias):
+        return losses.cross_entropy(h @ turn(kernel) + bias[None], y)
+
+    @quick_jit
+    def each(h, kernel, bias):
+        ours = lambda *a: (fused(*a[:2], y, bias=a[2]) * ct).sum()  # noqa: E731
+        theirs = lambda *a: (dense(*a) * ct).sum()  # noqa: E731
+        return [
+            jax.value_and_grad(f, (0, 1, 2))(h, kernel, bias) for f in (ours, theirs)
+        ]
+
+    @quick_jit
+    def mean(h, kernel, bias, w):
+        ours = lambda *a: 3 * fused(*a[:2], y, bias=a[2], weights=a[3])  # noqa: E731
+        theirs = lambda *a: 3 * (dense(*a[:3]) * a[3]).sum() / a[3].sum()  # noqa: E731
+        arguments = h, kernel, bias, w
+        return [jax.value_and_grad(f, (0, 1, 2, 3))(*arguments) for f in (ours, theirs)]
+
+    assert_close(*each(h, turn(kernel), bias), 1e-12)
+    assert_close(*mean(h, turn(kernel), bias, w), 1e-12)
+
+
+LOSSES = [n for n, r in CATALOGUE.items() if r.kind == "example" and not r.gathers]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_catalogue(x64, name):
+    row = CATALOGUE[name]
+    classes = row.shape[-1]
+    args = row.make(jax.random.key(0), (11, classes), jnp.float64)
+    h, kernel, bias, _ = draw(dtype="f8", n=11, v=classes)
+    ahead = [np.shape(a)[:1] == (11,) for a in args[1:]]  # the others are of no token
+    tokens = [a for a, mine in zip(args[1:], ahead, strict=True) if mine]
+
+    def loss(logits, *some):
+        some = iter(some)
+        rest = [next(some) if m else a for a, m in zip(args[1:], ahead, strict=True)]
+        out = row.loss(logits, *rest, **row.hyper)
+        return out[0] if isinstance(out, tuple) else out
+
+    @quick_jit
+    def both(h, kernel, bias):
+        def ours(h, kernel, bias):
+            return heads.linear_loss(
+                loss, h, kernel, *tokens, bias=bias, token_chunk=4, vocab_chunk=2
+            )
+
+        def theirs(h, kernel, bias):
+            return loss(h @ kernel + bias[None], *tokens)
+
+        def with_gradient(f):
+            grads = jax.grad(lambda *a: f(*a).sum(), (0, 1, 2))(h, kernel, bias)
+            return f(h, kernel, bias), grads
+
+        return [with_gradient(f) for f in (ours, theirs)]
+
+    assert_close(*both(h, kernel, bias), 1e-11)
+
+
+@pytest.mark.parametrize("case", cases_of("fused_linear_ce"))
+def test_golden_cross_entropy(x64, case):
+    given = {k: np.asarray(v) for k, v in case["inputs"].items()}
+    p, want = case["params"], case["outputs"]
+    y, kept = given["labels"], given["labels"] != p["ignore_index"]
+    class_weight = given.get("class_weight")
+    cap = p["softcap"]
+
+    def loss(z, y):
+        eps, log_p = p["label_smoothing"], numerics.log_softmax(z)
+        per_class = 1.0 if class_weight is None else class_weight[None]
+        own = 1.0 if class_weight is None else jnp.asarray(class_weight)[y]
+        smooth = -(per_class * log_p).mean(-1)
+        label = own * losses.cross_entropy(z, y)
+        return (1 - eps) * label + eps * smooth
+
+    def total(hidden, weight, bias):
+        fused = functools.partial(
+            heads.linear_loss,
+            bias=bias,
+            transposed=True,
+            token_chunk=2,
+            vocab_chunk=4,
+            transform=None if cap is None else lambda z: cap * jnp.tanh(z / cap),
+        )
+        z_loss = lambda z: p["z_loss"] * numerics.logsumexp(z) ** 2  # noqa: E731
+        if p["reduction"] == "none":
+            both = fused(lambda z, y: loss(z, y) + z_loss(z), hidden, weight, y * kept)
+            out = jnp.where(kept, both, 0)
+            return (out * given["cotangent"]).sum(), out
+        mean = fused(loss, hidden, weight, y, weights=kept.astype("f8"))
+        if class_weight is not None:
+            mean *= kept.sum() / class_weight[y[kept]].sum()
+        penalty = fused(z_loss, hidden, weight, weights=kept.astype("f8"))
+        return mean + penalty, mean + penalty
+
+    bias = given.get("bias", np.zeros(len(given["weight"])))
+    grads, out = jax.grad(total, (0, 1, 2), has_aux=True)(
+        given["hidden"], given["weight"], bias
+    )
+    assert_close(out, np.asarray(want["loss"]), 1e-9)
+    names = ["hidden", "weight", "bias"][: 3 if "grad_bias" in want else 2]
+    for grad, name in zip(grads, names, strict=False):
+        assert_close(grad, np.asarray(want[f"grad_{name}"]), 1e-9)
+
+
+@pytest.mark.parametrize("case", cases_of("linear_nll_entropy"))
+def test_golden_entropy(x64, case):
+    given = {k: np.asarray(v) for k, v in case["inputs"].items()}
+    y, t = given["labels"], case["params"]["temperature"]
+    kept = y >= 0
+
+    def total(hidden, weight):
+        def fused(loss, *arrays):
+            out = heads.linear_loss(
+                loss,
+                hidden,
+                weight,
+                *arrays,
+                transform=lambda z: z / t,
+                transposed=True,
+                token_chunk=2,
+            )
+            return jnp.where(kept, out, 0)
+
+        def entropy(z):
+            log_p = numerics.log_softmax(z)
+            return -(jnp.exp(log_p) * log_p).sum(-1)
+
+        nll, h = fused(losses.cross_entropy, y * kept), fused(entropy)
+        out = nll @ given["cotangent_nll"] + h @ given["cotangent_entropy"]
+        return out, (nll, h)
+
+    arguments = given["hidden"], given["weight"]
+    grads, (nll, entropy) = jax.grad(total, (0, 1), has_aux=True)(*arguments)
+    want = case["outputs"]
+    assert_close(nll, np.asarray(want["nll"]), 1e-5)
+    assert_close(entropy, np.asarray(want["entropy"]), 1e-5)
+    assert_close(
+        grads, [np.asarray(want["grad_hidden"]), np.asarray(want["grad_weight"])]
+    )
+
+
+@pytest.mark.parametrize("case", cases_of("fused_linear_kd"))
+def test_golden_distillation(case):
+    given = {k: np.asarray(v) for k, v in case["inputs"].items()}
+    p, want = case["params"], case["outputs"]
+    y = given["labels"]
+    kept = (y >= 0).astype("f4")
+
+    def soft(z, teacher):
+        a, b = numerics.log_softmax(z / p["temperature"]), teacher / p["temperature"]
+        b = numerics.log_softmax(b)
+        if p["beta"] in (0, 1):
+            one, other = (b, a) if p["beta"] == 0 else (a, b)
+            return (jnp.exp(one) * (one - other)).sum(-1)
+        beta = p["beta"]
+        m = jnp.log((1 - beta) * jnp.exp(a) + beta * jnp.exp(b))
+        kl = lambda q: (jnp.exp(q) * (q - m)).sum(-1)  # noqa: E731
+        return beta * kl(b) + (1 - beta) * kl(a)
+
+    def total(hidden, weight, bias):
+        teacher = heads.Linear(
+            *(given[f"teacher_{k}"].astype("f4") for k in ("hidden", "weight", "bias"))
+        )
+        soft_loss = heads.linear_loss(
+            soft, hidden, weight, teacher, bias=bias, weights=kept, transposed=True,
+            token_chunk=3,
+        )  # fmt: skip
+        hard_loss = heads.linear_loss(
+            losses.cross_entropy, hidden, weight, y, bias=bias, weights=kept,
+            transposed=True, token_chunk=3,
+        )  # fmt: skip
+        out = p["hard_weight"] * hard_loss + p["soft_weight"] * soft_loss
+        return out, (out, soft_loss, hard_loss)
+
+    arguments = [
+        given[f"student_{k}"].astype("f4") for k in ("hidden", "weight", "bias")
+    ]
+    grads, values = jax.grad(total, (0, 1, 2), has_aux=True)(*arguments)
+    for got, name in zip(values, ("loss", "soft_loss", "hard_loss"), strict=True):
+        if name != "hard_loss" or p["hard_weight"]:
+            assert_close(got, np.asarray(want[name]), 1e-5)
+    names = ("hidden", "weight", "bias")
+    assert_close(grads, [np.asarray(want[f"grad_student_{k}"]) for k in names])
+
+
+@pytest.mark.parametrize("case", cases_of("fused_linear_preference"))
+def test_golden_sequence_log_probs(case):
+    given = {k: np.asarray(v) for k, v in case["inputs"].items()}
+    y, kept = given["labels"], given["labels"] >= 0
+    nll = heads.linear_loss(
+        losses.cross_entropy,
+        given["hidden"].astype("f4"),
+        given["weight"].astype("f4"),
+        y * kept,
+        bias=given["bias"].astype("f4"),
+        transposed=True,
+        token_chunk=5,
+    )
+    log_p = -jnp.where(kept, nll, 0).sum(-1)
+    if case["params"]["kind"] != "dpo":
+        log_p /= kept.sum(-1)
+    want = case["outputs"]
+    both = np.concatenate([want["chosen_logps"], want["rejected_logps"]])
+    assert_close(log_p, both, 1e-5)
+
+
+def test_a_token_without_weight_is_not_there(x64):
+    h, kernel, bias, y = draw(dtype="f8")
+    w = np.where(np.arange(N) % 3, 1.5, 0.0)
+    kept = w > 0
+
+    @quick_jit
+    def ours(h, kernel, y):
+        return jax.value_and_grad(
+            lambda h, k: heads.linear_loss(
+                losses.cross_entropy, h, k, y, weights=w, token_chunk=4
+            ),
+            (0, 1),
+        )(h, kernel)
+
+    def theirs(h, kernel):
+        return losses.cross_entropy(h @ kernel, y[kept]).mean()
+
+    value, (dh, dk) = ours(
+        np.where(kept[:, None], h, np.nan), kernel, np.where(kept, y, -100)
+    )
+    want, (want_h, want_k) = jax.value_and_grad(theirs, (0, 1))(h[kept], kernel)
+    assert_close((value, dh[kept], dk), (want, want_h, want_k), 1e-12)
+    assert (dh[~kept] == 0).all()
+    none = heads.linear_loss(losses.cross_entropy, h, kernel, y, weights=0 * w)
+    assert none == 0
+
+
+def test_what_the_loss_closes_over_gets_its_gradient(x64):
+    h, kernel, _, y = draw(dtype="f8")
+    target = np.random.default_rng(2).dirichlet(np.ones(V), N)
+
+    def loss_of(scale, prior):
+        def loss(z, target, y):
+            soft = losses.cross_entropy(scale * z + prior[None], target)
+            return soft + losses.cross_entropy(z, y)
+
+        return loss
+
+    def ours(scale, prior, target):
+        fused = functools.partial(
+            heads.linear_loss, loss_of(scale, prior), h, kernel, target, y
+        )
+        return fused(token_chunk=4).sum() + fused(token_chunk=3, weights=np.ones(N))
+
+    def theirs(scale, prior, target):
+        return loss_of(scale, prior)(h @ kernel, target, y).sum() * (1 + 1 / N)
+
+    arguments = 1.3, np.linspace(-1, 1, V), target
+    got, want = (quick_jit(jax.grad(f, (0, 1, 2)))(*arguments) for f in (ours, theirs))
+    assert_close(got, want, 1e-12)
+
+
+def test_a_teacher_gets_gradients_unless_they_are_stopped(x64):
+    (h, kernel, *_), (h2, kernel2, bias2, _) = draw(dtype="f8"), draw(1, "f8", d=3)
+
+    def kl(z, teacher):
+        p, q = numerics.log_softmax(teacher), numerics.log_softmax(z)
+        return (jnp.exp(p) * (p - q)).sum(-1)
+
+    def ours(h, kernel, *teacher):
+        t = heads.Linear(*teacher)
+        return heads.linear_loss(kl, h, kernel, t, weights=np.ones(N), token_chunk=4)
+
+    def theirs(h, kernel, h2, kernel2, bias2):
+        return kl(h @ kernel, h2 @ kernel2 + bias2[None]).mean()
+
+    arguments = h, kernel, h2, kernel2, bias2
+    got, want = (
+        quick_jit(jax.value_and_grad(f, range(5)))(*arguments) for f in (ours, theirs)
+    )
+    assert_close(got, want, 1e-11)
+
+    def flops(function):
+        compiled = jax.jit(jax.grad(function)).lower(kernel).compile()
+        return compiled.cost_analysis()["flops"]
+
+    stopped = jax.lax.stop_gradient
+    frozen = flops(lambda k: ours(h, k, h2, kernel2, bias2))
+    held = flops(lambda k: ours(h, k, h2, stopped(kernel2 * k[0, 0]), bias2))
+    moved = flops(lambda k: ours(h, k, h2, kernel2 * k[0, 0], bias2))
+    assert frozen <= held + 2 * kernel2.size < moved
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bits(dtype):
+    h, kernel, bias, y = draw(n=64, d=32, v=50)
+    h, kernel, bias = (jnp.asarray(a, dtype) for a in (h, kernel, bias))
+
+    @jax.jit
+    def fused(h, kernel, bias):
+        return heads.linear_loss(
+            losses.cross_entropy, h, kernel, y, bias=bias, weights=np.ones(64, "f4"),
+            token_chunk=8,
+        )  # fmt: skip
+
+    def dense(h, kernel, bias):
+        return losses.cross_entropy(h @ kernel + bias[None], y).mean()
+
+    value, grads = jax.value_and_grad(fused, (0, 1, 2))(h, kernel, bias)
+    wide = [a.astype("f4") for a in (h, kernel, bias)]
+    want, exact = jax.value_and_grad(dense, (0, 1, 2))(*wide)
+    assert value.dtype == np.float32
+    assert_close(value, want, 1e-5)  # products are exact, sums are wide
+    assert [g.dtype for g in grads] == [dtype] * 3
+    assert_close(grads, exact, 2e-2 if dtype == "bfloat16" else 2e-3)
+
+
+def test_leading_axes_vmap_and_scan():
+    h, kernel, bias, y = draw(n=12)
+    want = losses.cross_entropy(h @ kernel, y)
+    fused = functools.partial(heads.linear_loss, losses.cross_entropy, token_chunk=5)
+    got = fused(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
+    assert_close(got, want.reshape(3, 4))
+    assert_close(fused(h[0], kernel, y[0]), want[0])
+    assert fused(h[:0], kernel, y[:0]).shape == (0,)
+    assert (
+        heads.linear_loss(
+            losses.cross_entropy, h[:0], kernel, y[:0], weights=np.zeros(0, "f4")
+        )
+        == 0
+    )
+    many = jax.vmap(fused, (0, None, 0))(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
+    assert_close(many, want.reshape(3, 4))
+    kernels = np.stack([kernel, 2 * kernel])
+    grads = jax.vmap(jax.grad(lambda k: fused(h, k, y).sum()))(kernels)
+    each = [
+        jax.grad(lambda k: losses.cross_entropy(h @ k, y).sum())(k) for k in kernels
+    ]
+    assert_close(grads, np.stack(each))
+
+
+def test_links_are_transforms():
+    h, kernel, _, y = draw()
+    got = heads.linear_loss(
+        losses.cross_entropy, h, kernel, y, transform=links.stablemax, token_chunk=3
+    )
+    assert_close(got, losses.cross_entropy(links.stablemax(h @ kernel), y))
+
+
+def test_memory():
+    n, d, v = 2048, 64, 16384
+    h, kernel = jnp.zeros((n, d)), jnp.zeros((d, v))
+    y, w = jnp.zeros(n, jnp.int32), jnp.ones(n)
+
+    def temporaries(function):
+        lowered = jax.jit(jax.value_and_grad(function, (0, 1))).lower(h, kernel)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    dense = temporaries(lambda h, k: losses.cross_entropy(h @ k, y).mean())
+    cut = dict(token_chunk=64, vocab_chunk=2048)
+    fused = functools.partial(heads.linear_loss, losses.cross_entropy, **cut)
+    mean = temporaries(lambda h, k: fused(h, k, y, weights=w))
+    each = temporaries(lambda h, k: fused(h, k, y).mean())
+    assert dense >= 4 * n * v
+    # a sixteenth, and no second array of the kernel's size
+    assert max(mean, each) <= dense / 16, (dense, mean, each)
+
+
+SHORT = heads.Linear(np.zeros((3, 2)), np.zeros((2, V)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(kernel=np.zeros((5, V))), r"kernel has shape \(5, 7\), expected \(4, V"),
+        (dict(transposed=True), r"kernel has shape \(4, 7\), expected \(V, 4\)"),
+        (dict(bias=np.zeros(3)), r"bias has shape \(3,\), expected \(7,\)"),
+        (dict(weights=np.ones(3, "f4")), r"weights has shape \(3,\), expected \(10,\)"),
+        (dict(token_chunk=0), "token_chunk is 0, expected at least 1"),
+        (dict(vocab_chunk=0), "vocab_chunk is 0, expected at least 1"),
+        (dict(labels=np.full(N, V)), r"labels outside \[0, 7\)"),
+        (dict(labels=np.zeros(3, int)), r"arrays\[0\] has shape \(3,\), expec"),
+        (dict(loss=lambda z, y: z.sum()), "expected one number for each"),
+        (dict(loss=lambda z, y: z), "expected one number for each"),
+        (dict(labels=SHORT), r"arrays\[0\].hidden has shape \(3, 2\)"),
+    ],
+)
+def test_errors(change, message):
+    h, kernel, _, y = draw()
+    given = dict(loss=losses.cross_entropy, hidden=h, kernel=kernel) | change
+    y = given.pop("labels", y)
+    arguments = [given.pop(k) for k in ("loss", "hidden", "kernel")]
+    with pytest.raises(ValueError, match=message):
+        heads.linear_loss(*arguments, y, **given)
+
+
+def test_more_errors():
+    h, kernel, _, y = draw()
+    with pytest.raises(TypeError, match="hidden has dtype int"):
+        heads.linear_loss(losses.cross_entropy, h.astype(int), kernel, y)
+    late = jax.jit(lambda y: heads.linear_loss(losses.cross_entropy, h, kernel, y))
+    assert np.isnan(late(np.full(N, V))).all()
