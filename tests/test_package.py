@@ -78,6 +78,7 @@ OWN_TESTS = {
     "instance_loss": "bags are segments",
     "interpolated_aggregate_loss": "bags are segments",
     "leaf_smoother": "leaves are integers",
+    "linear_loss": "takes a loss",
     "mnl_optimal_allocation": "runs on the host",
     "multiclass_ensloss": "takes a key",
     "pld_resample": "takes a key",

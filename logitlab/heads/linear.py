@@ -109,7 +109,6 @@ def linear_loss(
             raise ValueError(f"weights has shape {weights.shape}, expected {batch}")
         weights = weights.reshape(count)
     classes = [_classes(head, transposed) for head in heads]
-    _check_labels(rows, classes[0], weights)
     chunk = _size("token_chunk", token_chunk, BUDGET // (4 * max(classes)), count)
     width = max(head.hidden.shape[-1] for head in heads)
     block = _size("vocab_chunk", vocab_chunk, BUDGET // (4 * width), max(classes))
@@ -121,6 +120,7 @@ def linear_loss(
         others = [next(logits) if isinstance(a, Linear) else next(rows) for a in arrays]
         return loss(first if transform is None else transform(first), *others)
 
+    _check_labels(of_some, heads, rows, weights, transposed)
     losses, closed = {}, ()
     for size in {min(chunk, count), count % chunk} - ({0} if count else set()):
         logits = tuple(_logits_like(head, size, transposed) for head in heads)
@@ -443,18 +443,26 @@ def _head(name, head, batch, transposed):
     return Linear(hidden.reshape(math.prod(batch), width), kernel, bias)
 
 
-def _check_labels(rows, classes, weights):
-    """Integers that are known have to be classes, unless their token is left out."""
+def _check_labels(of_some, heads, rows, weights, transposed):
+    """Asks the loss about labels that are no classes, where it can look at them.
+
+    Inside the chunks they are unknown to it. It may know better: thresholds of an
+    ordinal loss are one fewer than its classes.
+    """
+    classes, bad = _classes(heads[0], transposed), None
     for labels in rows:
-        known = all(map(_is_known, (labels, weights)))
-        if not known or labels.ndim != 1 or _is_float(labels):
+        if _is_float(labels) or labels.ndim != 1 or not _is_known(labels):
             continue
-        y = np.asarray(labels)
-        bad = (y < 0) | (y >= classes)
-        if weights is not None:
-            bad &= np.asarray(weights) > 0
-        if bad.any():
-            raise ValueError(f"labels outside [0, {classes}): {y[bad][:5]}")
+        beyond = (np.asarray(labels) < 0) | (np.asarray(labels) >= classes)
+        bad = beyond if bad is None else bad | beyond
+    if bad is None or not _is_known(weights):
+        return
+    if weights is not None:
+        bad &= np.asarray(weights) > 0
+    some = np.flatnonzero(bad)[:5]
+    if some.size:
+        logits = (_logits_like(head, some.size, transposed) for head in heads)
+        of_some([jnp.zeros(z.shape, z.dtype) for z in logits], [a[some] for a in rows])
 
 
 def _is_known(array):
