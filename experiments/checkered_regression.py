@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from experiments import _checkered as special
+from experiments._checkered_claims import CLAIMS
 from logitlab import data, links, losses, metrics, models, optim, report
 from logitlab.train import Compute, Run, Study, init_state
 from logitlab.train.config import arm_configs, check_name, log_points, pick
@@ -61,7 +62,7 @@ def build(config) -> Study:
     return Study(
         arms=arms,
         figures=figures,
-        claims=special.CLAIMS[config.variant](config),
+        claims=CLAIMS[config.variant](config),
         labels={name: arm.label or name for name, arm in configs.items()}
         | special.LABELS,
         title="Checkered regression by gradients and cross-gradients",

@@ -2,11 +2,9 @@
 
 from logitlab.optim.cross_gradients import (
     XGDState,
-    checkered_cross_loss,
     cross_convex_lower_bound,
     cross_gradient,
     cross_loss,
-    dirichlet_responsibilities,
     random_point,
     subgradient_schedule,
     sum_log_concave_loss,
@@ -19,6 +17,10 @@ from logitlab.optim.prox import (
     fused_soft_threshold,
     soft_threshold,
     tv_prox,
+)
+from logitlab.optim.soft_targets import (
+    checkered_cross_loss,
+    dirichlet_responsibilities,
 )
 
 __all__ = [

@@ -340,3 +340,15 @@ def test_more_errors():
             function(np.zeros((3, 0), "f4"))
         with pytest.raises(ValueError, match="axis 2 is not an axis of z"):
             function(np.zeros(3, "f4"), axis=2)
+
+
+def test_factor_logits_that_the_same_program_scales():
+    z, y = draw(0, 3, 4, batch=(50,)), np.arange(50) % 4
+
+    @jax.jit
+    def value(z, factor):
+        return losses.cross_entropy(links.checkered(z * factor), y)
+
+    for factor in np.float32([1.43, 0.31, 7.7]):
+        want = value(z * factor, np.float32(1))
+        np.testing.assert_allclose(value(z, factor), want, rtol=1e-4)

@@ -288,27 +288,6 @@ def test_schedule_of_the_theorem():
             optim.subgradient_schedule(*bad)
 
 
-@pytest.mark.parametrize(("factors", "classes"), [(1, 3), (2, 2), (3, 4)], ids=str)
-def test_dirichlet_responsibilities(factors, classes):
-    y = np.arange(2000) % classes
-    q = optim.dirichlet_responsibilities(
-        jax.random.key(0), y, factors=factors, classes=classes
-    )
-    assert q.shape == (2000, factors, classes)
-    np.testing.assert_allclose(q.sum(-1), 1, rtol=1e-5)
-    # Consistent with the label: the mean of the sum of draws, on the circle.
-    if factors == 1:
-        np.testing.assert_array_equal(q[:, 0], np.eye(classes)[y])
-    else:
-        np.testing.assert_allclose(q.mean(0), 1 / classes, atol=0.02)
-        assert q.std(0).min() > 0.05  # not constant: each example draws its own
-    if factors == 2:
-        back = q[
-            np.arange(2000)[:, None], 0, (y[:, None] - np.arange(classes)) % classes
-        ]
-        np.testing.assert_allclose(q[:, 1], back, rtol=1e-6)
-
-
 def test_errors():
     theta, x, y = problem()
     f = partial_losses
@@ -338,22 +317,3 @@ def test_errors():
     optimizer = optim.xgd(0.1, reference=theta)
     with pytest.raises(ValueError, match="xgd needs params"):
         optimizer.update(theta, optimizer.init(theta))
-    z = np.zeros((2, 3), "f4")
-    with pytest.raises(ValueError, match=r"responsibilities has shape \(3,\)"):
-        optim.checkered_cross_loss(z, z[0])
-    with pytest.raises(
-        ValueError, match="responsibilities has a row that adds up to 0"
-    ):
-        optim.checkered_cross_loss(z, z)
-    with pytest.raises(ValueError, match="factor_axis -1 is not another axis"):
-        optim.checkered_cross_loss(z, z, factor_axis=-1)
-    draw = optim.dirichlet_responsibilities
-    for bad, message in (
-        (dict(factors=0, classes=3), "factors is 0"),
-        (dict(factors=2, classes=1), "classes is 1"),
-        (dict(factors=9, classes=9), "ways to draw a label"),
-        (dict(factors=2, classes=3, concentration=0.0), "concentration is 0.0"),
-        (dict(factors=2, classes=1 + 1), r"labels outside \[0, 2\)"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            draw(jax.random.key(0), np.array([2]), **bad)
