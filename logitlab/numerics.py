@@ -13,9 +13,11 @@ from jax.typing import ArrayLike
 __all__ = [
     "below",
     "class_axis_last",
+    "is_known",
     "is_label",
     "known_labels",
     "label_nll",
+    "log_of_sum",
     "log_softmax",
     "logsumexp",
     "masked_mean",
@@ -164,9 +166,20 @@ def top_and_log_total(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     # What a lone top would round away is added up without it. The arithmetic spells
     # `where(e < 1, e, 0)`, which XLA's CPU backend would store before it sums.
     rest = jnp.sum(e - jnp.floor(e), -1, keepdims=True)
-    alone = (total < 2) & (total - rest > 0.5)  # or no score was the top one, rounded
-    log_total = jnp.where(alone, jnp.log1p(rest), jnp.log(total))
-    return _finite_top(z), log_total
+    return _finite_top(z), log_of_sum(total, rest)
+
+
+def log_of_sum(total: jax.Array, rest: jax.Array) -> jax.Array:
+    """Log of a sum of numbers up to 1, exact where a lone 1 would round the rest away.
+
+    Shapes: total [...], rest [...] -> [...]
+
+    Args:
+      total: the sum.
+      rest: the sum of ``e - floor(e)``, which leaves every 1 out.
+    """
+    alone = (total < 2) & (total - rest > 0.5)  # or no number was 1, by rounding
+    return jnp.where(alone, jnp.log1p(rest), jnp.log(total))
 
 
 def below(z: jax.Array, top: jax.Array) -> jax.Array:
@@ -307,7 +320,7 @@ def known_labels(
     if y.shape != tuple(shape):
         raise ValueError(f"labels has shape {y.shape}, expected {tuple(shape)}")
     known = (y >= 0) & (y < classes)
-    if _is_concrete(known) and not known.all():
+    if is_known(known) and not known.all():
         raise ValueError(f"labels outside [0, {classes}): {y[~known][:5]}")
     return jnp.where(known, y, 0).astype(jnp.int32), known
 
@@ -366,8 +379,12 @@ def _label_score(z, y):
     return jnp.where(is_label(z, y), z, 0).sum(-1)  # Explicit class axis: no gather
 
 
-def _is_concrete(array) -> bool:
-    """Whether this process can look at every value."""
+def is_known(array: jax.Array) -> bool:
+    """Whether this process can look at every value: not under ``jit``, for instance.
+
+    >>> is_known(jnp.ones(2)), jax.jit(lambda x: x * is_known(x))(1.0)
+    (True, Array(0., dtype=float32, weak_type=True))
+    """
     return not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
 
 

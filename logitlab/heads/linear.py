@@ -451,24 +451,20 @@ def _check_labels(of_some, heads, rows, weights, transposed):
     """
     classes, bad = _classes(heads[0], transposed), None
     for labels in rows:
-        if _is_float(labels) or labels.ndim != 1 or not _is_known(labels):
+        if _is_float(labels) or labels.ndim != 1 or not numerics.is_known(labels):
             continue
         beyond = (np.asarray(labels) < 0) | (np.asarray(labels) >= classes)
         bad = beyond if bad is None else bad | beyond
-    if bad is None or not _is_known(weights):
+    if bad is None:
         return
     if weights is not None:
+        if not numerics.is_known(weights):
+            return
         bad &= np.asarray(weights) > 0
     some = np.flatnonzero(bad)[:5]
     if some.size:
         logits = (_logits_like(head, some.size, transposed) for head in heads)
         of_some([jnp.zeros(z.shape, z.dtype) for z in logits], [a[some] for a in rows])
-
-
-def _is_known(array):
-    if array is None:
-        return True
-    return not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
 
 
 def _size(name, given, default, most):

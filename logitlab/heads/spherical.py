@@ -430,8 +430,7 @@ def _batch(state, hidden, targets, mask):
         h = jnp.where(keep[:, None], h, 0)
         k = jnp.where(keep.reshape(-1, *(1,) * (k.ndim - 1)), k, 0)
     known = (k >= 0) & (k < count)
-    concrete = not isinstance(known, jax.core.Tracer) and known.is_fully_addressable
-    if concrete and not known.all():
+    if numerics.is_known(known) and not known.all():
         raise ValueError(f"targets outside [0, {count}): {k[~known][:5]}")
     return h, jnp.where(known, k, -1).astype(jnp.int32), keep
 

@@ -259,9 +259,7 @@ def _convolve(a, b):
     top = _over_shifts(highest, jnp.full_like(a, -jnp.inf))
     base = _finite(top)
     total, rest = _over_shifts(add, (jnp.zeros_like(a), jnp.zeros_like(a)))
-    alone = (total < 2) & (total - rest > 0.5)
-    log_total = jnp.where(alone, jnp.log1p(rest), jnp.log(jnp.maximum(total, 1)))
-    return top + log_total
+    return top + numerics.log_of_sum(jnp.maximum(total, 1), rest)
 
 
 @_convolve.defjvp

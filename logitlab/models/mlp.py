@@ -8,6 +8,8 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from logitlab import numerics
+
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
 
 
@@ -194,8 +196,7 @@ def token_ids(x: ArrayLike, vocabulary: int) -> Array:
     if x.dtype.itemsize < 4:  # the vocabulary may be more than int8 can count
         x = x.astype(jnp.int32)
     known = (x >= 0) & (x < vocabulary)
-    concrete = not isinstance(known, jax.core.Tracer) and known.is_fully_addressable
-    if concrete and not known.all():
+    if numerics.is_known(known) and not known.all():
         raise ValueError(f"x has tokens outside [0, {vocabulary}): {x[~known][:5]}")
     return jnp.where(known, x.astype(jnp.int32), -1)
 

@@ -94,7 +94,6 @@ def _known_lengths(lengths, shape):
     if lengths.shape != shape[:-2]:
         raise ValueError(f"lengths has shape {lengths.shape}, expected {shape[:-2]}")
     known = (lengths >= 1) & (lengths <= steps)
-    concrete = not isinstance(known, jax.core.Tracer) and known.is_fully_addressable
-    if concrete and not known.all():
+    if numerics.is_known(known) and not known.all():
         raise ValueError(f"lengths outside [1, {steps}]: {lengths[~known][:5]}")
     return jnp.where(known, lengths, 1).astype(jnp.int32), known

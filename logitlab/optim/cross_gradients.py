@@ -419,7 +419,7 @@ def on_simplex(weights, shape, name="weights"):
                 f"{name} has shape {weights.shape}, expected one that broadcasts to "
                 f"the partial losses, {shape}"
             ) from None
-    if not isinstance(weights, jax.core.Tracer) and weights.is_fully_addressable:
+    if numerics.is_known(weights):
         total = weights.sum(-1)
         if not (jnp.all(weights >= 0) and jnp.all(jnp.abs(total - 1) <= 1e-3)):
             worst = total.ravel()[jnp.argmax(jnp.abs(total - 1))]
