@@ -1,6 +1,51 @@
 """Linear heads that are trained without an array of all their logits."""
 
-from logitlab.heads.linear import Linear, linear_loss
+from logitlab.heads.adaptive import (
+    adaptive_capacity,
+    adaptive_full_log_probs,
+    adaptive_log_prob,
+    adaptive_predict,
+    adaptive_softmax,
+    adaptive_softmax_init,
+)
+from logitlab.heads.codes import (
+    vq_assign,
+    vq_centroids,
+    vq_codebook_loss,
+    vq_mapping,
+)
+from logitlab.heads.hierarchical import (
+    HuffmanTree,
+    TwoLevelLayout,
+    build_huffman,
+    hierarchical_log_prob,
+    hierarchical_softmax,
+    two_level_layout,
+    two_level_softmax,
+)
+from logitlab.heads.linear import linear_loss
+from logitlab.heads.operands import Linear
+from logitlab.heads.quantized import (
+    vq_cluster_log_mass,
+    vq_label_log_probs,
+    vq_loss,
+    vq_scatter_logits,
+)
+from logitlab.heads.sampled import (
+    accidental_hits,
+    in_batch_softmax,
+    sampled_softmax,
+    sampled_softmax_loss,
+)
+from logitlab.heads.samplers import (
+    ClassSample,
+    StreamingFrequency,
+    log_uniform_log_q,
+    log_uniform_sample,
+    streaming_frequency_init,
+    streaming_frequency_update,
+    uniform_sample,
+)
 from logitlab.heads.spherical import (
     SphericalOutputState,
     spherical_output_dense,
@@ -11,11 +56,34 @@ from logitlab.heads.spherical import (
     spherical_stats_loss,
     stabilize,
 )
+from logitlab.heads.statistics import LabelStats, label_stats, linear_label_stats
 
 __all__ = [
+    "ClassSample",
+    "HuffmanTree",
+    "LabelStats",
     "Linear",
     "SphericalOutputState",
+    "StreamingFrequency",
+    "TwoLevelLayout",
+    "accidental_hits",
+    "adaptive_capacity",
+    "adaptive_full_log_probs",
+    "adaptive_log_prob",
+    "adaptive_predict",
+    "adaptive_softmax",
+    "adaptive_softmax_init",
+    "build_huffman",
+    "hierarchical_log_prob",
+    "hierarchical_softmax",
+    "in_batch_softmax",
+    "label_stats",
+    "linear_label_stats",
     "linear_loss",
+    "log_uniform_log_q",
+    "log_uniform_sample",
+    "sampled_softmax",
+    "sampled_softmax_loss",
     "spherical_output_dense",
     "spherical_output_init",
     "spherical_output_refresh",
@@ -23,4 +91,17 @@ __all__ = [
     "spherical_output_update",
     "spherical_stats_loss",
     "stabilize",
+    "streaming_frequency_init",
+    "streaming_frequency_update",
+    "two_level_layout",
+    "two_level_softmax",
+    "uniform_sample",
+    "vq_assign",
+    "vq_centroids",
+    "vq_cluster_log_mass",
+    "vq_codebook_loss",
+    "vq_label_log_probs",
+    "vq_loss",
+    "vq_mapping",
+    "vq_scatter_logits",
 ]

@@ -1,6 +1,5 @@
 """The loss of a linear head's logits, of which only some exist at any time."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,27 +11,20 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.heads.operands import (
+    BUDGET,
+    Linear,
+    check_head,
+    chunk_size,
+    class_count,
+    features_gradient,
+    is_float,
+    logits_of,
+    wide,
+)
+from logitlab.heads.sharding import Static
 
-__all__ = ["Linear", "linear_loss"]
-
-BUDGET = 2**26  # bytes of logits that exist at once, of each head
-
-
-class Linear(NamedTuple):
-    """Stands for the logits ``hidden @ kernel + bias`` among a loss's arguments.
-
-    A teacher's or a reference model's, for instance. Its vocabulary need not be that of
-    the first head; it gets its gradients, unless they are stopped.
-
-    Attributes:
-      hidden: [..., D], with the leading axes of the first head's.
-      kernel: [D, V], or [V, D] if ``linear_loss`` is told ``transposed``.
-      bias: [V], or none.
-    """
-
-    hidden: ArrayLike
-    kernel: ArrayLike
-    bias: ArrayLike | None = None
+__all__ = ["linear_loss"]
 
 
 def linear_loss(
@@ -108,10 +100,10 @@ def linear_loss(
         if weights.shape != batch:
             raise ValueError(f"weights has shape {weights.shape}, expected {batch}")
         weights = weights.reshape(count)
-    classes = [_classes(head, transposed) for head in heads]
-    chunk = _size("token_chunk", token_chunk, BUDGET // (4 * max(classes)), count)
+    classes = [class_count(head, transposed=transposed) for head in heads]
+    chunk = chunk_size("token_chunk", token_chunk, BUDGET // (4 * max(classes)), count)
     width = max(head.hidden.shape[-1] for head in heads)
-    block = _size("vocab_chunk", vocab_chunk, BUDGET // (4 * width), max(classes))
+    block = chunk_size("vocab_chunk", vocab_chunk, BUDGET // (4 * width), max(classes))
 
     def of_some(logits, rows):
         """The loss of some tokens, with every argument in its place."""
@@ -146,14 +138,6 @@ class _Plan(NamedTuple):
     block: int
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """Which of the leaves of all operands want a gradient."""
-
-    flags: tuple[bool, ...]
-
-
 def _fused(plan, heads, rows, closed, weights):
     """Losses [N], or their weighted mean, with the derivatives of the module's head."""
 
@@ -166,8 +150,8 @@ def _fused(plan, heads, rows, closed, weights):
         is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
         leaves, layout = jax.tree.flatten(primals, is_leaf=is_primal)
         operands = jax.tree.unflatten(layout, [p.value for p in leaves])
-        wanted = _Wanted(
-            tuple(p.perturbed and _is_float(p.value) for p in leaves),
+        wanted = Static(
+            tuple(p.perturbed and is_float(p.value) for p in leaves),
         )
         if weights is None:
             return run(*operands), (operands, wanted)
@@ -201,7 +185,7 @@ def _gradients(plan, operands, wanted, cotangent):
     They are those of the weighted mean, or else meet the ``cotangent`` of the losses.
     """
     heads, rows, closed, weights = operands
-    wants = jax.tree.unflatten(jax.tree.structure(operands), wanted.flags)
+    wants = jax.tree.unflatten(jax.tree.structure(operands), wanted.value)
     want_heads, want_rows, want_closed, want_weights = wants
     want_logits = tuple(any(jax.tree.leaves(want)) for want in want_heads)
     slopes = cotangent
@@ -238,7 +222,11 @@ def _gradients(plan, operands, wanted, cotangent):
             heads, want_heads, hidden, carry[0], want_logits, strict=True
         ):
             g = next(gradients) if any_ else None
-            d_hidden.append(_back(plan, head, g) if want.hidden else None)
+            d_hidden.append(
+                features_gradient(g, head, transposed=plan.transposed)
+                if want.hidden
+                else None
+            )
             d_kernel, d_bias = acc
             if want.kernel:
                 d_kernel = _add_outer(plan, d_kernel, h, g.astype(h.dtype))
@@ -249,7 +237,7 @@ def _gradients(plan, operands, wanted, cotangent):
         return (tuple(sums), d_closed), (losses, tuple(d_hidden), d_rows)
 
     def zeros(array, want):
-        return jnp.zeros(array.shape, _wide(array)) if want else None
+        return jnp.zeros(array.shape, wide(array)) if want else None
 
     start = (
         tuple(
@@ -308,27 +296,14 @@ def _over_chunks(function, carry, arrays, chunk):
 def _all_logits(plan, heads, hidden):
     """Logits of every head, float32 at least, of some rows of its features."""
     return tuple(
-        _logits(head, h, plan.transposed) for head, h in zip(heads, hidden, strict=True)
+        logits_of(head._replace(hidden=h), transposed=plan.transposed)
+        for head, h in zip(heads, hidden, strict=True)
     )
 
 
-def _logits(head, hidden, transposed):
-    kernel = head.kernel.T if transposed else head.kernel
-    wide = _wide(hidden, kernel)
-    z = jnp.matmul(hidden, kernel, preferred_element_type=wide)
-    return z if head.bias is None else z + head.bias.astype(wide)[None]
-
-
 def _logits_like(head, size, transposed):
-    shape = size, _classes(head, transposed)
-    return jax.ShapeDtypeStruct(shape, _wide(head.hidden, head.kernel))
-
-
-def _back(plan, head, g):
-    """The slopes of some logits, carried back to the features."""
-    kernel = head.kernel if plan.transposed else head.kernel.T
-    g = g.astype(jnp.result_type(head.hidden, head.kernel))
-    return jnp.matmul(g, kernel, preferred_element_type=_wide(g))
+    shape = size, class_count(head, transposed=transposed)
+    return jax.ShapeDtypeStruct(shape, wide(head.hidden, head.kernel))
 
 
 def _add_outer(plan, total, hidden, g):
@@ -387,25 +362,15 @@ def _cast(array, like):
     return None if array is None else array.astype(like.dtype)
 
 
-def _wide(*arrays):
-    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-
-
-def _is_float(array):
-    return jnp.issubdtype(array.dtype, jnp.inexact)
-
-
-def _classes(head, transposed):
-    return head.kernel.shape[0 if transposed else 1]
-
-
 def _operands(hidden, kernel, bias, arrays, transposed):
     """Heads and other arrays, with the tokens on one leading axis, and their axes."""
     batch = jnp.shape(hidden)[:-1]
-    heads, rows = [_head("", Linear(hidden, kernel, bias), batch, transposed)], []
+    first = Linear(hidden, kernel, bias)
+    heads, rows = [check_head(first, batch, transposed=transposed)], []
     for i, array in enumerate(arrays):
         if isinstance(array, Linear):
-            heads.append(_head(f"arrays[{i}].", array, batch, transposed))
+            name = f"arrays[{i}]."
+            heads.append(check_head(array, batch, transposed=transposed, name=name))
             continue
         array = jnp.asarray(array)
         if array.shape[: len(batch)] != batch:
@@ -417,41 +382,15 @@ def _operands(hidden, kernel, bias, arrays, transposed):
     return tuple(heads), tuple(rows), batch
 
 
-def _head(name, head, batch, transposed):
-    hidden, kernel = jnp.asarray(head.hidden), jnp.asarray(head.kernel)
-    for what, array in (("hidden", hidden), ("kernel", kernel)):
-        if not _is_float(array):
-            raise TypeError(
-                f"{name}{what} has dtype {array.dtype}, expected floating point"
-            )
-    if hidden.ndim < 1 or hidden.shape[:-1] != batch:
-        raise ValueError(
-            f"{name}hidden has shape {hidden.shape}, expected {(*batch, 'D')}"
-        )
-    width = hidden.shape[-1]
-    expected = f"(V, {width})" if transposed else f"({width}, V)"
-    if kernel.ndim != 2 or kernel.shape[1 if transposed else 0] != width:
-        raise ValueError(f"{name}kernel has shape {kernel.shape}, expected {expected}")
-    classes = kernel.shape[0 if transposed else 1]
-    if not classes:
-        raise ValueError(
-            f"{name}kernel has shape {kernel.shape}, expected V at least 1"
-        )
-    bias = None if head.bias is None else jnp.asarray(head.bias)
-    if bias is not None and bias.shape != (classes,):
-        raise ValueError(f"{name}bias has shape {bias.shape}, expected ({classes},)")
-    return Linear(hidden.reshape(math.prod(batch), width), kernel, bias)
-
-
 def _check_labels(of_some, heads, rows, weights, transposed):
     """Asks the loss about labels that are no classes, where it can look at them.
 
     Inside the chunks they are unknown to it. It may know better: thresholds of an
     ordinal loss are one fewer than its classes.
     """
-    classes, bad = _classes(heads[0], transposed), None
+    classes, bad = class_count(heads[0], transposed=transposed), None
     for labels in rows:
-        if _is_float(labels) or labels.ndim != 1 or not numerics.is_known(labels):
+        if is_float(labels) or labels.ndim != 1 or not numerics.is_known(labels):
             continue
         beyond = (np.asarray(labels) < 0) | (np.asarray(labels) >= classes)
         bad = beyond if bad is None else bad | beyond
@@ -465,9 +404,3 @@ def _check_labels(of_some, heads, rows, weights, transposed):
     if some.size:
         logits = (_logits_like(head, some.size, transposed) for head in heads)
         of_some([jnp.zeros(z.shape, z.dtype) for z in logits], [a[some] for a in rows])
-
-
-def _size(name, given, default, most):
-    if given is not None and given < 1:
-        raise ValueError(f"{name} is {given}, expected at least 1")
-    return max(1, min(default if given is None else given, most))

@@ -1,0 +1,111 @@
+"""What all linear heads take: features, kernels, their shapes and their products."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+__all__ = [
+    "BUDGET",
+    "Linear",
+    "check_head",
+    "chunk_size",
+    "class_count",
+    "features_gradient",
+    "is_float",
+    "logits_of",
+    "wide",
+]
+
+BUDGET = 2**26  # bytes of logits that exist at once, of each head
+
+
+class Linear(NamedTuple):
+    """Stands for the logits ``hidden @ kernel + bias`` among a loss's arguments.
+
+    A teacher's or a reference model's, for instance. Its vocabulary need not be that of
+    the first head; it gets its gradients, unless they are stopped.
+
+    Attributes:
+      hidden: [..., D], with the leading axes of the first head's.
+      kernel: [D, V], or [V, D] if the function is told ``transposed``.
+      bias: [V], or none.
+    """
+
+    hidden: ArrayLike
+    kernel: ArrayLike
+    bias: ArrayLike | None = None
+
+
+def check_head(
+    head: Linear, batch: tuple[int, ...], *, transposed: bool, name: str = ""
+) -> Linear:
+    """A head's arrays, the tokens of its features on one axis.
+
+    Raises:
+      TypeError: ``hidden`` or ``kernel``, called ``name`` + that in the message, is not
+        floating point.
+      ValueError: shapes that do not fit together, or no class.
+    """
+    hidden, kernel = jnp.asarray(head.hidden), jnp.asarray(head.kernel)
+    for what, array in (("hidden", hidden), ("kernel", kernel)):
+        if not is_float(array):
+            raise TypeError(
+                f"{name}{what} has dtype {array.dtype}, expected floating point"
+            )
+    if hidden.ndim < 1 or hidden.shape[:-1] != batch:
+        raise ValueError(
+            f"{name}hidden has shape {hidden.shape}, expected {(*batch, 'D')}"
+        )
+    width = hidden.shape[-1]
+    expected = f"(V, {width})" if transposed else f"({width}, V)"
+    if kernel.ndim != 2 or kernel.shape[1 if transposed else 0] != width:
+        raise ValueError(f"{name}kernel has shape {kernel.shape}, expected {expected}")
+    classes = kernel.shape[0 if transposed else 1]
+    if not classes:
+        raise ValueError(
+            f"{name}kernel has shape {kernel.shape}, expected V at least 1"
+        )
+    bias = None if head.bias is None else jnp.asarray(head.bias)
+    if bias is not None and bias.shape != (classes,):
+        raise ValueError(f"{name}bias has shape {bias.shape}, expected ({classes},)")
+    return Linear(hidden.reshape(math.prod(batch), width), kernel, bias)
+
+
+def chunk_size(name: str, given: int | None, default: int, most: int) -> int:
+    """How much is taken at a time: what the caller says, or else the ``default``."""
+    if given is not None and given < 1:
+        raise ValueError(f"{name} is {given}, expected at least 1")
+    return max(1, min(default if given is None else given, most))
+
+
+def logits_of(head: Linear, *, transposed: bool) -> jax.Array:
+    """All logits of some features, float32 at least."""
+    kernel = head.kernel.T if transposed else head.kernel
+    dtype = wide(head.hidden, kernel)
+    z = jnp.matmul(head.hidden, kernel, preferred_element_type=dtype)
+    return z if head.bias is None else z + head.bias.astype(dtype)[None]
+
+
+def features_gradient(g: jax.Array, head: Linear, *, transposed: bool) -> jax.Array:
+    """The slopes ``g`` of some logits, carried back to the features."""
+    kernel = head.kernel if transposed else head.kernel.T
+    g = g.astype(jnp.result_type(head.hidden, head.kernel))
+    return jnp.matmul(g, kernel, preferred_element_type=wide(g))
+
+
+def class_count(head: Linear, *, transposed: bool) -> int:
+    """V."""
+    return head.kernel.shape[0 if transposed else 1]
+
+
+def wide(*arrays: jax.Array) -> jnp.dtype:
+    """The dtype in which sums are kept: float32 at least."""
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+
+
+def is_float(array: jax.Array) -> bool:
+    """Whether an array can have a gradient."""
+    return jnp.issubdtype(array.dtype, jnp.inexact)
