@@ -63,6 +63,11 @@ OTHERS = {
 }
 # Functions whose arguments are more than independent arrays; their own tests call them.
 OWN_TESTS = {
+    "accidental_hits": "ids are integers",
+    "adaptive_full_log_probs": "takes a list of tails",
+    "adaptive_log_prob": "takes a list of tails",
+    "adaptive_predict": "takes a list of tails",
+    "adaptive_softmax": "takes a list of tails",
     "aggregate_labels": "the number of bags is static",
     "aggregate_ridge": "the number of bags is static",
     "bag_loss": "the number of bags is static",
@@ -72,11 +77,14 @@ OWN_TESTS = {
     "ensloss": "takes a key",
     "ensloss_derivatives": "takes a key",
     "fit_presto": "the number of classes is static",
+    "fused_linear_distillation": "takes a head",
     "gaussian_nb_linear": "takes a state",
     "gaussian_nb_logits": "takes a state",
     "gaussian_nb_update": "takes a state",
+    "hierarchical_softmax": "takes a tree",
     "instance_loss": "bags are segments",
     "interpolated_aggregate_loss": "bags are segments",
+    "linear_label_loss": "takes a loss",
     "leaf_smoother": "leaves are integers",
     "linear_loss": "takes a loss",
     "mnl_optimal_allocation": "runs on the host",
@@ -85,9 +93,15 @@ OWN_TESTS = {
     "presto_lambda_max": "the number of classes is static",
     "presto_logits": "takes a fit",
     "rankseg_rma": "the shape follows the mode",
+    "sampled_softmax": "takes a key",
     "spherical_output_stats": "takes a state",
     "spherical_output_update": "takes a state",
+    "two_level_softmax": "takes a layout",
     "vcg_payments": "runs on the host",
+    "vq_centroids": "codes are integers",
+    "vq_codebook_loss": "codes are integers",
+    "vq_label_log_probs": "codes are integers",
+    "vq_loss": "codes are integers",
 }
 
 

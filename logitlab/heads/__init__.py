@@ -14,6 +14,7 @@ from logitlab.heads.codes import (
     vq_codebook_loss,
     vq_mapping,
 )
+from logitlab.heads.distillation import fused_linear_distillation
 from logitlab.heads.hierarchical import (
     HuffmanTree,
     TwoLevelLayout,
@@ -22,6 +23,11 @@ from logitlab.heads.hierarchical import (
     hierarchical_softmax,
     two_level_layout,
     two_level_softmax,
+)
+from logitlab.heads.label_losses import (
+    fused_linear_cross_entropy,
+    linear_label_loss,
+    sequence_log_probs,
 )
 from logitlab.heads.linear import linear_loss
 from logitlab.heads.operands import Linear
@@ -74,16 +80,20 @@ __all__ = [
     "adaptive_softmax",
     "adaptive_softmax_init",
     "build_huffman",
+    "fused_linear_cross_entropy",
+    "fused_linear_distillation",
     "hierarchical_log_prob",
     "hierarchical_softmax",
     "in_batch_softmax",
     "label_stats",
+    "linear_label_loss",
     "linear_label_stats",
     "linear_loss",
     "log_uniform_log_q",
     "log_uniform_sample",
     "sampled_softmax",
     "sampled_softmax_loss",
+    "sequence_log_probs",
     "spherical_output_dense",
     "spherical_output_init",
     "spherical_output_refresh",

@@ -1,6 +1,5 @@
 """What all linear heads take: features, kernels, their shapes and their products."""
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -42,7 +41,7 @@ class Linear(NamedTuple):
 def check_head(
     head: Linear, batch: tuple[int, ...], *, transposed: bool, name: str = ""
 ) -> Linear:
-    """A head's arrays, the tokens of its features on one axis.
+    """A head whose arrays fit together.
 
     Raises:
       TypeError: ``hidden`` or ``kernel``, called ``name`` + that in the message, is not
@@ -71,7 +70,7 @@ def check_head(
     bias = None if head.bias is None else jnp.asarray(head.bias)
     if bias is not None and bias.shape != (classes,):
         raise ValueError(f"{name}bias has shape {bias.shape}, expected ({classes},)")
-    return Linear(hidden.reshape(math.prod(batch), width), kernel, bias)
+    return Linear(hidden, kernel, bias)
 
 
 def chunk_size(name: str, given: int | None, default: int, most: int) -> int:

@@ -7,10 +7,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-__all__ = ["HeadMesh", "Static", "class_mesh", "run", "vary_alike"]
+from logitlab.heads.operands import Linear
+
+__all__ = [
+    "Columns",
+    "HeadMesh",
+    "Static",
+    "class_mesh",
+    "run",
+    "run_tokens",
+    "vary_alike",
+]
 
 
 @jax.tree_util.register_static
@@ -19,6 +29,13 @@ class Static:
     """Something hashable among arrays."""
 
     value: Any
+
+
+class Columns(NamedTuple):
+    """What else there is for each class: whether it is visible, and its weight."""
+
+    where: jax.Array | None = None
+    class_weight: jax.Array | None = None
 
 
 class HeadMesh(NamedTuple):
@@ -52,9 +69,10 @@ def class_mesh(
         shard over it.
     """
     context = jax.sharding.get_abstract_mesh()
-    placed = _spec(kernel, 0 if transposed else 1)
-    classes = _names(axis_name) or placed
-    if not classes:
+    classes = _names(axis_name) or _spec(kernel, 0 if transposed else 1)
+    rows = jnp.shape(hidden)[0] if jnp.ndim(hidden) > 1 else 0
+    placed = _spec(hidden, 0) if rows and not context.manual_axes else ()
+    if not (classes or placed or batch_axes):
         return HeadMesh()
     if set(classes) & set(context.manual_axes):
         varies = jax.typeof(kernel).manual_axis_type.varying
@@ -72,64 +90,97 @@ def class_mesh(
                 f"{what} {missing[0]!r} is not an axis of the mesh, which has "
                 f"{mesh.axis_names}"
             )
-    batch = _names(batch_axes)
-    if batch_axes is None and jnp.ndim(hidden) > 1:
-        batch, ways = [], 1
-        for name in mesh.axis_names:
-            if name in classes or name in context.manual_axes:
-                continue
-            if jnp.shape(hidden)[0] % (ways * mesh.shape[name]) == 0:
-                batch.append(name)
-                ways *= mesh.shape[name]
-    return HeadMesh(mesh, classes, tuple(batch))
+    batch = _names(batch_axes) or placed
+    if not batch:
+        batch = [name for name in mesh.axis_names if name not in classes]
+    batch = [name for name in batch if name not in context.manual_axes]
+    fits, ways = [], 1
+    for name in batch:
+        if rows and rows % (ways * mesh.shape[name]) == 0:
+            fits.append(name)
+            ways *= mesh.shape[name]
+    return HeadMesh(mesh, classes, tuple(fits))
 
 
-def run(
-    function: Callable,
-    place: HeadMesh,
-    hidden: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    where: jax.Array | None,
-    labels: jax.Array,
-    closed: tuple,
-    *,
-    transposed: bool,
-):
-    """``function`` of a head's arrays, on every device's share of tokens and columns.
+def run(function: Callable, place: HeadMesh, operands: tuple, *, transposed: bool):
+    """``function(*operands)``, on every device with its share of tokens and columns.
 
     A vocabulary that the mesh does not divide is padded with columns that are hidden.
-    Results have the leading axes of ``labels``.
+
+    Args:
+      function: of the operands' local parts; its results have the labels' axes.
+      place: the mesh.
+      operands: (head, ..., columns, labels, closed): any number of heads of one
+        vocabulary, :class:`Columns`, labels or what else there is for each token, and
+        what every device needs whole.
+      transposed: as in the heads.
     """
     if place.mesh is None:
-        return function(hidden, kernel, bias, where, labels, closed)
+        return function(*operands)
+    *heads, columns, labels, closed = operands
+    over, batch = place.classes, P(place.batch or None)
     axis = 0 if transposed else 1
-    ways = math.prod(place.mesh.shape[name] for name in place.classes)
-    extra = -kernel.shape[axis] % ways
-    if extra:
-        if where is None:
-            where = jnp.ones(kernel.shape[axis], bool)
-        kernel = _pad(kernel, axis, extra)
-        bias = None if bias is None else _pad(bias, 0, extra)
-        where = _pad(where, where.ndim - 1, extra)
-    over, batch = place.classes, place.batch or None
-    columns = P(over) if transposed else P(None, over)
-    seen = None if where is None else P(over)
-    if where is not None and where.ndim > 1:
-        seen = P(batch, *[None] * (where.ndim - 2), over)
-    specs = (
-        P(batch),
-        columns,
-        None if bias is None else P(over),
-        seen,
-        P(batch) if labels.ndim else P(),
-        P(),
-    )
+    ways = math.prod(place.mesh.shape[name] for name in over)
+    classes = heads[0].kernel.shape[axis]
+    if extra := -classes % ways:
+        pad = lambda a, axis: None if a is None else _pad(a, axis, extra)  # noqa: E731
+        where = jnp.ones(classes, bool) if columns.where is None else columns.where
+        columns = Columns(pad(where, -1), pad(columns.class_weight, 0))
+        heads = [
+            head._replace(kernel=pad(head.kernel, axis), bias=pad(head.bias, 0))
+            for head in heads
+        ]
+
+    def of_head(head):
+        kernel = P(over) if transposed else P(None, over)
+        return head._replace(hidden=batch, kernel=kernel, bias=_if(head.bias, P(over)))
+
+    seen = P(over)
+    if columns.where is not None and columns.where.ndim > 1:
+        seen = P(place.batch or None, *[None] * (columns.where.ndim - 2), over)
+    columns_spec = Columns(_if(columns.where, seen), _if(columns.class_weight, P(over)))
+    specs = (*map(of_head, heads), columns_spec, batch, P())
     everywhere = jax.shard_map(
-        function, mesh=place.mesh, in_specs=specs, out_specs=specs[4]
+        function, mesh=place.mesh, in_specs=specs, out_specs=batch
     )
+    operands = (*heads, columns, labels, closed)
+    if AxisType.Explicit in place.mesh.axis_types:
+        operands = _reshard(operands, specs, place.mesh)
     # Compiled also where the caller is not: a custom derivative asks for it.
-    return jax.jit(everywhere)(hidden, kernel, bias, where, labels, closed)
+    return jax.jit(everywhere)(*operands)
+
+
+def run_tokens(function: Callable, place: HeadMesh, operands: tuple, *, mean: bool):
+    """``function(heads, rows, weights)``, on every device with its share of the tokens.
+
+    Classes that are spread over the mesh stay the compiler's to split. Results have the
+    leading axis of the rows, but for the first of a ``mean``.
+    """
+    if place.mesh is None or not place.batch:
+        return function(*operands)
+    heads, rows, weights = operands
+    batch = P(place.batch)
+    out = P() if mean else batch, batch
+    if AxisType.Explicit in place.mesh.axis_types:
+
+        def with_auto_axes(*operands):
+            mesh = jax.sharding.get_abstract_mesh()
+            return run_tokens(function, place._replace(mesh=mesh), operands, mean=mean)
+
+        # The loss is written for whole rows, without a word on where its parts lie.
+        with jax.sharding.use_abstract_mesh(place.mesh.abstract_mesh):
+            return jax.sharding.auto_axes(
+                with_auto_axes, axes=place.mesh.axis_names, out_sharding=out
+            )(*operands)
+    of_head = lambda head: Linear(batch, P(), _if(head.bias, P()))  # noqa: E731
+    everywhere = jax.shard_map(
+        function,
+        mesh=place.mesh,
+        in_specs=(tuple(map(of_head, heads)), batch, batch),
+        out_specs=out,
+        axis_names=set(place.batch),
+    )
+    return jax.jit(everywhere)(heads, rows, weights)
 
 
 def vary_alike(tree):
@@ -146,6 +197,15 @@ def vary_alike(tree):
         return jax.lax.pcast(leaf, tuple(sorted(new)), to="varying") if new else leaf
 
     return jax.tree.map(cast, tree)
+
+
+def examples(shapes, *, like):
+    """Stand-ins of some shapes that vary over the axes that ``like`` does."""
+    leaf = jax.tree.leaves(like)[0]
+    if not jax.typeof(leaf).manual_axis_type.varying:
+        return shapes
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    return vary_alike((zeros, leaf))[0]
 
 
 def _names(axes):
@@ -172,6 +232,21 @@ def _mesh_of(context, *arrays):
         if mesh is not None and not mesh.empty:
             return mesh
     return context
+
+
+def _reshard(operands, specs, mesh):
+    """Arrays on an explicit mesh, laid out as ``specs`` say."""
+
+    def place(spec, arrays):
+        where = NamedSharding(mesh.abstract_mesh, spec)
+        return jax.tree.map(lambda a: jax.reshard(a, where), arrays)
+
+    is_spec = lambda leaf: isinstance(leaf, P)  # noqa: E731
+    return jax.tree.map(place, specs, operands, is_leaf=is_spec)
+
+
+def _if(array, spec):
+    return None if array is None else spec
 
 
 def _pad(array, axis, extra):

@@ -5,6 +5,7 @@ score and the sum of exponentials below it: nothing small is added to something 
 so that a confident token is as exact as in :mod:`logitlab.numerics`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,21 +16,22 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.heads import sharding
-from logitlab.heads.operands import (
-    BUDGET,
-    Linear,
-    check_head,
-    chunk_size,
-    class_count,
-    features_gradient,
-    logits_of,
-    wide,
+from logitlab.heads.blocks import (
+    FAR,
+    Blocks,
+    add_gradients,
+    block_of,
+    elementwise,
+    finish_gradients,
+    first_class,
+    is_label,
+    no_gradients,
+    over_blocks,
 )
+from logitlab.heads.operands import Linear, check_head, chunk_size, class_count, wide
 from logitlab.heads.sharding import Static
 
 __all__ = ["LabelStats", "label_stats", "linear_label_stats"]
-
-FAR = 1e4  # below the top; exponentials are 0 from there on in every dtype
 
 
 class LabelStats(NamedTuple):
@@ -39,14 +41,20 @@ class LabelStats(NamedTuple):
       log_prob: log-probability of the label, in nats.
       logsumexp: log of the sum of exponentials over all visible classes.
       entropy: of the softmax, in nats.
-      logit_sum: sum of the logits of all visible classes.
-      argmax: the class of the largest logit, the first of equals; without gradient.
+      logit_sum: sum of the logits of all visible classes, each with its weight.
+      nll_sum: the same sum of their negative log-probabilities, for label smoothing.
+      classes: how many classes are visible; without gradient, as all that follows.
+      label_weight: the label's class weight; 1 without such weights.
+      argmax: the class of the largest logit, the first of equals.
     """
 
     log_prob: jax.Array
     logsumexp: jax.Array
     entropy: jax.Array
     logit_sum: jax.Array
+    nll_sum: jax.Array
+    classes: jax.Array
+    label_weight: jax.Array
     argmax: jax.Array
 
 
@@ -54,19 +62,26 @@ def label_stats(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
+    class_weight: ArrayLike | None = None,
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> LabelStats:
     r"""The statistics of logits that exist: ``linear_loss(..., aux=label_stats)``.
 
-    .. math:: \log p_y, \; \log \sum_c e^{z_c}, \; -\sum_c p_c \log p_c, \; \sum_c z_c,
-        \; \mathrm{argmax}_c z_c
+    .. math:: \log p_y, \; \log \sum_c e^{z_c}, \; -\sum_c p_c \log p_c, \;
+        \sum_c w_c z_c, \; -\sum_c w_c \log p_c
 
-    Shapes: logits [..., C], labels [...], where [..., C] -> [...], [...], [...], [...],
-        [...]
+    and what :class:`LabelStats` says more.
+
+    Args:
+      logits: [..., C], scores; ``-inf`` is the same as ``where=False``.
+      labels: [...], ints in ``[0, C)``.
+      class_weight: [C], weights of the two sums, without gradient; by default 1.
+      axis: the class axis of ``logits`` and ``where``.
+      where: bool, the classes that take part, broadcastable to ``logits``.
 
     Returns:
-      A :class:`LabelStats` in float32 (float64 for float64 logits), nats.
+      A :class:`LabelStats` of shape [...], float32 (float64 for float64 logits).
 
     Raises:
       TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` not
@@ -80,13 +95,22 @@ def label_stats(
     Array(-4.248354e-18, dtype=float32)
     """
     z = numerics.class_axis_last(logits, axis=axis, where=where)
-    log_p = numerics.log_softmax(z)
-    visible = z > -jnp.inf
+    y, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1])
+    log_p, visible = numerics.log_softmax(z), z > -jnp.inf
+    each = jnp.ones(z.shape[-1], z.dtype)
+    if class_weight is not None:
+        each = _check_class_weight(class_weight, z.shape[-1]).astype(z.dtype)
+    each = jax.lax.stop_gradient(each)
+    weights = jnp.where(visible, jnp.expand_dims(each, range(z.ndim - 1)), 0)
+    finite = jnp.where(visible, log_p, 0)
     return LabelStats(
-        -numerics.label_nll(z, labels),
+        jnp.where(known, -numerics.label_nll(z, y), jnp.nan),
         numerics.logsumexp(z),
-        -jnp.sum(jnp.exp(log_p) * jnp.where(visible, log_p, 0), -1),
-        jnp.sum(jnp.where(visible, z, 0), -1),
+        -jnp.sum(jnp.exp(log_p) * finite, -1),
+        jnp.sum(weights * jnp.where(visible, z, 0), -1),
+        -jnp.sum(weights * finite, -1),
+        jnp.sum(visible, -1, dtype=z.dtype),
+        each[y],
         jnp.argmax(z, -1).astype(jnp.int32),
     )
 
@@ -98,6 +122,7 @@ def linear_label_stats(
     *,
     bias: ArrayLike | None = None,
     where: ArrayLike | None = None,
+    class_weight: ArrayLike | None = None,
     transform: Callable[[jax.Array], jax.Array] | None = None,
     transposed: bool = False,
     vocab_chunk: int | None = None,
@@ -107,7 +132,7 @@ def linear_label_stats(
     r"""Log-probability of the label and its like, some columns of the head at a time.
 
     .. math:: z = t(h W + b), \quad \log p_y, \; \log \sum_c e^{z_c}, \;
-        -\sum_c p_c \log p_c, \; \sum_c z_c, \; \mathrm{argmax}_c z_c
+        -\sum_c p_c \log p_c, \; \sum_c w_c z_c, \; -\sum_c w_c \log p_c
 
     No array of tokens times vocabulary exists, in neither direction: each block of
     columns is made, added to what is known of its rows, and forgotten; the gradient
@@ -115,16 +140,16 @@ def linear_label_stats(
     is ordinary JAX code with ordinary gradients. What the loss does not use costs
     nothing.
 
-    Shapes: hidden [..., D], kernel [D, V], labels [...] -> [...], [...], [...], [...],
-        [...]
-
     Args:
-      hidden: features. 16-bit ones are multiplied as they are, with float32 sums.
-      kernel: weights of the head.
-      labels: ints in ``[0, V)``.
+      hidden: [..., D], features. 16-bit ones are multiplied as they are, with float32
+        sums.
+      kernel: [D, V], weights of the head.
+      labels: [...], ints in ``[0, V)``.
       bias: [V], or none.
       where: bool, [V] or [..., V], the classes that take part: a vocabulary that is
         padded to a round number, for instance. Hiding the label costs ``inf``.
+      class_weight: [V], weights of ``logit_sum`` and ``nll_sum``; by default 1. They
+        get no gradient, and raise if one is asked for.
       transform: elementwise, logits -> logits: a soft cap, a temperature,
         ``links.stablemax``. Values that it closes over get their gradients.
       transposed: the kernel is [V, D], as an embedding table that is used again.
@@ -138,7 +163,8 @@ def linear_label_stats(
         spread over; by default all others that divide it.
 
     Returns:
-      A :class:`LabelStats`, float32 (float64 for float64 input), in nats.
+      A :class:`LabelStats` of shape [...], float32 (float64 for float64 input), in
+      nats.
 
     Raises:
       TypeError: ``hidden`` or ``kernel`` is not floating point, ``labels`` not integer.
@@ -168,122 +194,145 @@ def linear_label_stats(
     classes = class_count(head, transposed=transposed)
     y, known = numerics.known_labels(labels, batch, classes * mesh.shards_inside)
     if where is not None:
-        where = _check_where(where, batch, classes)
-    function, closed = _elementwise(transform, wide(head.hidden, head.kernel))
-
-    def local(hidden, kernel, bias, where, labels, closed):
-        plan = _Plan(function, transposed, vocab_chunk, mesh.classes)
-        return _stats(plan, Linear(hidden, kernel, bias), where, labels, closed)
-
+        where = check_where(where, batch, classes)
+    if class_weight is not None:
+        class_weight = _check_class_weight(class_weight, classes)
+    function, closed = elementwise(transform, wide(head.hidden, head.kernel))
+    plan = Blocks(function, transposed, vocab_chunk, mesh.classes)
+    columns = sharding.Columns(where, class_weight)
     stats = sharding.run(
-        local, mesh, hidden, kernel, bias, where, y, closed, transposed=transposed
+        lambda *operands: _stats(plan, *operands),
+        mesh,
+        (Linear(hidden, kernel, bias), columns, y, closed),
+        transposed=transposed,
     )
     return stats._replace(log_prob=jnp.where(known, stats.log_prob, jnp.nan))
-
-
-class _Plan(NamedTuple):
-    """How logits are changed, and how the work is cut."""
-
-    transform: Callable | None
-    transposed: bool
-    vocab_chunk: int | None
-    axis_name: tuple[str, ...]
 
 
 class _Seen(NamedTuple):
     """What has been seen of some rows: their top and all below it; [N] each.
 
     ``1 + rest`` is the sum of exponentials measured from the top; -1 of no class.
-    ``moment`` is the sum of exponentials times their logarithms.
+    ``moment`` is the sum of exponentials times their logarithms, ``depth`` the weighted
+    sum of the logits measured from the top, ``mass`` the sum of the weights.
     """
 
     top: jax.Array
     rest: jax.Array
     moment: jax.Array
-    logit_sum: jax.Array
+    depth: jax.Array
+    mass: jax.Array
+    classes: jax.Array
     score: jax.Array
+    label_weight: jax.Array
     argmax: jax.Array
 
 
-def _stats(plan, head, where, labels, closed):
+def _stats(plan, head, columns, labels, closed):
     """The statistics of the rows that this device holds, differentiable."""
     batch = labels.shape
-    head = Linear(head.hidden.reshape(-1, head.hidden.shape[-1]), *head[1:])
-    if where is not None:
-        where = where.reshape(-1, where.shape[-1])
-    labels = labels.reshape(-1)
+    head = head._replace(hidden=head.hidden.reshape(-1, head.hidden.shape[-1]))
+    if columns.where is not None:
+        where = columns.where.reshape(-1, columns.where.shape[-1])
+        columns = columns._replace(where=where)
     # Everything varies over the same axes from here on; what did not before gets the
     # sum of its gradients over them, by the transpose of this line.
-    head, where, labels, closed = sharding.vary_alike((head, where, labels, closed))
+    operands = sharding.vary_alike((head, columns, labels.reshape(-1), closed))
 
     @jax.custom_vjp
     def run(*operands):
-        return _finish(_see(plan, *operands))
+        return _finish(see(plan, *operands))
 
     def forward(*primals):
         is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
         take = lambda what: jax.tree.map(what, primals, is_leaf=is_primal)  # noqa: E731
         operands, wanted = take(lambda p: p.value), take(lambda p: p.perturbed)
-        seen = _see(plan, *operands)
+        if wanted[1].class_weight:
+            raise ValueError("class_weight gets no gradient; stop_gradient it")
+        seen = see(plan, *operands)
         return _finish(seen), (operands, seen, Static(wanted))
 
     def backward(kept, cotangents):
-        slopes = [None if isinstance(c, SymbolicZero) else c for c in cotangents[:4]]
+        slopes = [None if isinstance(c, SymbolicZero) else c for c in cotangents[:5]]
         return _gradients(plan, *kept, slopes)
 
     run.defvjp(forward, backward, symbolic_zeros=True)
-    stats = run(head, where, labels, closed)
+    stats = run(*operands)
     return jax.tree.map(lambda a: a.reshape(batch), stats)
 
 
-def _see(plan, head, where, labels, closed):
+def see(plan, head, columns, labels, closed):
     """All of the vocabulary, block after block and device after device."""
     dtype, count = wide(head.hidden, head.kernel), len(labels)
-    first = _first_class(plan, head)
+    first = first_class(plan, head)
 
     def add(seen, start, size):
-        u, _ = _block(plan, head, where, closed, start, size)
+        u, each, _ = block_of(plan, head, columns, closed, start, size)
         visible = u > -jnp.inf
         top = jnp.max(u, -1)
-        below = numerics.below(u, _finite(top)[:, None])
+        below = numerics.below(u, finite_top(top)[:, None])
         e = jnp.exp(below)
+        mine = is_label(labels, first + start, size)
         ones = jnp.floor(e)  # the top and its equals; the rest is summed without them
         block = _Seen(
             top,
             jnp.sum(e - ones, -1) + (jnp.sum(ones, -1) - 1),
             jnp.sum(e * jnp.maximum(below, -FAR), -1),
-            jnp.sum(jnp.where(visible, u, 0), -1),
-            jnp.sum(jnp.where(_is_label(labels, first + start, size), u, 0), -1),
+            jnp.sum(jnp.where(visible, below, 0) * each, -1),
+            jnp.sum(visible * each, -1),
+            jnp.sum(visible, -1, dtype=dtype),
+            jnp.sum(jnp.where(mine, u, 0), -1),
+            jnp.sum(mine * each, -1),
             first + start + jnp.argmax(u, -1).astype(jnp.int32),
         )
-        pair = jax.tree.map(lambda *a: jnp.stack(a), seen, block)
-        top = jnp.maximum(seen.top, top)
-        return _merge(pair, top, lambda a: a.sum(0), lambda a: a.min(0))
+        return _merge([seen, block], jnp.maximum(seen.top, top))
 
     zero = jnp.zeros(count, dtype)
-    none = _Seen(zero - jnp.inf, zero - 1, zero, zero, zero, zero.astype(jnp.int32))
+    none = _Seen(zero - jnp.inf, zero - 1, *[zero] * 6, zero.astype(jnp.int32))
     none, _ = sharding.vary_alike((none, head))
-    seen = _over_blocks(plan, head, none, add)
+    seen = over_blocks(plan, head, none, add)
     if not plan.axis_name:
         return seen
     top = jax.lax.pmax(seen.top, plan.axis_name)
-    add_up = lambda a: jax.lax.psum(a, plan.axis_name)  # noqa: E731
-    return _merge(seen, top, add_up, lambda a: jax.lax.pmin(a, plan.axis_name))
+    return _merge([seen], top, plan.axis_name)
 
 
-def _merge(parts, top, add_up, least):
-    """Parts of the same rows as one, whose ``top`` is known; the lone top stays out."""
-    shift = jnp.maximum(parts.top - _finite(top), -FAR)
-    weight, total = jnp.exp(shift), 1 + parts.rest
-    is_top = parts.top == top
+def _merge(parts, top, axis_name=()):
+    """Parts of the same rows, of all devices, as one; the lone ``top`` stays out."""
+
+    def add_up(what):
+        total = sum(map(what, parts))
+        return jax.lax.psum(total, axis_name) if axis_name else total
+
+    def scaled(part):
+        shift = jnp.maximum(part.top - finite_top(top), -FAR)
+        return jnp.exp(shift), shift, 1 + part.rest
+
+    def rest(part):
+        weight, _, total = scaled(part)
+        return jnp.where(part.top == top, part.rest, weight * total)
+
+    def moment(part):
+        weight, shift, total = scaled(part)
+        return weight * (part.moment + shift * total)
+
+    def depth(part):
+        some = part.top > -jnp.inf
+        return jnp.where(some, part.depth + (part.top - finite_top(top)) * part.mass, 0)
+
+    none = jnp.iinfo(jnp.int32).max
+    first = [jnp.where(part.top == top, part.argmax, none) for part in parts]
+    first = functools.reduce(jnp.minimum, first)
     return _Seen(
         top,
-        add_up(jnp.where(is_top, parts.rest, weight * total))
-        + (add_up(is_top.astype(top.dtype)) - 1),
-        add_up(weight * (parts.moment + shift * total)),
-        add_up(parts.logit_sum),
-        add_up(parts.score),
-        least(jnp.where(is_top, parts.argmax, jnp.iinfo(jnp.int32).max)),
+        add_up(rest) + (add_up(lambda part: (part.top == top).astype(top.dtype)) - 1),
+        add_up(moment),
+        add_up(depth),
+        add_up(lambda part: part.mass),
+        add_up(lambda part: part.classes),
+        add_up(lambda part: part.score),
+        add_up(lambda part: part.label_weight),
+        jax.lax.pmin(first, axis_name) if axis_name else first,
     )
 
 
@@ -294,7 +343,10 @@ def _finish(seen):
         -nll,
         seen.top + log_total,
         jnp.where(some, log_total - mean, 0),
-        seen.logit_sum,
+        seen.depth + seen.mass * finite_top(seen.top),
+        jnp.where(some, seen.mass * log_total - seen.depth, 0),
+        seen.classes,
+        seen.label_weight,
         seen.argmax,
     )
 
@@ -308,133 +360,66 @@ def _summary(seen):
 
 
 def _gradients(plan, operands, seen, wanted, slopes):
-    """What the slopes of log-probability, log-sum-exp, entropy and sum come to.
+    """What the slopes of the five statistics come to.
 
-    With G for a class, p its probability, d its score below the top, T the mean of d:
-    ``G = g_l ([label] - p) + g_lse p - g_H p (d - T) + g_S``. The label's ``1 - p`` is
-    known without a subtraction.
+    With p a class's probability, w its weight, d its score below the top and T the mean
+    of d, the slope of its logit is
+    ``g_l ([label] - p) + g_lse p - g_H p (d - T) + g_S w + g_N (p sum(w) - w)``.
+    The label's ``1 - p`` is known without a subtraction.
     """
-    (head, where, labels, closed), wanted = operands, wanted.value
+    want, _, _, want_closed = wanted.value
     operands, seen, slopes = sharding.vary_alike((operands, seen, slopes))
-    head, where, labels, closed = operands
-    want, want_closed = wanted[0], wanted[3]
+    head, columns, labels, closed = operands
     _, nll, mean = _summary(seen)
-    label, lse, entropy, plain = slopes
+    label, lse, entropy, plain, nll_sum = slopes
     zero = jnp.zeros_like(nll)
     level = zero if lse is None else lse
     tilt = None
     if entropy is not None:
         level, tilt = level + entropy * mean, -entropy
+    if nll_sum is not None:
+        level = level + nll_sum * seen.mass
+        plain = -nll_sum if plain is None else plain - nll_sum
     others = level if label is None else level - label
     over = (1 / (1 + seen.rest))[:, None]
-    first = _first_class(plan, head)
+    first = first_class(plan, head)
 
     def add(sums, start, size):
-        u, pull = _block(plan, head, where, closed, start, size)
-        below = numerics.below(u, _finite(seen.top)[:, None])
+        u, each, pull = block_of(plan, head, columns, closed, start, size)
+        below = numerics.below(u, finite_top(seen.top)[:, None])
         p = jnp.exp(below) * over
         ramp = 0 if tilt is None else tilt[:, None] * jnp.maximum(below, -FAR)
         g = p * (others[:, None] + ramp)
         if label is not None:
             own = p * (level[:, None] + ramp) - (label * jnp.expm1(-nll))[:, None]
-            g = jnp.where(_is_label(labels, first + start, size), own, g)
+            g = jnp.where(is_label(labels, first + start, size), own, g)
         if plain is not None:
-            g = g + plain[:, None]
+            g = g + plain[:, None] * each
         g = jnp.where(u > -jnp.inf, g, 0)
-        g, d_closed = pull(g)
-        d_hidden, d_kernel, d_bias, total = sums
-        if want.hidden:
-            part = _columns(plan, head, start, size)
-            d_hidden += features_gradient(g, part, transposed=plan.transposed)
-        if want.kernel:
-            g16 = g.astype(head.hidden.dtype)
-            a, b = (g16, head.hidden) if plan.transposed else (head.hidden, g16)
-            new = jnp.matmul(a.T, b, preferred_element_type=wide(g16))
-            axis = 0 if plan.transposed else 1
-            d_kernel = jax.lax.dynamic_update_slice_in_dim(
-                d_kernel, new.astype(d_kernel.dtype), start, axis
-            )
-        if head.bias is not None and want.bias:
-            new = g.sum(0).astype(d_bias.dtype)
-            d_bias = jax.lax.dynamic_update_slice_in_dim(d_bias, new, start, 0)
-        total = tuple(a + b for a, b in zip(total, d_closed, strict=True))
-        return d_hidden, d_kernel, d_bias, total
+        return add_gradients(plan, sums, head, pull(g), start, size)
 
-    start = (
-        jnp.zeros(head.hidden.shape, wide(head.hidden)) if want.hidden else None,
-        jnp.zeros_like(head.kernel) if want.kernel else None,
-        jnp.zeros_like(head.bias) if head.bias is not None and want.bias else None,
-        tuple(jnp.zeros_like(c) for c in closed),
-    )
+    start = no_gradients(head, want, closed)
     start, _ = sharding.vary_alike((start, operands))
-    d_hidden, d_kernel, d_bias, d_closed = _over_blocks(plan, head, start, add)
-    if d_hidden is not None:
-        d_hidden = d_hidden.astype(head.hidden.dtype)
-    d_closed = tuple(
-        d if w else None for d, w in zip(d_closed, want_closed, strict=True)
-    )
-    return Linear(d_hidden, d_kernel, d_bias), None, None, d_closed
+    sums = over_blocks(plan, head, start, add)
+    head, closed = finish_gradients(sums, head, want_closed)
+    return head, None, None, closed
 
 
-def _over_blocks(plan, head, carry, function):
-    """``function(carry, start, size)`` for all blocks of columns; the last is short."""
-    classes = class_count(head, transposed=plan.transposed)
-    default = BUDGET // (4 * max(len(head.hidden), 1))
-    size = chunk_size("vocab_chunk", plan.vocab_chunk, default, classes)
-    full, rest = divmod(classes, size)
-    if full == 1:
-        carry = function(carry, 0, size)
-    else:
-        carry = jax.lax.fori_loop(
-            0, full, lambda i, carry: function(carry, i * size, size), carry
-        )
-    return function(carry, full * size, rest) if rest else carry
-
-
-def _block(plan, head, where, closed, start, size):
-    """Logits of a block of columns, and what pulls their slopes back to the products.
-
-    Hidden classes are at ``-inf`` after the transform: a soft cap would lift them.
-    """
-    head = _columns(plan, head, start, size)
-    z = logits_of(head, transposed=plan.transposed)
-    if plan.transform is None:
-        u, pull = z, lambda g: (g, ())
-    else:
-        u, back = jax.vjp(plan.transform, z, closed)
-        pull = lambda g: back(g.astype(u.dtype))  # noqa: E731
-    if where is not None:
-        seen = jax.lax.dynamic_slice_in_dim(where, start, size, -1)
-        u = jnp.where(seen, u, -jnp.inf)
-    return u, pull
-
-
-def _columns(plan, head, start, size):
-    cut = jax.lax.dynamic_slice_in_dim
-    bias = None if head.bias is None else cut(head.bias, start, size)
-    kernel = cut(head.kernel, start, size, 0 if plan.transposed else 1)
-    return Linear(head.hidden, kernel, bias)
-
-
-def _first_class(plan, head):
-    """Number of the first class that this device holds."""
-    if not plan.axis_name:
-        return 0
-    classes = class_count(head, transposed=plan.transposed)
-    return jax.lax.axis_index(plan.axis_name) * classes
-
-
-def _is_label(labels, first, size):
-    classes = jax.lax.broadcasted_iota(labels.dtype, (len(labels), size), 1)
-    return classes == (labels - first)[:, None]
-
-
-def _finite(top):
+def finite_top(top):
     """The top, 0 of rows of which nothing is visible."""
     return jnp.where(top == -jnp.inf, 0, top)
 
 
-def _check_where(where, batch, classes):
+def _check_class_weight(class_weight, classes):
+    class_weight = numerics.promote(class_weight, "class_weight")
+    if class_weight.shape != (classes,):
+        raise ValueError(
+            f"class_weight has shape {class_weight.shape}, expected ({classes},)"
+        )
+    return class_weight
+
+
+def check_where(where, batch, classes):
     """The bool array of visible classes, [1, V] or [..., V]."""
     where = jnp.asarray(where)
     if where.dtype != bool:
@@ -445,40 +430,3 @@ def _check_where(where, batch, classes):
             f"{(*batch, classes)}"
         )
     return where
-
-
-def _elementwise(transform, dtype):
-    """``transform(z, closed)`` and what it closes over, which may want a gradient.
-
-    It is applied to each logit as to a row of one class, so that the closure can be
-    made once for blocks of every size.
-    """
-    if transform is None:
-        return None, ()
-    _check_elementwise(transform, dtype)
-    one = jax.ShapeDtypeStruct((1,), dtype)
-    function, closed = jax.closure_convert(transform, one)
-
-    def of_all(z, closed):
-        each = lambda z: function(z[None], *closed)[0]  # noqa: E731
-        return jax.vmap(jax.vmap(each))(z)
-
-    return of_all, tuple(closed)
-
-
-def _check_elementwise(transform, dtype):
-    """Compares a row with its elements, where the transform's constants are known."""
-    row = jnp.linspace(-2, 3, 4, dtype=dtype)
-    with jax.ensure_compile_time_eval():
-        whole = transform(row)
-        each = [transform(row[i : i + 1]) for i in range(4)]
-    if whole.shape != (4,) or {e.shape for e in each} != {(1,)}:
-        raise ValueError(
-            f"transform made shape {whole.shape} of (4,), expected one logit for each"
-        )
-    each = jnp.concatenate(each)
-    if numerics.is_known(whole) and not jnp.allclose(whole, each, atol=1e-3):
-        raise ValueError(
-            f"transform is not elementwise: of the row {row} it makes {whole}, of its "
-            f"elements {each}; give such a link to linear_loss"
-        )

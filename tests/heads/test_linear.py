@@ -1,43 +1,20 @@
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import D, N, V, assert_close, cases_of, draw, quick_jit
 
 from logitlab import heads, links, losses, numerics
 from logitlab.losses.catalogue import CATALOGUE
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-# What is compared is arithmetic, not how fast it is: compile quickly.
-QUICK = {"xla_backend_optimization_level": 0}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 CHUNKS = {
     "default": {},
     "even": dict(token_chunk=5, vocab_chunk=7),
     "ragged": dict(token_chunk=4, vocab_chunk=3),
     "single": dict(token_chunk=1, vocab_chunk=1),
 }
-N, D, V = 10, 4, 7
-
-
-def cases_of(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
-
-
-def draw(seed=0, dtype="f4", n=N, d=D, v=V):
-    rng = np.random.default_rng(seed)
-    make = lambda *shape: rng.normal(size=shape).astype(dtype)  # noqa: E731
-    return make(n, d), make(d, v), make(v), rng.integers(0, v, n)
-
-
-def assert_close(got, want, tolerance=1e-5):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        assert a.shape == b.shape
-        assert np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-30), (a, b)
 
 
 @pytest.mark.parametrize("chunks", CHUNKS)
@@ -236,27 +213,6 @@ def test_golden_distillation(case):
     assert_close(grads, [np.asarray(want[f"grad_student_{k}"]) for k in names])
 
 
-@pytest.mark.parametrize("case", cases_of("fused_linear_preference"))
-def test_golden_sequence_log_probs(case):
-    given = {k: np.asarray(v) for k, v in case["inputs"].items()}
-    y, kept = given["labels"], given["labels"] >= 0
-    nll = heads.linear_loss(
-        losses.cross_entropy,
-        given["hidden"].astype("f4"),
-        given["weight"].astype("f4"),
-        y * kept,
-        bias=given["bias"].astype("f4"),
-        transposed=True,
-        token_chunk=5,
-    )
-    log_p = -jnp.where(kept, nll, 0).sum(-1)
-    if case["params"]["kind"] != "dpo":
-        log_p /= kept.sum(-1)
-    want = case["outputs"]
-    both = np.concatenate([want["chosen_logps"], want["rejected_logps"]])
-    assert_close(log_p, both, 1e-5)
-
-
 def test_a_token_without_weight_is_not_there(x64):
     h, kernel, bias, y = draw(dtype="f8")
     w = np.where(np.arange(N) % 3, 1.5, 0.0)
@@ -388,6 +344,32 @@ def test_leading_axes_vmap_and_scan():
     assert_close(grads, np.stack(each))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_else_comes_of_the_same_pass(weighted):
+    h, kernel, bias, y = draw()
+    fused = functools.partial(
+        heads.linear_loss, losses.cross_entropy, bias=bias, token_chunk=4,
+        weights=np.ones(N, "f4") if weighted else None,
+    )  # fmt: skip
+
+    @quick_jit
+    def both(h, kernel):
+        def with_stats(h):
+            out, stats = fused(h, kernel, y, aux=heads.label_stats)
+            return out.mean() + 0 * stats.entropy.sum(), stats
+
+        (value, stats), slope = jax.value_and_grad(with_stats, has_aux=True)(h)
+        plain = jax.value_and_grad(lambda h: fused(h, kernel, y).mean())(h)
+        return (value, slope), plain, stats
+
+    got, want, stats = both(h, kernel)
+    assert_close(got, want)
+    z = h @ kernel + bias
+    assert_close(stats, heads.label_stats(z, y))
+    right = fused(h, kernel, y, aux=lambda z, y: z.argmax(-1) == y)[1]
+    np.testing.assert_array_equal(right, z.argmax(-1) == y)
+
+
 def test_links_are_transforms():
     h, kernel, _, y = draw()
     got = heads.linear_loss(
@@ -431,6 +413,8 @@ SHORT = heads.Linear(np.zeros((3, 2)), np.zeros((2, V)))
         (dict(labels=np.zeros(3, int)), r"arrays\[0\] has shape \(3,\), expec"),
         (dict(loss=lambda z, y: z.sum()), "expected one number for each"),
         (dict(loss=lambda z, y: z), "expected one number for each"),
+        (dict(axis_name="modle"), r"axis_name 'modle' is not an axis of the mesh"),
+        (dict(aux=lambda z, y: z.sum()), "aux returned .* expected a row for each"),
         (dict(labels=SHORT), r"arrays\[0\].hidden has shape \(3, 2\)"),
     ],
 )
