@@ -13,6 +13,7 @@ TRAIN = [
     "ml-collections>=1.1",
     "orbax-checkpoint>=0.12.8",
     "scikit-learn>=1.9",
+    "scipy>=1.16",
     "tensorboardX>=2.6.5",
     "tensorflow-datasets>=4.9.10",
     "tqdm>=4.70",

@@ -11,10 +11,12 @@ from logitlab.data.sources import (
     prepare,
     stream,
 )
+from logitlab.data.standard_library import Text, standard_library_bytes
 
 __all__ = [
     "BatchIterator",
     "Batches",
+    "Text",
     "UnavailableDataset",
     "checkerboard",
     "load",
@@ -24,6 +26,7 @@ __all__ = [
     "prepare",
     "sparse_parity",
     "split",
+    "standard_library_bytes",
     "stream",
     "symmetric_noise",
     "xor_mixture",

@@ -2,6 +2,7 @@
 
 from logitlab.models.checkered import CheckeredDense
 from logitlab.models.cnn import SmallCNN
+from logitlab.models.language import CausalTransformer, WindowMLP
 from logitlab.models.mlp import MLP, torch_linear_init
 from logitlab.models.quantiles import QuantileAggregator
 from logitlab.models.recurrent import GRUClassifier
@@ -9,6 +10,7 @@ from logitlab.models.temperature import TempNet
 from logitlab.models.transformer import OneLayerTransformer
 
 __all__ = [
+    "CausalTransformer",
     "CheckeredDense",
     "GRUClassifier",
     "MLP",
@@ -16,5 +18,6 @@ __all__ = [
     "QuantileAggregator",
     "SmallCNN",
     "TempNet",
+    "WindowMLP",
     "torch_linear_init",
 ]

@@ -135,8 +135,15 @@ def build_program(
         return over(lambda params: run.evaluate(params, held))(params)
 
     def init():
-        make = over(lambda key: steps.init_state(run.init, run.optimizer, key))
-        return jax.jit(make, out_shardings=everywhere)(init_keys)
+        # Apart, so that arms which differ in their optimiser alone, by the length of
+        # its schedule for instance, share what takes long to compile.
+        draw = over(lambda key: steps.init_params(run.init, key))
+        params = jax.jit(draw, out_shardings=everywhere)(init_keys)
+
+        def make(key, params):
+            return steps.init_state(lambda _: params, run.optimizer, key)
+
+        return jax.jit(over(make), out_shardings=everywhere)(init_keys, params)
 
     return Program(
         init=init,

@@ -27,10 +27,14 @@ Optimizer = optax.GradientTransformation | Callable[[jax.Array], Any]
 """An optax transformation, or a function of a key that makes one."""
 
 
+def init_params(init: Callable, key: jax.Array) -> Any:
+    """The parameters of :func:`init_state`."""
+    return init(jax.random.split(key)[0])
+
+
 def init_state(init: Callable, optimizer: Optimizer, key: jax.Array) -> TrainState:
     """The state before the first step."""
-    init_key, key = jax.random.split(key)
-    params = init(init_key)
+    params, key = init_params(init, key), jax.random.split(key)[1]
     opt_state = _made(optimizer, key).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, key)
 
