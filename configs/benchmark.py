@@ -8,13 +8,15 @@ Variants, after a colon:
              about ten minutes and 4 GB
   spherical  a step of a spherical head against the number of classes; two minutes and
              2 GB; OPENBLAS_NUM_THREADS=1 before the command, unless the machine is idle
+  heads      linear heads that hold no logits beside dense ones, 4096 tokens, width 512,
+             131072 classes: about half an hour and 10 GB; beside tokamax if installed
 Expected of `loop` and `spherical`, the former on an idle machine: the four verdicts of
 the table are `reproduced`.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("loop", "losses", "spherical")
+VARIANTS = ("loop", "losses", "spherical", "heads")
 
 
 def get_config(variant: str = "loop") -> ConfigDict:
@@ -25,6 +27,7 @@ def get_config(variant: str = "loop") -> ConfigDict:
         "loop": "benchmark",
         "losses": "loss_costs",
         "spherical": "spherical_costs",
+        "heads": "head_costs",
     }[variant]
     config.variant = variant
     config.preliminary = False
@@ -36,6 +39,19 @@ def get_config(variant: str = "loop") -> ConfigDict:
     config.repeats = 7  # of each measurement; the median counts
     if variant == "spherical":
         return _spherical(config)
+    if variant == "heads":
+        config.repeats = 2
+        config.heads = ()  # names in experiments/head_costs.py; none: all
+        config.shape, config.dtype = (4096, 512, 131_072), "float32"
+        config.tolerances = dict(
+            blocks_time=1.0,
+            blocks_memory=1 / 24,
+            chunks_time=1.25,
+            chunks_memory=1 / 16,
+            float32=1e-5,
+            bfloat16=2e-2,
+        )
+        return config.lock()
     if variant == "losses":
         config.repeats = 3
         config.losses = ()  # names in the catalogue; none: all that a large shape suits

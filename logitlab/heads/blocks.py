@@ -48,7 +48,7 @@ class Blocks(NamedTuple):
 def over_blocks(plan: Blocks, head: Linear, carry, function: Callable):
     """``function(carry, start, size)`` for all blocks of columns; the last is short."""
     classes = class_count(head, transposed=plan.transposed)
-    default = BUDGET // (4 * max(len(head.hidden), 1))
+    default = BUDGET // (8 * max(len(head.hidden), 1))  # logits, and their slopes
     size = chunk_size("vocab_chunk", plan.vocab_chunk, default, classes)
     full, rest = divmod(classes, size)
     if full == 1:
