@@ -16,6 +16,7 @@ from logitlab.losses import catalogue
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMPOSE, HEADS, SADDLE, *MINE = BLOCKS
 
 
 def test_the_table_of_losses_is_the_catalogue():
@@ -34,19 +35,24 @@ def printed(block):
 
 
 def test_composing_a_loss():
-    losses, *_ = printed(BLOCKS[0])
+    losses, *_ = printed(COMPOSE)
     assert losses.startswith("[4.24")
     assert "e-18" in losses
 
 
+def test_heads_without_logits():
+    (shapes,) = printed(HEADS)
+    assert shapes == "() (8, 64) (8, 64) (8,) (8, 64)"
+
+
 def test_walking_past_a_saddle():
-    (value,) = printed(BLOCKS[1])
+    (value,) = printed(SADDLE)
     assert float(value) < 0.3 < np.log(2)
 
 
 def test_writing_an_experiment(tmp_path, monkeypatch):
     files = {}
-    for block in BLOCKS[2:]:
+    for block in MINE:
         path = tmp_path / block.splitlines()[0].removeprefix("# ")
         path.parent.mkdir()
         path.write_text(block)

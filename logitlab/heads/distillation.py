@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
@@ -21,7 +21,14 @@ from logitlab.heads.blocks import (
     no_gradients,
     over_blocks,
 )
-from logitlab.heads.operands import Linear, check_head, chunk_size, class_count, wide
+from logitlab.heads.operands import (
+    Linear,
+    check_head,
+    chunk_size,
+    class_count,
+    values_and_wanted,
+    wide,
+)
 from logitlab.heads.sharding import Static
 from logitlab.heads.statistics import check_where, finite_top, see
 
@@ -91,7 +98,7 @@ def fused_linear_distillation(
         above 0 (NaN under ``jit``), a chunk below 1 or an axis that is not in the mesh.
 
     Numerics: as with dense log-probabilities, exact for two confident models; never
-      negative by more than rounding. First derivatives only, in reverse mode.
+      negative by more than rounding. Reverse mode only, of higher orders too.
 
     Source: Hinton et al. 2015, arXiv:1503.02531; generalised Jensen-Shannon, Agarwal et
       al. 2024, arXiv:2306.13649.
@@ -154,9 +161,7 @@ def _divergence(rule, plans, student, teacher, columns, tokens, closed):
         return _two_passes(rule, plans, *operands)[0]
 
     def forward(*primals):
-        is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
-        take = lambda what: jax.tree.map(what, primals, is_leaf=is_primal)  # noqa: E731
-        operands, wanted = take(lambda p: p.value), take(lambda p: p.perturbed)
+        operands, wanted = values_and_wanted(primals)
         losses, rows = _two_passes(rule, plans, *operands)
         return losses, (operands, rows, Static(wanted))
 

@@ -52,7 +52,7 @@ def fused_linear_cross_entropy(
       ValueError: ``smoothing`` is neither of the two, or ``label_smoothing`` is known
         to be outside [0, 1]; and what :func:`linear_label_stats` raises.
 
-    Numerics: as :func:`linear_label_stats`. First derivatives only, in reverse mode.
+    Numerics: as :func:`linear_label_stats`. Reverse mode only, of higher orders too.
 
     Source: the z-loss, Chowdhery et al. 2022, arXiv:2204.02311; without logits, Wijmans
       et al. 2024, arXiv:2411.09009.
@@ -115,7 +115,7 @@ def linear_label_loss(
       ValueError: a loss that sees more than the label's probability, as far as a trial
         on five classes shows; and what :func:`linear_label_stats` raises.
 
-    Numerics: as :func:`linear_label_stats`. First derivatives only, in reverse mode.
+    Numerics: as :func:`linear_label_stats`. Reverse mode only, of higher orders too.
 
     Source: any such loss weighs the gradient of cross-entropy, as in Lin et al. 2017,
       arXiv:1708.02002, and Mao et al. 2023, arXiv:2304.07288.
@@ -163,7 +163,7 @@ def sequence_log_probs(
       ValueError: ``mask`` has not the shape of ``labels``; and what
         :func:`linear_label_stats` raises.
 
-    Numerics: as :func:`linear_label_stats`. First derivatives only, in reverse mode.
+    Numerics: as :func:`linear_label_stats`. Reverse mode only, of higher orders too.
 
     >>> hidden, kernel = jnp.ones((2, 3, 4)), jnp.zeros((4, 10))
     >>> sequence_log_probs(hidden, kernel, jnp.zeros((2, 3), int))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
@@ -22,6 +22,7 @@ from logitlab.heads.operands import (
     features_gradient,
     is_float,
     logits_of,
+    values_and_wanted,
     wide,
 )
 from logitlab.heads.sharding import Static
@@ -61,7 +62,7 @@ def linear_loss(
 
     Args:
       loss: (logits, *arrays) -> one number for each token. Values that it closes over
-        get their gradients too.
+        get their gradients too; on an explicit mesh, traced ones raise.
       hidden: features. 16-bit ones are multiplied as they are, with float32 sums.
       kernel: weights of the head.
       *arrays: the loss's other arguments, with the leading axes of ``hidden``, by which
@@ -98,7 +99,7 @@ def linear_loss(
         each token, an ``aux`` without a row for each, or an axis not in the mesh.
 
     Numerics: equal to the dense computation up to rounding, below 1e-5 in float32,
-      value and all gradients. First derivatives only, in reverse mode.
+      value and all gradients. Reverse mode only, of higher orders too.
 
     Source: chunks of tokens, as in Liger-Kernel, Hsu et al. 2024, arXiv:2410.10989.
 
@@ -204,12 +205,8 @@ def _fused(plan, heads, rows, closed, weights):
         return losses, more
 
     def forward(*primals):
-        is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
-        leaves, layout = jax.tree.flatten(primals, is_leaf=is_primal)
-        operands = jax.tree.unflatten(layout, [p.value for p in leaves])
-        wanted = Static(
-            tuple(p.perturbed and is_float(p.value) for p in leaves),
-        )
+        operands, wanted = values_and_wanted(primals)
+        wanted = Static(wanted)
         if weights is None:
             return run(*operands), (operands, wanted)
         losses, more, grads = _gradients(plan, operands, wanted, None)
@@ -243,8 +240,7 @@ def _gradients(plan, operands, wanted, cotangent):
     They are those of the weighted mean, or else meet the ``cotangent`` of the losses.
     """
     heads, rows, closed, weights = operands
-    wants = jax.tree.unflatten(jax.tree.structure(operands), wanted.value)
-    want_heads, want_rows, want_closed, want_weights = wants
+    want_heads, want_rows, want_closed, want_weights = wanted.value
     want_logits = tuple(any(jax.tree.leaves(want)) for want in want_heads)
     cotangent, _ = sharding.vary_alike((cotangent, heads))
     slopes = cotangent

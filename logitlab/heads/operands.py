@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal
 from jax.typing import ArrayLike
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "features_gradient",
     "is_float",
     "logits_of",
+    "values_and_wanted",
     "wide",
 ]
 
@@ -98,6 +100,20 @@ def features_gradient(g: jax.Array, head: Linear, *, transposed: bool) -> jax.Ar
 def class_count(head: Linear, *, transposed: bool) -> int:
     """V."""
     return head.kernel.shape[0 if transposed else 1]
+
+
+def values_and_wanted(primals: tuple) -> tuple[tuple, tuple]:
+    """The operands of a custom derivative with symbolic zeros, and which want one.
+
+    Both have the structure of ``primals``: arrays, and bools.
+    """
+    is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
+
+    def take(what):
+        return jax.tree.map(what, primals, is_leaf=is_primal)
+
+    wanted = take(lambda p: bool(p.perturbed and is_float(p.value)))
+    return take(lambda p: p.value), wanted
 
 
 def wide(*arrays: jax.Array) -> jnp.dtype:

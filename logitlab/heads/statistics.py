@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
@@ -28,7 +28,14 @@ from logitlab.heads.blocks import (
     no_gradients,
     over_blocks,
 )
-from logitlab.heads.operands import Linear, check_head, chunk_size, class_count, wide
+from logitlab.heads.operands import (
+    Linear,
+    check_head,
+    chunk_size,
+    class_count,
+    values_and_wanted,
+    wide,
+)
 from logitlab.heads.sharding import Static
 
 __all__ = ["LabelStats", "label_stats", "linear_label_stats"]
@@ -173,8 +180,8 @@ def linear_label_stats(
         under ``jit``, where values are unknown, its log-probability is NaN.
 
     Numerics: log-probabilities have a relative error below 1e-5, value and gradient,
-      for margins up to 80, as those of dense logits. First derivatives only, in reverse
-      mode.
+      for margins up to 80, as those of dense logits. Reverse mode only, of higher
+      orders too.
 
     Source: online softmax, Milakov and Gimelshein 2018, arXiv:1805.02867; over a
       vocabulary, cut cross-entropy, Wijmans et al. 2024, arXiv:2411.09009; sharded,
@@ -244,9 +251,7 @@ def _stats(plan, head, columns, labels, closed):
         return _finish(see(plan, *operands))
 
     def forward(*primals):
-        is_primal = lambda p: isinstance(p, CustomVJPPrimal)  # noqa: E731
-        take = lambda what: jax.tree.map(what, primals, is_leaf=is_primal)  # noqa: E731
-        operands, wanted = take(lambda p: p.value), take(lambda p: p.perturbed)
+        operands, wanted = values_and_wanted(primals)
         if wanted[1].class_weight:
             raise ValueError("class_weight gets no gradient; stop_gradient it")
         seen = see(plan, *operands)

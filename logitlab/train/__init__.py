@@ -1,11 +1,12 @@
 """How a run goes: from a study's arms to metrics, checkpoints and a report."""
 
 from logitlab.train.config import arm_configs, log_points, pick
+from logitlab.train.files import WorkdirError
 from logitlab.train.loop import NonFiniteLoss
 from logitlab.train.program import build_program
 from logitlab.train.progress import Interrupted
 from logitlab.train.results import ArmResult
-from logitlab.train.runner import WorkdirError, run_study
+from logitlab.train.runner import run_study
 from logitlab.train.step import TrainState, advance, init_state, make_step
 from logitlab.train.study import Compute, Run, Stream, Study
 

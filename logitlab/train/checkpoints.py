@@ -1,16 +1,27 @@
 """Checkpoints of one arm, through Orbax."""
 
+import contextlib
+import json
 import pathlib
+import warnings
+import zlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from logitlab.train.files import WorkdirError, write_file
+
+FORMAT = 1  # of what is in a checkpoint; another one is not read
+SUMS = "checksums.json"
+
 
 class Checkpoints:
     """Saves in the background, keeps the newest few, restores exactly.
 
-    Beside the arrays goes ``meta``, a small JSON value: what the host remembers.
+    Beside the arrays goes ``meta``, a small JSON value: what the host remembers. When a
+    checkpoint is complete, checksums of its files are left in it; one whose files have
+    changed since is not gone on from.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int = 2):
@@ -20,26 +31,63 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=True, create=True
         )
-        self._manager = ocp.CheckpointManager(
-            pathlib.Path(folder).absolute(), options=options
-        )
+        self._folder = pathlib.Path(folder).absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: Any, meta: dict) -> None:
-        """Copies the state off the devices, and writes it while the run goes on."""
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-        )
+        """Copies the state off the devices, and writes it while the run goes on.
+
+        Raises:
+          WorkdirError: this checkpoint, or the one before, cannot be written; the older
+            ones are untouched.
+        """
         if step == self._manager.latest_step():
             return  # a run is deterministic: the same step is the same state
-        self._manager.save(step, args=args, force=True)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            meta=ocp.args.JsonSave({"format": FORMAT, **meta}),
+        )
+        self._finish()
+        with _said_of(self._folder):
+            self._manager.save(step, args=args, force=True)
 
     def latest(self) -> tuple[int, dict] | None:
-        """Step and meta of the newest checkpoint, ``None`` without one."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return step, self._manager.restore(step, args=args)["meta"]
+        """Step and meta of the newest checkpoint that is whole, ``None`` without one.
+
+        Damaged ones, newer than that, are deleted with a warning.
+
+        Raises:
+          WorkdirError: all are damaged, or they are of another format.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        damaged = []
+        for step in steps:
+            try:
+                self._check(step)
+                args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+                meta = dict(self._manager.restore(step, args=args)["meta"])
+            except (OSError, ValueError, KeyError) as error:
+                damaged.append(f"{self._folder / str(step)}: {error}")
+                continue
+            if (found := meta.pop("format", 0)) != FORMAT:
+                raise WorkdirError(
+                    f"{self._folder / str(step)} is of checkpoint format {found}, this "
+                    f"version of logitlab reads {FORMAT}; choose another --workdir, or "
+                    "go on with the version that wrote it"
+                )
+            for bad, what in zip(steps, damaged, strict=False):
+                warnings.warn(
+                    f"deleted a damaged checkpoint, {what}; going on from step {step}",
+                    stacklevel=2,
+                )
+                self._manager.delete(bad)
+            return step, meta
+        if damaged:
+            raise WorkdirError(
+                "every checkpoint is damaged; delete them to start again:\n  "
+                + "\n  ".join(damaged)
+            )
+        return None
 
     def restore(self, step: int, like: Any = None) -> Any:
         """The state saved at ``step``, with the types and shardings of ``like``."""
@@ -50,12 +98,69 @@ class Checkpoints:
         return self._manager.restore(step, args=args)["state"]
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is being written.
+
+        Raises:
+          WorkdirError: it cannot be written.
+        """
+        try:
+            self._finish()
+        finally:
+            self._manager.close()
+
+    def _finish(self):
+        """Waits for what is being written, and seals what is complete."""
+        with _said_of(self._folder):
+            self._manager.wait_until_finished()
+            if jax.process_index() != 0:
+                return
+            for step in self._manager.all_steps():
+                folder = self._folder / str(step)
+                if not (folder / SUMS).exists():
+                    write_file(folder / SUMS, json.dumps(_sums(folder)))
+
+    def _check(self, step):
+        """Raises ``ValueError`` where a file is not what it was when it was written."""
+        folder = self._folder / str(step)
+        if not (folder / SUMS).exists():
+            return  # complete, but killed before it was sealed
+        expected = json.loads((folder / SUMS).read_text("utf-8"))
+        found = _sums(folder)
+        for name in expected.keys() | found.keys():
+            if expected.get(name) != found.get(name):
+                raise ValueError(f"{name} has changed since it was written")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+
+@contextlib.contextmanager
+def _said_of(folder):
+    """Says of any failure to write where it was."""
+    try:
+        yield
+    except Exception as error:  # Orbax and its parts raise what they like
+        raise WorkdirError(
+            f"cannot write a checkpoint to {folder}: {error}; older ones are untouched"
+        ) from error
+
+
+def _sums(folder):
+    """CRC-32 of every file but the sums themselves."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): _crc(path)
+        for path in sorted(files)
+        if path.name != SUMS
+    }
+
+
+def _crc(path):
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**24):
+            total = zlib.crc32(chunk, total)
+    return total

@@ -4,6 +4,10 @@ import os
 import pathlib
 
 
+class WorkdirError(RuntimeError):
+    """The workdir belongs to another config or run, is damaged, or cannot be used."""
+
+
 def write_file(path: str | os.PathLike, data: bytes | str) -> None:
     """Writes a file whole or not at all, and makes its folder.
 

@@ -1,5 +1,6 @@
 """Runs the arms of a study one after another, each resumed where it stopped."""
 
+import contextlib
 import json
 import pathlib
 import time
@@ -10,17 +11,14 @@ import numpy as np
 from logitlab.train import config as configs
 from logitlab.train import mesh as meshes
 from logitlab.train.checkpoints import Checkpoints
-from logitlab.train.files import write_file
+from logitlab.train.files import WorkdirError, write_file
+from logitlab.train.locks import only_run
 from logitlab.train.loop import NONFINITE, Logs, train
 from logitlab.train.program import PARALLEL, SEEDS_BY, build_program
 from logitlab.train.progress import Signals
 from logitlab.train.results import ArmResult
 from logitlab.train.study import Compute, Run, Study
 from logitlab.train.writers import Table, TensorBoard, rows_of
-
-
-class WorkdirError(RuntimeError):
-    """The workdir belongs to another config, or cannot be used."""
 
 
 def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
@@ -68,13 +66,20 @@ def run_study(
 
     Raises:
       ValueError: a setting is out of its range; nothing was written.
-      WorkdirError: the workdir holds another config, or cannot be written.
+      WorkdirError: the workdir holds another config, is in use by another process, or
+        cannot be written; or every checkpoint of an arm is damaged.
       NonFiniteLoss: see :func:`logitlab.train.loop.train`.
       Interrupted: after SIGINT or SIGTERM; the same call goes on.
     """
     _check(config)
     mesh = meshes.make_mesh(config.mesh.to_dict())
     workdir = open_workdir(workdir, config)
+    alone = only_run(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+    with alone:
+        return _run_arms(study, config, workdir, mesh, quiet)
+
+
+def _run_arms(study, config, workdir, mesh, quiet):
     seeds = tuple(range(config.seed, config.seed + config.seeds))
     first = jax.process_index() == 0
     table = Table(workdir / "metrics.csv", writes=first)

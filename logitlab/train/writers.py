@@ -1,6 +1,7 @@
 """Where numbers go while a run goes on: a CSV table always, TensorBoard on request."""
 
 import csv
+import errno
 import io
 import os
 import pathlib
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from logitlab.train.files import write_file
+from logitlab.train.files import WorkdirError, write_file
 
 KEYS = ("arm", "seed", "step")
 
@@ -17,8 +18,8 @@ class Table:
     """A CSV file with one row for each (arm, seed, step), and columns as they come.
 
     Rows reach the disk whole: those of one ``append`` go out in a single write, and a
-    new column rewrites the file by rename. A last line that a crash cut short is
-    dropped when the file is opened again.
+    new column rewrites the file by rename. What a full disk cut short is taken back, a
+    last line that a crash cut short is dropped when the file is opened again.
     """
 
     def __init__(
@@ -41,20 +42,39 @@ class Table:
                 self._rewrite()
 
     def append(self, rows: Sequence[Mapping]) -> None:
-        """Adds rows; numbers are written with the digits that their dtype needs."""
+        """Adds rows; numbers are written with the digits that their dtype needs.
+
+        Raises:
+          WorkdirError: they cannot be written; the file is as it was.
+        """
         rows = [{k: str(v) for k, v in row.items()} for row in rows]
         new = [k for row in rows for k in row if k not in self.columns]
-        self.rows += rows
+        before = self.columns, self.rows
+        self.columns = [*self.columns, *dict.fromkeys(new)]
+        self.rows = self.rows + rows
         if not self.writes:
             return
-        if new or not self.path.exists():
-            self.columns += dict.fromkeys(new)
-            self._rewrite()
-            return
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(self._text(rows))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            if new or not self.path.exists():
+                self._rewrite()
+            else:
+                self._extend(self._text(rows).encode())
+        except OSError as error:
+            self.columns, self.rows = before
+            raise WorkdirError(
+                f"cannot write to {self.path}: {error}; it is as it was before"
+            ) from error
+
+    def _extend(self, text):
+        length = self.path.stat().st_size
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                if file.write(text) < len(text):  # the disk took a part
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(self.path, length)
+            raise
 
     def keep(self, wanted) -> None:
         """Drops the rows for which ``wanted(row)`` is false."""

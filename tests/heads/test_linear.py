@@ -370,6 +370,29 @@ def test_what_else_comes_of_the_same_pass(weighted):
     np.testing.assert_array_equal(right, z.argmax(-1) == y)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_second_derivatives(x64, weighted):
+    h, kernel, _, y = draw(dtype="f8", n=3)
+    w = np.ones(3) if weighted else None
+
+    def ours(h):
+        return jnp.square(
+            heads.linear_loss(
+                losses.cross_entropy, h, kernel, y, weights=w, token_chunk=2
+            )
+        ).sum()
+
+    def theirs(h):
+        out = losses.cross_entropy(h @ kernel, y)
+        return jnp.square(out.mean() if weighted else out).sum()
+
+    @quick_jit
+    def both(h):
+        return [jax.jacrev(jax.grad(f))(h) for f in (ours, theirs)]
+
+    assert_close(*both(h), 1e-11)
+
+
 def test_links_are_transforms():
     h, kernel, _, y = draw()
     got = heads.linear_loss(

@@ -210,6 +210,26 @@ def test_closed_over_values_get_gradients(x64):
     assert_close(*quick_jit(lambda t: (jax.grad(ours)(t), jax.grad(theirs)(t)))(1.7))
 
 
+def test_second_derivatives(x64):
+    h, kernel, _, y = draw(dtype="f8", n=3)
+
+    def ours(h):
+        stats = heads.linear_label_stats(h, kernel, y, vocab_chunk=2)
+        return weighted_squares(stats)
+
+    def theirs(h):
+        return weighted_squares(heads.label_stats(h @ kernel, y))
+
+    def weighted_squares(stats):
+        return sum((s[:3] * a**2).sum() for s, a in zip(SLOPES, stats[:5], strict=True))
+
+    @quick_jit
+    def both(h):
+        return [jax.jacrev(jax.grad(f))(h) for f in (ours, theirs)]
+
+    assert_close(*both(h), 1e-11)
+
+
 def test_frozen_parts_cost_nothing():
     h, kernel, _, y = draw(n=64, d=32, v=256)
 
