@@ -37,6 +37,7 @@ from logitlab.heads.quantized import (
     vq_loss,
     vq_scatter_logits,
 )
+from logitlab.heads.row_stats import LabelStats
 from logitlab.heads.sampled import (
     accidental_hits,
     in_batch_softmax,
@@ -62,7 +63,8 @@ from logitlab.heads.spherical import (
     spherical_stats_loss,
     stabilize,
 )
-from logitlab.heads.statistics import LabelStats, label_stats, linear_label_stats
+from logitlab.heads.statistics import label_stats, linear_label_stats
+from logitlab.heads.vocab_parallel import vocab_parallel_label_stats
 
 __all__ = [
     "ClassSample",
@@ -106,6 +108,7 @@ __all__ = [
     "two_level_layout",
     "two_level_softmax",
     "uniform_sample",
+    "vocab_parallel_label_stats",
     "vq_assign",
     "vq_centroids",
     "vq_cluster_log_mass",

@@ -20,7 +20,6 @@ from logitlab.heads.operands import (
 )
 
 __all__ = [
-    "FAR",
     "Blocks",
     "add_gradients",
     "block_of",
@@ -32,8 +31,6 @@ __all__ = [
     "no_gradients",
     "over_blocks",
 ]
-
-FAR = 1e4  # below the top; exponentials are 0 from there on in every dtype
 
 
 class Blocks(NamedTuple):

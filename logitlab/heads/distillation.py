@@ -29,8 +29,9 @@ from logitlab.heads.operands import (
     values_and_wanted,
     wide,
 )
+from logitlab.heads.row_stats import finite_top
 from logitlab.heads.sharding import Static
-from logitlab.heads.statistics import check_where, finite_top, see
+from logitlab.heads.statistics import check_where, see
 
 __all__ = ["fused_linear_distillation"]
 

@@ -1,13 +1,10 @@
 """What a label's row of logits says, from a linear head that never makes the row.
 
-The vocabulary is taken in blocks, and what has been seen of a row is kept as its top
-score and the sum of exponentials below it: nothing small is added to something large,
-so that a confident token is as exact as in :mod:`logitlab.numerics`.
+The vocabulary is taken in blocks, each of which is made, added to what is known of its
+rows, and forgotten.
 """
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +14,6 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.heads import sharding
 from logitlab.heads.blocks import (
-    FAR,
     Blocks,
     add_gradients,
     block_of,
@@ -36,33 +32,17 @@ from logitlab.heads.operands import (
     values_and_wanted,
     wide,
 )
+from logitlab.heads.row_stats import (
+    LabelStats,
+    finish,
+    merge,
+    nothing_seen,
+    seen_in,
+    slope_rule,
+)
 from logitlab.heads.sharding import Static
 
-__all__ = ["LabelStats", "label_stats", "linear_label_stats"]
-
-
-class LabelStats(NamedTuple):
-    """What most losses need of a row of logits; one number of each kind per token.
-
-    Attributes:
-      log_prob: log-probability of the label, in nats.
-      logsumexp: log of the sum of exponentials over all visible classes.
-      entropy: of the softmax, in nats.
-      logit_sum: sum of the logits of all visible classes, each with its weight.
-      nll_sum: the same sum of their negative log-probabilities, for label smoothing.
-      classes: how many classes are visible; without gradient, as all that follows.
-      label_weight: the label's class weight; 1 without such weights.
-      argmax: the class of the largest logit, the first of equals.
-    """
-
-    log_prob: jax.Array
-    logsumexp: jax.Array
-    entropy: jax.Array
-    logit_sum: jax.Array
-    nll_sum: jax.Array
-    classes: jax.Array
-    label_weight: jax.Array
-    argmax: jax.Array
+__all__ = ["label_stats", "linear_label_stats"]
 
 
 def label_stats(
@@ -216,25 +196,6 @@ def linear_label_stats(
     return stats._replace(log_prob=jnp.where(known, stats.log_prob, jnp.nan))
 
 
-class _Seen(NamedTuple):
-    """What has been seen of some rows: their top and all below it; [N] each.
-
-    ``1 + rest`` is the sum of exponentials measured from the top; -1 of no class.
-    ``moment`` is the sum of exponentials times their logarithms, ``depth`` the weighted
-    sum of the logits measured from the top, ``mass`` the sum of the weights.
-    """
-
-    top: jax.Array
-    rest: jax.Array
-    moment: jax.Array
-    depth: jax.Array
-    mass: jax.Array
-    classes: jax.Array
-    score: jax.Array
-    label_weight: jax.Array
-    argmax: jax.Array
-
-
 def _stats(plan, head, columns, labels, closed):
     """The statistics of the rows that this device holds, differentiable."""
     batch = labels.shape
@@ -248,14 +209,14 @@ def _stats(plan, head, columns, labels, closed):
 
     @jax.custom_vjp
     def run(*operands):
-        return _finish(see(plan, *operands))
+        return finish(see(plan, *operands))
 
     def forward(*primals):
         operands, wanted = values_and_wanted(primals)
         if wanted[1].class_weight:
             raise ValueError("class_weight gets no gradient; stop_gradient it")
         seen = see(plan, *operands)
-        return _finish(seen), (operands, seen, Static(wanted))
+        return finish(seen), (operands, seen, Static(wanted))
 
     def backward(kept, cotangents):
         slopes = [None if isinstance(c, SymbolicZero) else c for c in cotangents[:5]]
@@ -268,139 +229,31 @@ def _stats(plan, head, columns, labels, closed):
 
 def see(plan, head, columns, labels, closed):
     """All of the vocabulary, block after block and device after device."""
-    dtype, count = wide(head.hidden, head.kernel), len(labels)
     first = first_class(plan, head)
 
     def add(seen, start, size):
-        u, each, _ = block_of(plan, head, columns, closed, start, size)
-        visible = u > -jnp.inf
-        top = jnp.max(u, -1)
-        below = numerics.below(u, finite_top(top)[:, None])
-        e = jnp.exp(below)
+        z, each, _ = block_of(plan, head, columns, closed, start, size)
         mine = is_label(labels, first + start, size)
-        ones = jnp.floor(e)  # the top and its equals; the rest is summed without them
-        block = _Seen(
-            top,
-            jnp.sum(e - ones, -1) + (jnp.sum(ones, -1) - 1),
-            jnp.sum(e * jnp.maximum(below, -FAR), -1),
-            jnp.sum(jnp.where(visible, below, 0) * each, -1),
-            jnp.sum(visible * each, -1),
-            jnp.sum(visible, -1, dtype=dtype),
-            jnp.sum(jnp.where(mine, u, 0), -1),
-            jnp.sum(mine * each, -1),
-            first + start + jnp.argmax(u, -1).astype(jnp.int32),
-        )
-        return _merge([seen, block], jnp.maximum(seen.top, top))
+        block = seen_in(z, each, mine, first + start)
+        return merge([seen, block], jnp.maximum(seen.top, block.top))
 
-    zero = jnp.zeros(count, dtype)
-    none = _Seen(zero - jnp.inf, zero - 1, *[zero] * 6, zero.astype(jnp.int32))
+    none = nothing_seen(len(labels), wide(head.hidden, head.kernel))
     none, _ = sharding.vary_alike((none, head))
     seen = over_blocks(plan, head, none, add)
     if not plan.axis_name:
         return seen
-    top = jax.lax.pmax(seen.top, plan.axis_name)
-    return _merge([seen], top, plan.axis_name)
-
-
-def _merge(parts, top, axis_name=()):
-    """Parts of the same rows, of all devices, as one; the lone ``top`` stays out."""
-
-    def add_up(what):
-        total = sum(map(what, parts))
-        return jax.lax.psum(total, axis_name) if axis_name else total
-
-    def scaled(part):
-        shift = jnp.maximum(part.top - finite_top(top), -FAR)
-        return jnp.exp(shift), shift, 1 + part.rest
-
-    def rest(part):
-        weight, _, total = scaled(part)
-        return jnp.where(part.top == top, part.rest, weight * total)
-
-    def moment(part):
-        weight, shift, total = scaled(part)
-        return weight * (part.moment + shift * total)
-
-    def depth(part):
-        some = part.top > -jnp.inf
-        return jnp.where(some, part.depth + (part.top - finite_top(top)) * part.mass, 0)
-
-    none = jnp.iinfo(jnp.int32).max
-    first = [jnp.where(part.top == top, part.argmax, none) for part in parts]
-    first = functools.reduce(jnp.minimum, first)
-    return _Seen(
-        top,
-        add_up(rest) + (add_up(lambda part: (part.top == top).astype(top.dtype)) - 1),
-        add_up(moment),
-        add_up(depth),
-        add_up(lambda part: part.mass),
-        add_up(lambda part: part.classes),
-        add_up(lambda part: part.score),
-        add_up(lambda part: part.label_weight),
-        jax.lax.pmin(first, axis_name) if axis_name else first,
-    )
-
-
-def _finish(seen):
-    log_total, nll, mean = _summary(seen)
-    some = seen.top > -jnp.inf
-    return LabelStats(
-        -nll,
-        seen.top + log_total,
-        jnp.where(some, log_total - mean, 0),
-        seen.depth + seen.mass * finite_top(seen.top),
-        jnp.where(some, seen.mass * log_total - seen.depth, 0),
-        seen.classes,
-        seen.label_weight,
-        seen.argmax,
-    )
-
-
-def _summary(seen):
-    """Log of the sum measured from the top, the label's loss, and the mean score."""
-    some = seen.top > -jnp.inf
-    log_total = jnp.log1p(seen.rest)
-    nll = jnp.where(some, log_total - (seen.score - seen.top), 0)
-    return log_total, nll, seen.moment / jnp.where(some, 1 + seen.rest, 1)
+    return merge([seen], jax.lax.pmax(seen.top, plan.axis_name), plan.axis_name)
 
 
 def _gradients(plan, operands, seen, wanted, slopes):
-    """What the slopes of the five statistics come to.
-
-    With p a class's probability, w its weight, d its score below the top and T the mean
-    of d, the slope of its logit is
-    ``g_l ([label] - p) + g_lse p - g_H p (d - T) + g_S w + g_N (p sum(w) - w)``.
-    The label's ``1 - p`` is known without a subtraction.
-    """
     want, _, _, want_closed = wanted.value
     operands, seen, slopes = sharding.vary_alike((operands, seen, slopes))
     head, columns, labels, closed = operands
-    _, nll, mean = _summary(seen)
-    label, lse, entropy, plain, nll_sum = slopes
-    zero = jnp.zeros_like(nll)
-    level = zero if lse is None else lse
-    tilt = None
-    if entropy is not None:
-        level, tilt = level + entropy * mean, -entropy
-    if nll_sum is not None:
-        level = level + nll_sum * seen.mass
-        plain = -nll_sum if plain is None else plain - nll_sum
-    others = level if label is None else level - label
-    over = (1 / (1 + seen.rest))[:, None]
-    first = first_class(plan, head)
+    slopes_of, first = slope_rule(slopes, seen), first_class(plan, head)
 
     def add(sums, start, size):
-        u, each, pull = block_of(plan, head, columns, closed, start, size)
-        below = numerics.below(u, finite_top(seen.top)[:, None])
-        p = jnp.exp(below) * over
-        ramp = 0 if tilt is None else tilt[:, None] * jnp.maximum(below, -FAR)
-        g = p * (others[:, None] + ramp)
-        if label is not None:
-            own = p * (level[:, None] + ramp) - (label * jnp.expm1(-nll))[:, None]
-            g = jnp.where(is_label(labels, first + start, size), own, g)
-        if plain is not None:
-            g = g + plain[:, None] * each
-        g = jnp.where(u > -jnp.inf, g, 0)
+        z, each, pull = block_of(plan, head, columns, closed, start, size)
+        g = slopes_of(z, each, is_label(labels, first + start, size))
         return add_gradients(plan, sums, head, pull(g), start, size)
 
     start = no_gradients(head, want, closed)
@@ -408,11 +261,6 @@ def _gradients(plan, operands, seen, wanted, slopes):
     sums = over_blocks(plan, head, start, add)
     head, closed = finish_gradients(sums, head, want_closed)
     return head, None, None, closed
-
-
-def finite_top(top):
-    """The top, 0 of rows of which nothing is visible."""
-    return jnp.where(top == -jnp.inf, 0, top)
 
 
 def _check_class_weight(class_weight, classes):

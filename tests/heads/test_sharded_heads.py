@@ -151,6 +151,45 @@ def test_inside_a_shard_map():
     assert_close(got, jax.value_and_grad(dense, (0, 1))(h, kernel))
 
 
+def test_logits_that_a_mesh_splits():
+    h, kernel, bias, y = draw(n=TOKENS, d=WIDTH, v=WORDS)
+    z = h @ kernel + bias
+    where = np.arange(WORDS) != 5
+    y = np.where(y == 5, 6, y)
+    specs = P("data", "model"), P("data"), P("model")
+
+    def local(z, y, where):
+        stats = heads.vocab_parallel_label_stats(z, y, axis_name="model", where=where)
+        return -stats.log_prob + stats.entropy + 0.1 * stats.nll_sum
+
+    run = functools.partial(jax.shard_map, mesh=mesh_of(AxisType.Auto), in_specs=specs)
+    on_mesh = run(local, out_specs=P("data"))
+    slopes = np.linspace(0.5, 1, TOKENS)
+
+    def theirs(z):
+        stats = heads.label_stats(z, y, where=where)
+        return -stats.log_prob + stats.entropy + 0.1 * stats.nll_sum
+
+    def with_gradient(function):
+        return lambda z: (function(z), jax.grad(lambda z: function(z) @ slopes)(z))
+
+    take = jax.jit(with_gradient(lambda z: on_mesh(z, y, where)))
+    compiled = take.lower(z).compile()
+    assert_close(compiled(z), with_gradient(theirs)(z))
+    moved = [shape for _, part in traffic(compiled) for shape in part]
+    assert sum(map(size_of, moved)) <= 64 * TOKENS // 2
+    other = np.where(y == y[0], 99, y)
+    assert np.isnan(jax.jit(on_mesh)(z, other, where)[0])
+    with pytest.raises(ValueError, match="outside of a shard_map; expected it inside"):
+        jax.jit(local)(
+            jax.device_put(z, NamedSharding(mesh_of(KINDS[0]), P())), y, where
+        )
+    with pytest.raises(ValueError, match=r"labels has shape \(16,\), expected \(8,\)"):
+        run(local, in_specs=(*specs[:1], P(), specs[2]), out_specs=P("data"))(
+            z, y, where
+        )
+
+
 def test_inside_a_shard_map_that_does_not_check():
     h, kernel, bias, y = draw(n=TOKENS, d=WIDTH, v=WORDS)
     specs = P("data"), P(None, "model"), P("model"), P("data")

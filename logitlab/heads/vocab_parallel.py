@@ -1,0 +1,101 @@
+"""Statistics of logits that exist, a part of each row on every device."""
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+from logitlab.heads import sharding
+from logitlab.heads.blocks import is_label
+from logitlab.heads.row_stats import LabelStats, finish, merge, seen_in, slope_rule
+
+__all__ = ["vocab_parallel_label_stats"]
+
+
+def vocab_parallel_label_stats(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis_name: str | tuple[str, ...],
+    where: ArrayLike | None = None,
+    shard_start: ArrayLike | None = None,
+) -> LabelStats:
+    r"""Log-probability of the label and its like, of rows that a mesh axis splits.
+
+    .. math:: \log p_y, \; \log \sum_c e^{z_c}, \; -\sum_c p_c \log p_c, \;
+        \sum_c z_c, \; -\sum_c \log p_c
+
+    For models whose last layer leaves each device its own classes' logits, inside a
+    ``shard_map``. Devices exchange a few numbers for each row, in the gradient none.
+
+    Args:
+      logits: [..., C / P], the device's own classes.
+      labels: [...], ints in ``[0, C)``, the same on all devices of the axis.
+      axis_name: the mesh axis, or axes, that the classes are spread over.
+      where: bool, [..., C / P], the device's own classes that take part: not those that
+        only pad C to a multiple of P.
+      shard_start: number of the device's first class; by default all devices hold as
+        many, in their order.
+
+    Returns:
+      A :class:`LabelStats` of shape [...], the same on all devices of the axis, float32
+      (float64 for float64 logits), in nats. A label that no device has gives a
+      log-probability of NaN.
+
+    Raises:
+      TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` not
+        bool.
+      ValueError: shapes that do not fit, no ``shard_map`` with such an axis around it,
+        or logits that are the same along it.
+
+    Numerics: as :func:`linear_label_stats`.
+
+    Source: Shoeybi et al. 2019, arXiv:1909.08053.
+    """
+    z = numerics.class_axis_last(logits, where=where)
+    place = sharding.class_mesh(z, z, axis_name, None, transposed=False)
+    if place.mesh is not None:
+        raise ValueError(
+            f"axis_name is {axis_name!r} outside of a shard_map; expected it inside of "
+            "one, or losses of the whole logits"
+        )
+    batch, size = z.shape[:-1], z.shape[-1]
+    y = jnp.asarray(labels)
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        raise TypeError(f"labels has dtype {y.dtype}, expected integers")
+    if y.shape != batch:
+        raise ValueError(f"labels has shape {y.shape}, expected {batch}")
+    first = shard_start
+    if first is None:
+        first = jax.lax.axis_index(place.classes) * size
+    first = jnp.asarray(first, jnp.int32)
+    rows, y = sharding.vary_alike((z.reshape(-1, size), y.reshape(-1)))
+
+    def see(z, y, first):
+        seen = seen_in(z, 1, is_label(y, first, size), first)
+        top = jax.lax.pmax(seen.top, place.classes)
+        return merge([seen], top, place.classes)
+
+    @jax.custom_vjp
+    def run(z, y, first):
+        return finish(see(z, y, first))
+
+    def forward(*primals):
+        operands = [primal.value for primal in primals]
+        seen = see(*operands)
+        return finish(seen), (*operands, seen)
+
+    def backward(kept, cotangents):
+        slopes = [None if isinstance(c, SymbolicZero) else c for c in cotangents[:5]]
+        kept, slopes = sharding.vary_alike((kept, slopes))
+        z, y, first, seen = kept
+        g = slope_rule(slopes, seen)(z, 1, is_label(y, first, size))
+        return g, None, None
+
+    run.defvjp(forward, backward, symbolic_zeros=True)
+    stats = run(rows, y, first)
+    # The weights of the label, 1 on the device that has it, were added up too.
+    log_p = jnp.where(stats.label_weight == 1, stats.log_prob, jnp.nan)
+    stats = stats._replace(log_prob=log_p)
+    return jax.tree.map(lambda a: a.reshape(batch), stats)
