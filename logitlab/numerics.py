@@ -15,6 +15,7 @@ __all__ = [
     "class_axis_last",
     "is_known",
     "is_label",
+    "kept",
     "known_labels",
     "label_nll",
     "log_of_sum",
@@ -388,6 +389,28 @@ def is_known(array: jax.Array) -> bool:
     return not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
 
 
+def kept(
+    mask: ArrayLike | None, shape: tuple[int, ...], name: str = "mask"
+) -> jax.Array:
+    """The bool array of a shape that says which examples count; all without a mask.
+
+    Raises:
+      TypeError: ``mask``, called ``name`` in the message, is not bool.
+      ValueError: it has another shape.
+
+    >>> kept(None, (2,))
+    Array([ True,  True], dtype=bool)
+    """
+    if mask is None:
+        return jnp.ones(shape, bool)
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"{name} has dtype {mask.dtype}, expected bool")
+    if mask.shape != tuple(shape):
+        raise ValueError(f"{name} has shape {mask.shape}, expected {tuple(shape)}")
+    return mask
+
+
 def masked_mean(losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """Mean of the losses that ``mask`` keeps; the others are selected out.
 
@@ -406,10 +429,6 @@ def masked_mean(losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     losses = promote(losses, "losses")
     if mask is None:
         return losses.sum() / max(losses.size, 1)
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"mask has dtype {mask.dtype}, expected bool")
-    if mask.shape != losses.shape:
-        raise ValueError(f"mask has shape {mask.shape}, expected {losses.shape}")
+    mask = kept(mask, losses.shape)
     count = mask.sum(dtype=losses.dtype)
     return jnp.where(mask, losses, 0).sum() / jnp.maximum(count, 1)

@@ -74,13 +74,8 @@ def gaussian_nb_update(
     if x.ndim != 2 or x.shape[1] != mean.shape[1]:
         raise ValueError(f"x has shape {x.shape}, expected [N, {mean.shape[1]}]")
     classes = mean.shape[0]
-    keep = jnp.ones(x.shape[:1], bool)
+    keep = numerics.kept(mask, x.shape[:1])
     if mask is not None:
-        keep = jnp.asarray(mask)
-        if keep.dtype != bool:
-            raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
-        if keep.shape != x.shape[:1]:
-            raise ValueError(f"mask has shape {keep.shape}, expected {x.shape[:1]}")
         y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
     # The check of the labels, and nothing else: 0 or NaN.
     known = numerics.label_nll(jnp.zeros((x.shape[0], classes), x.dtype), y) * 0

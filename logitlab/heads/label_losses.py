@@ -172,11 +172,7 @@ def sequence_log_probs(
     labels = jnp.asarray(labels)
     if not labels.ndim:
         raise ValueError("labels has shape (), expected (..., T)")
-    kept = jnp.ones(labels.shape, bool) if mask is None else jnp.asarray(mask)
-    if kept.dtype != bool:
-        raise TypeError(f"mask has dtype {kept.dtype}, expected bool")
-    if kept.shape != labels.shape:
-        raise ValueError(f"mask has shape {kept.shape}, expected {labels.shape}")
+    kept = numerics.kept(mask, labels.shape)
     labels = jnp.where(kept, labels, 0)
     log_p = linear_label_stats(hidden, kernel, labels, **options).log_prob
     total = jnp.where(kept, log_p, 0).sum(-1)

@@ -420,13 +420,8 @@ def _batch(state, hidden, targets, mask):
         raise ValueError(
             f"targets has shape {k.shape}, expected {(rows,)} or ({rows}, K)"
         )
-    keep = jnp.ones(rows, bool)
+    keep = numerics.kept(mask, (rows,))
     if mask is not None:
-        keep = jnp.asarray(mask)
-        if keep.dtype != bool:
-            raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
-        if keep.shape != (rows,):
-            raise ValueError(f"mask has shape {keep.shape}, expected {(rows,)}")
         h = jnp.where(keep[:, None], h, 0)
         k = jnp.where(keep.reshape(-1, *(1,) * (k.ndim - 1)), k, 0)
     known = (k >= 0) & (k < count)

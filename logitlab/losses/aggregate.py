@@ -330,14 +330,7 @@ def _ids(segment_ids, shape, bags, mask):
         raise TypeError(f"segment_ids has dtype {ids.dtype}, expected integers")
     if ids.shape != shape:
         raise ValueError(f"segment_ids has shape {ids.shape}, expected {shape}")
-    keep = (ids >= 0) & (ids < bags)
-    if mask is not None:
-        mask = jnp.asarray(mask)
-        if mask.dtype != bool:
-            raise TypeError(f"mask has dtype {mask.dtype}, expected bool")
-        if mask.shape != shape:
-            raise ValueError(f"mask has shape {mask.shape}, expected {shape}")
-        keep &= mask
+    keep = (ids >= 0) & (ids < bags) & numerics.kept(mask, shape)
     # What is in no bag adds nothing to the first.
     return jnp.where(keep, ids, 0).astype(jnp.int32), keep
 

@@ -63,12 +63,8 @@ def cluster_targets(
         raise ValueError(f"probs has shape {p.shape}, expected [N, C]")
     counted = p
     if mask is not None:
-        mask = jnp.asarray(mask)
-        if mask.dtype != bool:
-            raise TypeError(f"mask has dtype {mask.dtype}, expected bool")
-        if mask.shape != p.shape[:-1]:
-            raise ValueError(f"mask has shape {mask.shape}, expected {p.shape[:-1]}")
-        counted = jnp.where(mask[..., None], p, 0)
+        keep = numerics.kept(mask, p.shape[:-1])
+        counted = jnp.where(keep[..., None], p, 0)
     frequency = counted.sum(tuple(range(p.ndim - 1)), keepdims=True)
     if axis_name is not None:
         frequency = jax.lax.psum(frequency, axis_name)

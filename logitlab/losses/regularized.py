@@ -307,13 +307,8 @@ def confidence_penalised_ce(
     """
     checked("lam", lam, lambda v: (v >= 0) & (v <= 1), "a number from 0 to 1")
     z = numerics.class_axis_last(logits, axis=axis, where=where)
-    y, keep = jnp.asarray(labels), jnp.ones(z.shape[:-1], bool)
+    y, keep = jnp.asarray(labels), numerics.kept(mask, z.shape[:-1])
     if mask is not None:
-        keep = jnp.asarray(mask)
-        if keep.dtype != bool:
-            raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
-        if keep.shape != z.shape[:-1]:
-            raise ValueError(f"mask has shape {keep.shape}, expected {z.shape[:-1]}")
         y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
         z = jnp.where(keep[..., None], z, 0)
     nll = numerics.label_nll(z, y)

@@ -59,13 +59,7 @@ def mean_of(values: ArrayLike, mask: ArrayLike | None = None) -> Mean:
     if not jnp.issubdtype(values.dtype, jnp.floating):
         values = values.astype(jnp.float32)
     values = numerics.promote(values, "values")
-    if mask is None:
-        mask = jnp.ones(values.shape, bool)
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"mask has dtype {mask.dtype}, expected bool")
-    if mask.shape != values.shape:
-        raise ValueError(f"mask has shape {mask.shape}, expected {values.shape}")
+    mask = numerics.kept(mask, values.shape)
     return Mean(jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype))
 
 

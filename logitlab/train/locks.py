@@ -1,7 +1,6 @@
 """One run at a time in a workdir."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -17,11 +16,16 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the workdir for this process; ``workdir/lock`` says for which one.
 
     The lock is the kernel's: it goes with its process, however that ends, and a file
-    that is left over holds nobody up.
+    that is left over holds nobody up. Systems without such locks hold nothing.
 
     Raises:
       WorkdirError: another process holds it; the message names it and its host.
     """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
     path = pathlib.Path(workdir) / "lock"
     with _opened(path) as file:
         try:

@@ -47,6 +47,7 @@ def build_program(
     *,
     seeds_by: str = "auto",
     parallel: str = "jit",
+    skip_nonfinite: bool = False,
 ) -> Program:
     """Compiles nothing yet; places the data and wires the functions of a run.
 
@@ -57,6 +58,7 @@ def build_program(
       seeds_by: ``map`` runs them one after another, ``vmap`` side by side; ``auto`` is
         ``map`` on CPUs, where one run keeps the machine busy, else ``vmap``.
       parallel: ``jit`` over the mesh, or ``pmap`` over its devices.
+      skip_nonfinite: steps that are not finite are skipped, and end nothing.
 
     Raises:
       ValueError: a setting or a batch size outside its range, or a mesh for pmap with
@@ -93,19 +95,16 @@ def build_program(
 
     if parallel == "jit":
         feed = _spread(feed, mesh)
-        step = steps.make_step(
-            run.loss, run.optimizer, from_optimizer=run.from_optimizer
-        )
-        advance_one = steps.advance(step, feed)
     else:
         feed = _own_share(feed, mesh.shape["data"])
-        step = steps.make_step(
-            run.loss,
-            run.optimizer,
-            from_optimizer=run.from_optimizer,
-            axis_name="data",
-        )
-        advance_one = steps.advance(step, feed)
+    step = steps.make_step(
+        run.loss,
+        run.optimizer,
+        from_optimizer=run.from_optimizer,
+        axis_name=None if parallel == "jit" else "data",
+        skip_nonfinite=skip_nonfinite,
+    )
+    advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
 
     def advance(state, data, n):
         if own_data and stream is None:

@@ -105,6 +105,7 @@ def _run_arms(study, config, workdir, mesh, quiet):
                             mesh,
                             seeds_by=config.seeds_by,
                             parallel=config.parallel,
+                            skip_nonfinite=config.nonfinite == "skip",
                         )
                         train(
                             name,

@@ -14,13 +14,15 @@ from logitlab.train.study import Batch
 class TrainState(NamedTuple):
     """All that changes during training, and so all that a checkpoint holds.
 
-    ``key`` stays the same: a step draws from it by folding its number in.
+    ``key`` stays the same: a step draws from it by folding its number in. ``skipped``
+    counts the steps that changed nothing, for not being finite.
     """
 
     step: jax.Array
     params: Any
     opt_state: optax.OptState
     key: jax.Array
+    skipped: jax.Array
 
 
 Optimizer = optax.GradientTransformation | Callable[[jax.Array], Any]
@@ -36,7 +38,8 @@ def init_state(init: Callable, optimizer: Optimizer, key: jax.Array) -> TrainSta
     """The state before the first step."""
     params, key = init_params(init, key), jax.random.split(key)[1]
     opt_state = _made(optimizer, key).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, key)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, opt_state, key, zero)
 
 
 def _made(optimizer, key):
@@ -49,6 +52,7 @@ def make_step(
     *,
     from_optimizer: Callable | None = None,
     axis_name: str | None = None,
+    skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     """A step: (state, batch) -> (state, mean loss before the update).
 
@@ -64,6 +68,8 @@ def make_step(
         given the params.
       from_optimizer: optimiser state -> what the loss wants to see of it.
       axis_name: the mapped axis that the rows are spread over.
+      skip_nonfinite: a step whose loss or gradient is infinite or NaN changes nothing
+        but its number and the count of such steps.
     """
 
     def step(state, batch):
@@ -93,9 +99,22 @@ def make_step(
             grads, state.opt_state, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.key), value
+        skipped = state.skipped
+        if skip_nonfinite:
+            fine = _all_finite((value, grads))
+            params, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(fine, new, old),
+                (params, opt_state),
+                (state.params, state.opt_state),
+            )
+            skipped = skipped + ~fine
+        return TrainState(state.step + 1, params, opt_state, state.key, skipped), value
 
     return step
+
+
+def _all_finite(tree):
+    return jnp.all(jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]))
 
 
 def _kept_rows(batch):
@@ -194,18 +213,18 @@ def _rows(data):
     return jax.tree.leaves(data)[0].shape[0]
 
 
-def advance(step: Callable, feed: Feed) -> Callable:
+def advance(step: Callable, feed: Feed, *, stops: bool = True) -> Callable:
     """Many steps in one loop: (state, data, n) -> (state, last loss).
 
-    Runs ``n`` steps, fewer if a loss is not finite: that of the failed step is then
-    returned. ``n`` is traced, so one compiled program serves every distance between two
-    evaluations, and no step waits for the host.
+    Runs ``n`` steps; if it ``stops``, fewer where a loss is not finite: that of the
+    failed step is then returned. ``n`` is traced, so one compiled program serves every
+    distance between two evaluations, and no step waits for the host.
     """
 
     def run(state, data, n):
         def going(carry):
             i, _, _, value = carry
-            return (i < n) & jnp.isfinite(value)
+            return (i < n) & (jnp.isfinite(value) if stops else True)
 
         def body(carry):
             i, state, fed, value = carry

@@ -139,6 +139,69 @@ def test_a_loss_that_is_not_finite_may_end_a_seed(config, tmp_path):
         train.run_study(Study({"boom": exploding()}), config, tmp_path, quiet=True)
 
 
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_steps_that_are_not_finite_may_be_skipped(config, tmp_path, parallel):
+    with config.unlocked():
+        config.nonfinite, config.parallel = "skip", parallel
+
+    def spoilt(key):
+        parts = toy.data(key)
+        x = parts["train"]["x"].at[3].set(jnp.nan)  # in one of five batches
+        return parts | {"train": parts["train"] | {"x": x}}
+
+    def evaluate(params, parts):
+        error = params["w"] - jnp.float32([1, -2, 3])
+        return {"error": jnp.abs(error).max()}
+
+    settings = dict(data=spoilt, batch_size=2, evaluate=evaluate, steps=200)
+    run = toy.run(**settings, evaluate_at=(0, 10, 100, 200), optimizer=optax.adam(0.1))
+    with pytest.warns(UserWarning, match="arm 'a' skipped steps before"):
+        results = train.run_study(Study({"a": run}), config, tmp_path, quiet=True)
+    np.testing.assert_array_equal(results["a"]["skipped"][:, 0], [0, 2, 20, 40])
+    assert (results["a"].final("error") < 0.05).all()
+    with config.unlocked():
+        config.nonfinite = "stop"
+    with pytest.raises(NonFiniteLoss, match="is nan at step"):
+        train.run_study(Study({"a": run}), config, tmp_path / "stop", quiet=True)
+
+
+def test_skipping_every_step_is_no_training(config, tmp_path):
+    with config.unlocked():
+        config.nonfinite = "skip"
+    run = toy.run(loss=lambda params, batch, key: batch["y"] / 0 + params["w"][0])
+    with (
+        pytest.warns(UserWarning, match="skipped steps before"),
+        pytest.raises(NonFiniteLoss, match="15 with seed 3.*; there were 15 since 5"),
+    ):
+        train.run_study(Study({"a": run}), config, tmp_path, quiet=True)
+
+
+def unlucky(chance):
+    def loss(params, batch, key):
+        bad = jax.random.uniform(key) < chance
+        return toy.loss(params, batch, key) + jnp.where(bad, jnp.inf, 0)
+
+    return toy.run(loss=loss, evaluate_at=ALWAYS)
+
+
+def test_bad_luck_is_rolled_back(config, tmp_path):
+    with config.unlocked():
+        config.nonfinite, config.checkpoint.every_seconds = "rollback", 0.0
+        config.seeds = 1
+    with pytest.warns(UserWarning, match=r"inf at step \d+ with seed 3; back to step"):
+        results = train.run_study(
+            Study({"a": unlucky(0.1)}), config, tmp_path, quiet=True
+        )
+    np.testing.assert_array_equal(results["a"].steps, range(21))  # no row twice
+    with (
+        pytest.warns(UserWarning, match="back to step 0"),
+        pytest.raises(NonFiniteLoss, match="is inf at step 0 with seed 3"),
+    ):
+        train.run_study(
+            Study({"a": unlucky(1.0)}), config, tmp_path / "never", quiet=True
+        )
+
+
 def test_a_seed_stops_alone(config, tmp_path):
     whole = Study({"a": toy.run(evaluate_at=ALWAYS)})
     losses = train.run_study(whole, config, tmp_path / "whole", quiet=True)["a"]["loss"]

@@ -241,7 +241,7 @@ def jaccard_contrastive_loss(
             f"embeddings has shape {e.shape} and labels {t.shape}, expected (N, D) and "
             "(N, C)"
         )
-    keep = _mask(mask, e.shape[:1])
+    keep = numerics.kept(mask, e.shape[:1])
     e = _directions(jnp.where(keep[:, None], e, 0))
     t = (keep[:, None] & (t > 0)).astype(e.dtype)
     both = jnp.matmul(t, t.T, precision="highest")
@@ -311,7 +311,7 @@ def multilabel_hybrid_loss(
     z, t = numerics.promote(logits), jnp.asarray(labels)
     if z.ndim != 2 or axis not in (1, -1):
         raise ValueError(f"logits has shape {z.shape}, expected (N, C) with axis=-1")
-    keep = _mask(mask, z.shape[:1])
+    keep = numerics.kept(mask, z.shape[:1])
     if t.shape == z.shape:
         z, t = jnp.where(keep[:, None], z, 0), jnp.where(keep[:, None], t, 0)
     bce = weighted_bce(z, t, class_weights, where=where)
@@ -322,15 +322,6 @@ def multilabel_hybrid_loss(
         embeddings, jnp.where(shown, t, 0), margin=margin, mask=keep
     )
     return numerics.masked_mean(one * bce + two * pairs, keep) + three * contrast
-
-
-def _mask(mask, shape):
-    keep = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
-    if keep.dtype != bool:
-        raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
-    if keep.shape != shape:
-        raise ValueError(f"mask has shape {keep.shape}, expected {shape}")
-    return keep
 
 
 def _directions(e):

@@ -58,13 +58,9 @@ def ensloss(
     s = numerics.promote(logits)
     if s.ndim == 0:
         raise ValueError("logits has shape (), expected examples on the last axis")
-    t = jnp.asarray(labels)
-    keep = jnp.ones(s.shape, bool) if mask is None else jnp.asarray(mask)
-    for name, array in (("labels", t), ("mask", keep)):
-        if array.shape != s.shape:
-            raise ValueError(f"{name} has shape {array.shape}, expected {s.shape}")
-    if keep.dtype != bool:
-        raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
+    t, keep = jnp.asarray(labels), numerics.kept(mask, s.shape)
+    if t.shape != s.shape:
+        raise ValueError(f"labels has shape {t.shape}, expected {s.shape}")
     bad = keep & ~((t == 0) | (t == 1))
     if not isinstance(bad, jax.core.Tracer) and bad.any():
         raise ValueError(f"labels other than 0 and 1: {t[bad][:5]}")
@@ -180,13 +176,8 @@ def multiclass_ensloss(
     z = numerics.class_axis_last(logits, axis=axis, where=where)
     if z.ndim < 2:
         raise ValueError(f"logits has shape {z.shape}, expected [..., N, C]")
-    y, keep = jnp.asarray(labels), jnp.ones(z.shape[:-1], bool)
+    y, keep = jnp.asarray(labels), numerics.kept(mask, z.shape[:-1])
     if mask is not None:
-        keep = jnp.asarray(mask)
-        if keep.dtype != bool:
-            raise TypeError(f"mask has dtype {keep.dtype}, expected bool")
-        if keep.shape != z.shape[:-1]:
-            raise ValueError(f"mask has shape {keep.shape}, expected {z.shape[:-1]}")
         y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
         z = jnp.where(keep[..., None], z, 0)
     is_label, known = label_mask(z, y)
