@@ -243,6 +243,35 @@ def test_any_loss(kind, weighted):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_tokens_over_all_devices(kind):
+    h, kernel, _, y = draw(n=TOKENS, d=WIDTH, v=9)
+    mesh, everywhere = mesh_of(kind), P(("data", "model"))
+    put = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))  # noqa: E731
+    options = dict(batch_axes=("data", "model")) if kind == AxisType.Auto else {}
+
+    def stats(h, kernel, y):
+        return -heads.linear_label_stats(h, kernel, y, vocab_chunk=4, **options)[0]
+
+    def chunks(h, kernel, y):
+        return heads.linear_loss(
+            losses.cross_entropy, h, kernel, y, token_chunk=2, **options
+        )
+
+    @jax.jit
+    def both(h, kernel, y):
+        return [
+            jax.value_and_grad(lambda k, f=f: f(h, k, y).mean())(kernel)
+            for f in (stats, chunks)
+        ]
+
+    dense = jax.value_and_grad(lambda k: losses.cross_entropy(h @ k, y).mean())(kernel)
+    arrays = put(h, everywhere), put(kernel, P()), put(y, everywhere)
+    compiled = both.lower(*arrays).compile()
+    assert_close(compiled(*arrays), [dense, dense])
+    assert {name for name, _ in traffic(compiled)} == {"all-reduce"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_distillation(kind):
     h, kernel, bias, _ = placed(kind)
     h2, kernel2, _, _ = placed(kind, seed=1)
