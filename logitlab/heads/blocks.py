@@ -10,7 +10,6 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.heads.operands import (
-    BUDGET,
     Linear,
     chunk_size,
     class_count,
@@ -45,7 +44,9 @@ class Blocks(NamedTuple):
 def over_blocks(plan: Blocks, head: Linear, carry, function: Callable):
     """``function(carry, start, size)`` for all blocks of columns; the last is short."""
     classes = class_count(head, transposed=plan.transposed)
-    default = BUDGET // (8 * max(len(head.hidden), 1))  # logits, and their slopes
+    # Small enough for a CPU's caches, and for an accelerator to be kept busy.
+    budget = 2**24 if jax.default_backend() == "cpu" else 2**27
+    default = max(512, budget // (4 * max(len(head.hidden), 1)))
     size = chunk_size("vocab_chunk", plan.vocab_chunk, default, classes)
     full, rest = divmod(classes, size)
     if full == 1:

@@ -84,7 +84,8 @@ def fused_linear_distillation(
       transform: elementwise, of the student's logits, before the temperature.
       teacher_transform: the same of the teacher's.
       transposed: kernels are [V, D].
-      vocab_chunk: columns at a time; by default as many as make logits of 32 MiB.
+      vocab_chunk: columns at a time; by default as many as make logits of 16 MiB (128
+        MiB on accelerators), 512 at least.
       axis_name: mesh axes of the vocabulary, as in :func:`linear_label_stats`.
       batch_axes: mesh axes of the first axis of ``hidden``, the same.
 

@@ -140,7 +140,8 @@ def linear_label_stats(
       transform: elementwise, logits -> logits: a soft cap, a temperature,
         ``links.stablemax``. Values that it closes over get their gradients.
       transposed: the kernel is [V, D], as an embedding table that is used again.
-      vocab_chunk: columns at a time; by default as many as make logits of 32 MiB.
+      vocab_chunk: columns at a time; by default as many as make logits of 16 MiB (128
+        MiB on accelerators), 512 at least.
       axis_name: the mesh axis, or axes, that the vocabulary is spread over. Under
         ``jit`` each device then works on its own columns, whether or not the mesh
         divides them; inside a ``shard_map`` ``kernel``, ``bias`` and ``where`` are the
