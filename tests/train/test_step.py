@@ -81,7 +81,7 @@ def test_seeds_side_by_side_draw_an_order_only_when_due():
     data = {"x": jnp.arange(10)}
 
     def orders(key):
-        state = TrainState(jnp.int32(4), (), (), key)
+        state = TrainState(jnp.int32(4), (), (), key, jnp.int32(0))
         batch, carry = feed.batch(data, state, 0, feed.start(data, state))
         late = state._replace(step=jnp.int32(5))
         return batch["x"], feed.batch(data, late, 1, carry)[1]
