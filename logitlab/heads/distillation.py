@@ -180,7 +180,8 @@ class _Row(NamedTuple):
     """One head's rows: how its log-probabilities are made, and where slopes go.
 
     With ``f_a`` the derivative of a class's term by its log-probability, the slope of a
-    score is ``f_a - p * total``; of the top score, minus the sum of all the others.
+    score is ``f_a - p * total``; of a top score with more than half of the mass, minus
+    the sum of all the others.
     """
 
     top: jax.Array
@@ -244,7 +245,8 @@ def _gradients(rule, plans, operands, rows, wanted, slopes):
             g = part - jnp.exp(pair.log_p) * row.total[:, None]
             left = row.rest / (1 + row.rest)  # what the top has not
             lead = left * row.total - row.others
-            g = jnp.where(pair.is_top, lead[:, None], g) * slopes[:, None]
+            sure = pair.is_top & (row.rest < 1)[:, None]  # else it is no small number
+            g = jnp.where(sure, lead[:, None], g) * slopes[:, None]
             g = jnp.where(pair.log_p > -jnp.inf, g, 0)
             new.append(
                 add_gradients(plans[i], sums[i], heads[i], pair.pull(g), start, size)

@@ -104,6 +104,26 @@ def test_two_confident_models(kind):
             assert_close(got, reference, 1e-4)
 
 
+def test_unsure_models_are_exact_too():
+    """Where no class has much, slopes are the differences of small probabilities."""
+    h, kernel, *_ = draw(n=8, d=32, v=4000)
+    other = draw(1, n=8, d=32)[0]
+    kernel /= np.float32(np.sqrt(32))
+
+    def fused(h, k, other):
+        return heads.fused_linear_distillation(
+            h, k, heads.Linear(other, jax.lax.stop_gradient(k)), vocab_chunk=512
+        ).mean()
+
+    def exact(h, k, other):
+        return dense("forward_kl", h @ k, other @ jax.lax.stop_gradient(k)).mean()
+
+    got = jax.jit(jax.value_and_grad(fused, (0, 1)))(h, kernel, other)
+    with jax.enable_x64(True):
+        wide = [a.astype("f8") for a in (h, kernel, other)]
+        assert_close(got, jax.jit(jax.value_and_grad(exact, (0, 1)))(*wide))
+
+
 def test_extremes():
     h = np.ones((1, 1), "f4")
     for kind in DIVERGENCES:
