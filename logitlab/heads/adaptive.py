@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.heads import gathered
-from logitlab.heads.operands import BUDGET, chunk_size
+from logitlab.heads.operands import BUDGET, chunk_size, product
 
 __all__ = [
     "adaptive_capacity",
@@ -174,7 +174,7 @@ def adaptive_softmax(
         raise ValueError(
             f"capacity is {capacity}, expected {len(tails)} numbers from 1 on"
         )
-    y, head_logits = y.reshape(-1), gathered.product(h, head, bias)
+    y, head_logits = y.reshape(-1), product(h, head, bias)
     if capacity is None or not len(y):
         tail_logits = [_tail(h, *pair) for pair in tails]
         nll = -adaptive_log_prob(head_logits, tail_logits, y, cutoffs=cutoffs)
@@ -232,7 +232,7 @@ def adaptive_predict(
     head, tails, bias = _kernels(h.shape[1], head, tails, bias, cutoffs)
     cutoffs, count = _bounds(cutoffs, [up.shape[1] for _, up in tails])
     size = chunk_size("token_chunk", token_chunk, BUDGET // (4 * count), len(h))
-    logits = gathered.product(h, head, bias)
+    logits = product(h, head, bias)
     first = jnp.argmax(logits, -1).astype(jnp.int32)
     if not len(h):
         return first.reshape(batch)
@@ -343,8 +343,8 @@ def _in_buffers(function, inside, arrays, size):
 
 
 def _tail(hidden, down, up):
-    low = gathered.product(hidden, down)
-    return gathered.product(low.astype(jnp.result_type(hidden, down)), up)
+    low = product(hidden, down)
+    return product(low.astype(jnp.result_type(hidden, down)), up)
 
 
 def _head_labels(labels, cutoffs):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.heads.operands import wide
+from logitlab.heads.operands import check_float, wide
 
-__all__ = ["integers", "matrix", "product", "product_of_columns", "tokens"]
+__all__ = ["integers", "matrix", "product_of_columns", "tokens"]
 
 
 def tokens(hidden: ArrayLike) -> tuple[jax.Array, tuple[int, ...]]:
@@ -17,7 +17,7 @@ def tokens(hidden: ArrayLike) -> tuple[jax.Array, tuple[int, ...]]:
     Shapes: hidden [..., D] -> [N, D]
     """
     hidden = jnp.asarray(hidden)
-    _check_float(hidden, "hidden")
+    check_float(hidden, "hidden")
     if hidden.ndim < 1:
         raise ValueError(f"hidden has shape {hidden.shape}, expected (..., D)")
     batch = hidden.shape[:-1]
@@ -31,7 +31,7 @@ def matrix(array: ArrayLike, name: str, *shape: int | str) -> jax.Array:
     (2, 3)
     """
     array = jnp.asarray(array)
-    _check_float(array, name)
+    check_float(array, name)
     fits = len(array.shape) == len(shape) and all(
         have > 0 if isinstance(want, str) else have == want
         for have, want in zip(array.shape, shape, strict=True)
@@ -50,17 +50,6 @@ def integers(array: ArrayLike, name: str) -> jax.Array:
     return array
 
 
-def product(
-    hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None = None
-) -> jax.Array:
-    """``hidden @ kernel + bias``; 16-bit factors as they are, with float32 sums.
-
-    Shapes: hidden [N, D], kernel [D, V], bias [V] -> [N, V]
-    """
-    z = jnp.matmul(hidden, kernel, preferred_element_type=wide(hidden, kernel))
-    return z if bias is None else z + bias.astype(z.dtype)[None]
-
-
 def product_of_columns(
     hidden: jax.Array,
     kernel: jax.Array,
@@ -76,8 +65,3 @@ def product_of_columns(
     form = "nd,nld->nl" if transposed else "nd,dnl->nl"
     z = jnp.einsum(form, hidden, some, preferred_element_type=wide(hidden, kernel))
     return z if bias is None else z + bias.astype(z.dtype)[ids]
-
-
-def _check_float(array, name):
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} has dtype {array.dtype}, expected floating point")

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.heads import gathered
-from logitlab.heads.operands import wide
+from logitlab.heads.operands import product, wide
 
 __all__ = [
     "HuffmanTree",
@@ -152,7 +152,7 @@ def two_level_softmax(
         )
     y, known = numerics.known_labels(labels, batch, layout.cluster.shape[0])
     cluster, member = layout.cluster[y.reshape(-1)], layout.member[y.reshape(-1)]
-    logits = gathered.product(h, u, class_bias)
+    logits = product(h, u, class_bias)
     there = jnp.broadcast_to(layout.sizes > 0, logits.shape)
     nll = numerics.label_nll(logits, cluster, where=there)
     if len(h):
@@ -180,7 +180,7 @@ def _member_nll(h, w, bias, cluster, member, sizes):
     of_block = jnp.minimum(of_block, clusters - 1)  # the blocks that stay empty
 
     rows = h.at[token].get(mode="fill", fill_value=0)
-    z = gathered.product(rows, w[of_block])
+    z = product(rows, w[of_block])
     if bias is not None:
         z = z + bias[of_block][:, None].astype(z.dtype)
     there = jnp.arange(w.shape[2])[None] < jnp.maximum(sizes[of_block], 1)[:, None]

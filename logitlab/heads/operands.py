@@ -10,12 +10,14 @@ from jax.typing import ArrayLike
 __all__ = [
     "BUDGET",
     "Linear",
+    "check_float",
     "check_head",
     "chunk_size",
     "class_count",
     "features_gradient",
     "is_float",
     "logits_of",
+    "product",
     "values_and_wanted",
     "wide",
 ]
@@ -51,11 +53,8 @@ def check_head(
       ValueError: shapes that do not fit together, or no class.
     """
     hidden, kernel = jnp.asarray(head.hidden), jnp.asarray(head.kernel)
-    for what, array in (("hidden", hidden), ("kernel", kernel)):
-        if not is_float(array):
-            raise TypeError(
-                f"{name}{what} has dtype {array.dtype}, expected floating point"
-            )
+    check_float(hidden, f"{name}hidden")
+    check_float(kernel, f"{name}kernel")
     if hidden.ndim < 1 or hidden.shape[:-1] != batch:
         raise ValueError(
             f"{name}hidden has shape {hidden.shape}, expected {(*batch, 'D')}"
@@ -85,9 +84,18 @@ def chunk_size(name: str, given: int | None, default: int, most: int) -> int:
 def logits_of(head: Linear, *, transposed: bool) -> jax.Array:
     """All logits of some features, float32 at least."""
     kernel = head.kernel.T if transposed else head.kernel
-    dtype = wide(head.hidden, kernel)
-    z = jnp.matmul(head.hidden, kernel, preferred_element_type=dtype)
-    return z if head.bias is None else z + head.bias.astype(dtype)[None]
+    return product(head.hidden, kernel, head.bias)
+
+
+def product(
+    hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None = None
+) -> jax.Array:
+    """``hidden @ kernel + bias``; 16-bit factors as they are, with float32 sums.
+
+    Shapes: hidden [N, D], kernel [D, V], bias [V] -> [N, V]
+    """
+    z = jnp.matmul(hidden, kernel, preferred_element_type=wide(hidden, kernel))
+    return z if bias is None else z + bias.astype(z.dtype)[None]
 
 
 def features_gradient(g: jax.Array, head: Linear, *, transposed: bool) -> jax.Array:
@@ -119,6 +127,12 @@ def values_and_wanted(primals: tuple) -> tuple[tuple, tuple]:
 def wide(*arrays: jax.Array) -> jnp.dtype:
     """The dtype in which sums are kept: float32 at least."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+
+
+def check_float(array: jax.Array, name: str) -> None:
+    """Raises ``TypeError`` for an array that is not floating point."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected floating point")
 
 
 def is_float(array: jax.Array) -> bool:

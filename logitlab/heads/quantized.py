@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.heads import gathered
 from logitlab.heads.codes import check_mapping
+from logitlab.heads.operands import product
 
 __all__ = [
     "vq_cluster_log_mass",
@@ -184,7 +185,7 @@ def vq_loss(
     """
     h, batch = gathered.tokens(hidden)
     codebook = gathered.matrix(codebook, "codebook", "K", h.shape[1])
-    logits = gathered.product(h, codebook.T).reshape(*batch, len(codebook))
+    logits = product(h, codebook.T).reshape(*batch, len(codebook))
     mass = vq_cluster_log_mass(mapping, len(codebook), token_bias)
     return -vq_label_log_probs(
         logits, labels, mapping, log_cluster_mass=mass, token_bias=token_bias

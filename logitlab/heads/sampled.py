@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.heads import gathered
+from logitlab.heads.operands import product
 from logitlab.heads.samplers import (
     log_uniform_log_q,
     log_uniform_sample,
@@ -197,7 +198,7 @@ def sampled_softmax(
     some = jnp.take(kernel, sample.ids, axis=0 if transposed else 1, mode="clip")
     losses = sampled_softmax_loss(
         gathered.product_of_columns(h, kernel, y, bias, transposed),
-        gathered.product(
+        product(
             h,
             some.T if transposed else some,
             None if bias is None else bias[sample.ids],

@@ -6,7 +6,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import sharding
+from logitlab.heads import gathered, sharding
 from logitlab.heads.blocks import is_label
 from logitlab.heads.row_stats import LabelStats, finish, merge, seen_in, slope_rule
 
@@ -61,9 +61,7 @@ def vocab_parallel_label_stats(
             "one, or losses of the whole logits"
         )
     batch, size = z.shape[:-1], z.shape[-1]
-    y = jnp.asarray(labels)
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"labels has dtype {y.dtype}, expected integers")
+    y = gathered.integers(labels, "labels")
     if y.shape != batch:
         raise ValueError(f"labels has shape {y.shape}, expected {batch}")
     first = shard_start

@@ -33,6 +33,7 @@ class Checkpoints:
         )
         self._folder = pathlib.Path(folder).absolute()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._whole = set()  # steps whose files were looked at
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Copies the state off the devices, and writes it while the run goes on.
@@ -59,6 +60,8 @@ class Checkpoints:
         Raises:
           WorkdirError: all are damaged, or they are of another format.
         """
+        with _said_of(self._folder):
+            self._manager.wait_until_finished()  # half written is not damaged
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged = []
         for step in steps:
@@ -122,13 +125,14 @@ class Checkpoints:
     def _check(self, step):
         """Raises ``ValueError`` where a file is not what it was when it was written."""
         folder = self._folder / str(step)
-        if not (folder / SUMS).exists():
-            return  # complete, but killed before it was sealed
+        if step in self._whole or not (folder / SUMS).exists():
+            return  # without sums: complete, but killed before it was sealed
         expected = json.loads((folder / SUMS).read_text("utf-8"))
         found = _sums(folder)
         for name in expected.keys() | found.keys():
             if expected.get(name) != found.get(name):
                 raise ValueError(f"{name} has changed since it was written")
+        self._whole.add(step)
 
     def __enter__(self):
         return self
