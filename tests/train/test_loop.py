@@ -11,12 +11,25 @@ import toy
 
 from logitlab import train
 from logitlab.train import Interrupted, NonFiniteLoss, Stream, Study, WorkdirError
+from logitlab.train.loop import Logs
 
 ALWAYS = range(0, 21)
 
 
 def numbers(workdir):
     return (workdir / "metrics.csv").read_bytes()
+
+
+def before_rows_of(step, patch, action):
+    """Has ``action`` happen when a run is about to write the rows of a step."""
+    append = Logs.append
+
+    def after_action(self, rows, timing=None):
+        if rows[0]["step"] == step:
+            action()
+        append(self, rows, timing)
+
+    patch.setattr(Logs, "append", after_action)
 
 
 def test_runs_every_arm_and_reads_its_results(config, tmp_path):
@@ -33,7 +46,9 @@ def test_runs_every_arm_and_reads_its_results(config, tmp_path):
     assert header == "arm,seed,step,loss,norm"
     assert first.startswith("a,3,0,")
     timing = (tmp_path / "timing.csv").read_text()
-    assert timing.startswith("arm,step,time,steps_per_second,peak_bytes")
+    assert timing.startswith(
+        "arm,step,time,steps_per_second,flops_per_second,utilisation,peak_bytes\n"
+    )
 
 
 def test_a_second_call_trains_nothing(config, tmp_path):
@@ -54,17 +69,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, kind, monkeypa
     study = Study({"a": toy.run(evaluate_at=ALWAYS), "b": toy.run(batch_size=3)})
     whole = train.run_study(study, config, tmp_path / "whole", quiet=True)
 
-    from logitlab.train import loop
-
-    log = loop._log
-
-    def and_then_a_signal(name, run, program, seeds, state, step, *rest):
-        if step == 7:
-            os.kill(os.getpid(), kind)
-        return log(name, run, program, seeds, state, step, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_log", and_then_a_signal)
+        before_rows_of(7, patch, lambda: os.kill(os.getpid(), kind))
         with pytest.raises(Interrupted) as stopped:
             train.run_study(study, config, tmp_path / "parts", quiet=True)
     assert stopped.value.exit_code == 128 + kind
@@ -82,19 +88,13 @@ def test_rows_after_the_checkpoint_are_forgotten(config, tmp_path, monkeypatch):
     study = Study({"a": toy.run(evaluate_at=ALWAYS)})
     train.run_study(study, config, tmp_path / "whole", quiet=True)
 
-    from logitlab.train import loop
-
-    log = loop._log
-
-    def fails_at_9(name, run, program, seeds, state, step, *rest):
-        if step == 9:
-            raise OSError("no space left on device")
-        return log(name, run, program, seeds, state, step, *rest)
+    def fails():
+        raise OSError("no space left on device")
 
     with config.unlocked():
         config.checkpoint.every_seconds = 0.0
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_log", fails_at_9)
+        before_rows_of(9, patch, fails)
         with pytest.raises(OSError, match="no space"):
             train.run_study(study, config, tmp_path / "parts", quiet=True)
     with open(tmp_path / "parts/metrics.csv", "a") as file:
@@ -237,17 +237,8 @@ def test_streams_resume_where_they_were(config, tmp_path, monkeypatch):
     study = Study({"a": run})
     train.run_study(study, config, tmp_path / "whole", quiet=True)
 
-    from logitlab.train import loop
-
-    log = loop._log
-
-    def and_then_a_signal(name, run, program, seeds, state, step, *rest):
-        if step == 13:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return log(name, run, program, seeds, state, step, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_log", and_then_a_signal)
+        before_rows_of(13, patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
             train.run_study(study, config, tmp_path / "parts", quiet=True)
     train.run_study(study, config, tmp_path / "parts", quiet=True)
@@ -292,7 +283,7 @@ def test_a_workdir_of_another_config(config, tmp_path):
 
 def test_a_workdir_that_cannot_be_made(config, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WorkdirError, match="cannot write to workdir"):
+    with pytest.raises(WorkdirError, match="cannot use workdir"):
         train.run_study(Study({}), config, tmp_path / "file/deeper", quiet=True)
 
 
