@@ -19,6 +19,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run le
 ALLOW_CHANGES = flags.DEFINE_bool(
     "allow_config_changes", False, "Go on in a workdir of another config."
 )
+SHARE = flags.DEFINE_bool(
+    "share", False, "Work on the arms of WORKDIR together with other processes."
+)
 PROFILE = flags.DEFINE_string(
     "profile", None, "START:STOP, steps of each arm to trace into WORKDIR/profile."
 )
@@ -74,10 +77,14 @@ def _run_study(config):
             workdir,
             allow_changes=ALLOW_CHANGES.value,
             profile=_window(PROFILE.value),
+            share=SHARE.value,
         )
         if processes.is_first():
             verdicts = report.conclude(study, results, config, workdir)
-            print(report.verdict_table(verdicts))
+            if study.table is not None:
+                print(report.text_table(study.table(results)))
+            if verdicts or study.table is None:
+                print(report.verdict_table(verdicts))
             print(f"\nReport: {workdir / 'report.html'}")
         processes.barrier("report")
     except (

@@ -60,6 +60,7 @@ def build_program(
     accumulate: int = 1,
     precision: str | None = None,
     skip_nonfinite: bool = False,
+    shared: dict | None = None,
 ) -> Program:
     """Compiles nothing yet; places the data and wires the functions of a run.
 
@@ -76,6 +77,8 @@ def build_program(
         :func:`logitlab.train.make_step`.
       precision: dtype of the computation, see there.
       skip_nonfinite: steps that are not finite are skipped, and end nothing.
+      shared: where runs with the same ``at`` find each other's programs; one for all
+        calls with the same settings.
 
     Raises:
       ValueError: a setting or a batch size outside its range, a rule that does not fit,
@@ -116,19 +119,19 @@ def build_program(
         feed = _spread(feed, mesh)
     else:
         feed = _own_share(feed, mesh.shape["data"])
-    step = steps.make_step(
-        run.loss,
-        run.optimizer,
-        from_optimizer=run.from_optimizer,
-        axis_name=None if parallel == "jit" else "data",
-        skip_nonfinite=skip_nonfinite,
-        accumulate=accumulate,
-        precision=precision,
-        inputs=run.inputs,
-    )
-    advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
 
-    def advance(state, data, n):
+    def advance_as(run, state, data, n):
+        step = steps.make_step(
+            run.loss,
+            run.optimizer,
+            from_optimizer=run.from_optimizer,
+            axis_name=None if parallel == "jit" else "data",
+            skip_nonfinite=skip_nonfinite,
+            accumulate=accumulate,
+            precision=precision,
+            inputs=run.inputs,
+        )
+        advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
         if own_data and stream is None:
             return over(advance_one)(state, data, n)
         return over(lambda state, n: advance_one(state, data, n))(state, n)
@@ -149,20 +152,25 @@ def build_program(
         params = jax.jit(draw, out_shardings=placed.params)(keys)
         return jax.jit(over(make), out_shardings=placed)(keys, params)
 
-    if parallel == "jit":
-        dispatch = _Compiled(
-            jax.jit(advance, donate_argnums=0, out_shardings=(placed, everywhere)),
-            everywhere,
-        )
-    else:
+    def compiled_for(advance, args):
+        """What calls a function of ``args`` on the mesh, and what was compiled."""
+        if parallel == "jit":
+            spread = (placed, everywhere)
+            jitted = jax.jit(advance, donate_argnums=0, out_shardings=spread)
+            compiled = jitted.lower(*args).compile()
+            return compiled, compiled
         mapped = jax.pmap(
-            lambda state, data, n, place: advance(state, data, n),
+            lambda place, *args: advance(*args),
             axis_name="data",
-            in_axes=(None, None, None, 0),  # pmap asks for at least one mapped argument
+            in_axes=(0, *[None] * len(args)),  # pmap asks for a mapped argument
             out_axes=None,
             devices=list(mesh.devices.flat),
         )
-        dispatch = _Compiled(mapped, everywhere, jnp.arange(mesh.size))
+        places = jnp.arange(mesh.size)
+        compiled = mapped.lower(places, *args).compile()
+        return functools.partial(compiled, places), compiled
+
+    dispatch = _Advance(run, advance_as, compiled_for, everywhere, shared)
 
     @functools.partial(jax.jit, out_shardings=everywhere)
     def evaluate(params, held):
@@ -236,19 +244,47 @@ def _state_shardings(shapes, mesh, rules):
     )
 
 
-class _Compiled:
-    """The ``advance`` of a program: compiled at its first call, and counted."""
+class _Advance:
+    """The ``advance`` of a program: compiled at its first call, and counted.
 
-    def __init__(self, function, everywhere, *more):
-        self._function, self._everywhere, self._more = function, everywhere, more
-        self.compiled = None
+    Runs with the same ``at`` use what the first of them compiled.
+    """
+
+    def __init__(self, run, advance_as, compiled_for, everywhere, shared):
+        self._run, self._advance_as, self._compiled_for = run, advance_as, compiled_for
+        self._everywhere, self._shared = everywhere, {} if shared is None else shared
+        self._call = self.compiled = None
 
     def __call__(self, state, data, n):
-        n = meshes.place(np.asarray(n, np.int32), self._everywhere)
-        if self.compiled is None:
-            lowered = self._function.lower(state, data, n, *self._more)
-            self.compiled = lowered.compile()
-        return self.compiled(state, data, n, *self._more)
+        args = state, data, meshes.place(np.asarray(n, np.int32), self._everywhere)
+        if self._call is None:
+            self._compile(args)
+        return self._call(*args)
+
+    def _compile(self, args):
+        run, values = self._run, dict(self._run.values)
+        if run.at is not None:
+            shapes = [(a.shape, a.dtype, a.sharding) for a in jax.tree.leaves(args)]
+            key = run.at, str(shapes)
+            if key not in self._shared:
+                self._shared[key] = self._for_all((*args, values))
+            if self._shared[key] is not None:
+                call, self.compiled = self._shared[key]
+                self._call = lambda *args: call(*args, values)
+                return
+        plain = functools.partial(self._advance_as, run)
+        self._call, self.compiled = self._compiled_for(plain, args)
+
+    def _for_all(self, args):
+        """One program for all values, if the run does not look at them."""
+
+        def advance(state, data, n, values):
+            return self._advance_as(self._run.at(values), state, data, n)
+
+        try:
+            return self._compiled_for(advance, args)
+        except TypeError:  # of JAX, where a traced value should be a number
+            return None
 
     @functools.cached_property
     def flops(self) -> float:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import socket
 import time
@@ -16,13 +17,13 @@ from logitlab.train import processes
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
 from logitlab.train.files import WorkdirError, write_file
-from logitlab.train.locks import only_run
+from logitlab.train.locks import InUse, hold
 from logitlab.train.loop import NONFINITE, Logs, Window, train
 from logitlab.train.program import PARALLEL, SEEDS_BY, build_program
 from logitlab.train.progress import Signals
 from logitlab.train.results import ArmResult
 from logitlab.train.study import Compute, Run, Study
-from logitlab.train.writers import Table, TensorBoard, rows_of
+from logitlab.train.writers import KEYS, Table, TensorBoard, rows_of
 
 
 def open_workdir(
@@ -68,6 +69,7 @@ def run_study(
     *,
     allow_changes: bool = False,
     profile: tuple[int, int] | None = None,
+    share: bool = False,
     quiet: bool = False,
 ) -> dict[str, ArmResult]:
     """Runs every arm that is not done, and reads the results of all.
@@ -86,6 +88,9 @@ def run_study(
       allow_changes: go on in a workdir of another config.
       profile: first and last step of a window to trace, of each arm, into
         ``workdir/profile``.
+      share: other calls, of other processes or machines, may work on the same workdir,
+        each on arms that no other has in hand; all must say so. What an arm leaves is
+        in ``arms/``, until the last is done and ``metrics.csv`` is put together.
       quiet: no progress bars.
 
     Raises:
@@ -104,86 +109,153 @@ def run_study(
 
         def open_and_hold():
             open_workdir(workdir, config, allow_changes=allow_changes)
-            held.enter_context(only_run(workdir))
+            held.enter_context(hold(workdir, shared=share))
+            _check_sharing(workdir, share)
 
         processes.in_first(open_and_hold)
-        logs = _open_logs(workdir, config, held)
-        logs.event(
-            "run",
-            host=socket.gethostname(),
-            jax=jax.__version__,
-            device=jax.devices()[0].device_kind,
-            mesh=dict(mesh.shape),
-            processes=jax.process_count(),
-        )
-        results = _run_arms(
-            study,
-            config,
-            workdir,
-            mesh,
-            logs,
-            window,
-            quiet or not processes.is_first(),
-        )
-        processes.barrier("study")
-        logs.event("end")
-    return results
+        arms = _Arms(study, config, mesh, workdir, window, quiet)
+        with Signals().catch() as signals:
+            if share:
+                return _run_shared(arms, workdir, signals)
+            logs = _open_logs(workdir, config, held, mesh)
+            for name in study.arms:
+                arms.run(name, logs, signals)
+            processes.barrier("study")
+            logs.event("end")
+            return arms.results(logs.tables[0].rows)
 
 
-def _open_logs(workdir, config, held):
+def _open_logs(folder, config, held, mesh):
+    """The tables and the log in a folder, until ``held`` closes."""
     first = processes.is_first()
-    table = Table(workdir / "metrics.csv", writes=first)
-    timing = Table(workdir / "timing.csv", ("arm", "step"), writes=first)
+    table = Table(folder / "metrics.csv", writes=first)
+    timing = Table(folder / "timing.csv", ("arm", "step"), writes=first)
     tables = [table]
     if config.tensorboard and first:
-        board = TensorBoard(workdir / "tensorboard")
+        board = TensorBoard(folder / "tensorboard")
         tables.append(held.enter_context(contextlib.closing(board)))
     processes.barrier("logs")  # all have read what there was
-    return Logs(tables, timing, Events(workdir / "log.jsonl", writes=first))
+    logs = Logs(tables, timing, Events(folder / "log.jsonl", writes=first))
+    logs.event(
+        "run",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        jax=jax.__version__,
+        device=jax.devices()[0].device_kind,
+        mesh=dict(mesh.shape),
+        processes=jax.process_count(),
+    )
+    return logs
 
 
-def _run_arms(study, config, workdir, mesh, logs, window, quiet):
-    seeds = tuple(range(config.seed, config.seed + config.seeds))
-    results = {}
-    with Signals().catch() as signals:
-        for name, arm in study.arms.items():
-            signals.raise_if_received()
-            folder = workdir / "checkpoints" / name
-            with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
-                latest = checkpoints.latest()
-                if latest is None or not latest[1]["done"]:
-                    if isinstance(arm, Compute):
-                        _compute(name, arm, seeds, checkpoints, logs)
-                    else:
-                        program = build_program(
-                            arm,
-                            seeds,
-                            mesh,
-                            seeds_by=config.seeds_by,
-                            parallel=config.parallel,
-                            sharding=config.get("sharding", ()),
-                            accumulate=config.get("accumulate", 1),
-                            precision=config.get("precision", ""),
-                            skip_nonfinite=config.nonfinite == "skip",
-                        )
-                        train(
-                            name,
-                            arm,
-                            program,
-                            seeds,
-                            checkpoints,
-                            logs,
-                            signals,
-                            save_every=config.checkpoint.every_seconds,
-                            nonfinite=config.nonfinite,
-                            profile=window,
-                            quiet=quiet,
-                        )
-            rows = [row for row in logs.tables[0].rows if row["arm"] == name]
-            results[name] = ArmResult(
-                study.labels.get(name, name), seeds, rows, _reader(folder, arm)
+class _Arms:
+    """The arms of a study, to be run in any order."""
+
+    def __init__(self, study, config, mesh, workdir, window, quiet):
+        self.study, self.config, self.mesh = study, config, mesh
+        self._workdir, self._window = workdir, window
+        self._quiet = quiet or not processes.is_first()
+        self._seeds = tuple(range(config.seed, config.seed + config.seeds))
+        self._shared = {}  # compiled programs
+
+    def run(self, name, logs, signals):
+        """Runs an arm to its end, if it is not there."""
+        signals.raise_if_received()
+        arm, config = self.study.arms[name], self.config
+        with Checkpoints(self._folder(name), config.checkpoint.keep) as checkpoints:
+            latest = checkpoints.latest()
+            if latest is not None and latest[1]["done"]:
+                return
+            if isinstance(arm, Compute):
+                _compute(name, arm, self._seeds, checkpoints, logs)
+                return
+            train(
+                name,
+                arm,
+                self._program(arm),
+                self._seeds,
+                checkpoints,
+                logs,
+                signals,
+                save_every=config.checkpoint.every_seconds,
+                nonfinite=config.nonfinite,
+                profile=self._window,
+                quiet=self._quiet,
             )
-    return results
+
+    def results(self, rows):
+        """What the rows of ``metrics.csv`` say, for each arm."""
+        return {
+            name: ArmResult(
+                self.study.labels.get(name, name),
+                self._seeds,
+                [row for row in rows if row["arm"] == name],
+                _reader(self._folder(name), arm),
+            )
+            for name, arm in self.study.arms.items()
+        }
+
+    def _folder(self, name):
+        return self._workdir / "checkpoints" / name
+
+    def _program(self, run):
+        config = self.config
+        return build_program(
+            run,
+            self._seeds,
+            self.mesh,
+            seeds_by=config.seeds_by,
+            parallel=config.parallel,
+            sharding=config.get("sharding", ()),
+            accumulate=config.get("accumulate", 1),
+            precision=config.get("precision", ""),
+            skip_nonfinite=config.nonfinite == "skip",
+            shared=self._shared,
+        )
+
+
+def _run_shared(arms, workdir, signals):
+    """Runs arms that nobody else has in hand, until there are none left."""
+    waiting = list(arms.study.arms)
+    while waiting:
+        before = len(waiting)
+        for name in tuple(waiting):
+            folder = workdir / "arms" / name
+            with contextlib.ExitStack() as held:
+                if processes.in_first(lambda: _claimed(folder, held)):  # noqa: B023
+                    logs = _open_logs(folder, arms.config, held, arms.mesh)
+                    arms.run(name, logs, signals)
+                    processes.barrier(name)
+                    waiting.remove(name)
+        if len(waiting) == before:
+            signals.raise_if_received()
+            time.sleep(1)  # others are at it; should one die, its arm is free again
+    rows = processes.in_first(lambda: _put_together(workdir, list(arms.study.arms)))
+    return arms.results(rows)
+
+
+def _claimed(folder, held):
+    try:
+        held.enter_context(hold(folder))
+    except InUse:
+        return False
+    return True
+
+
+def _put_together(workdir, names):
+    """Makes the tables of the whole from those of the arms; returns the rows."""
+    for file, keys in (("timing.csv", ("arm", "step")), ("metrics.csv", KEYS)):
+        parts = [Table(workdir / "arms" / name / file, keys) for name in names]
+        whole = Table(workdir / file, keys)
+        whole.replace([row for part in parts for row in part.rows])
+    return whole.rows
+
+
+def _check_sharing(workdir, share):
+    if share and not (workdir / "arms").exists() and (workdir / "metrics.csv").exists():
+        raise WorkdirError(f"{workdir} was begun by a run that does not --share it")
+    if (workdir / "arms").exists() and not share:
+        raise WorkdirError(f"{workdir} was begun with --share; go on with it")
 
 
 def _check(study, config):

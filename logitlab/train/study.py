@@ -56,6 +56,9 @@ class Run:
         back in a result's ``best_arrays``.
       best_by: ``min`` or ``max``.
       patience: a seed ends after that many evaluations without a better ``best``.
+      values: numbers that this run differs in from others with the same ``at``.
+      at: values -> such a run. Runs of a study with the same ``at`` train in one
+        compiled program, if it takes traced values; otherwise each in its own.
 
     Raises:
       ValueError: ``steps`` is negative, ``evaluate_at`` goes beyond them, ``best_by``
@@ -77,6 +80,8 @@ class Run:
     best: str | None = None
     best_by: str = "min"
     patience: int | None = None
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    at: Callable[[Mapping[str, Any]], "Run"] | None = None
 
     def __post_init__(self):
         if self.steps < 0:
@@ -116,6 +121,8 @@ class Study:
       summary: what the study asks, in a paragraph.
       captions: figure name -> what to see in it.
       labels: arm name -> name in legends, where they differ.
+      table: function of the results to rows, what is to be read at the end beside the
+        verdicts; it is left in ``table.csv``.
     """
 
     arms: Mapping[str, Run | Compute]
@@ -127,3 +134,4 @@ class Study:
     summary: str = ""
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    table: Callable[[Mapping], Sequence[Mapping[str, Any]]] | None = None

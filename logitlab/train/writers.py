@@ -29,6 +29,7 @@ class Table:
         memory.
         """
         self.path, self.writes = pathlib.Path(path), writes
+        self._keys = tuple(keys)
         self.columns, self.rows = list(keys), []
         if self.path.exists():
             text = self.path.read_text("utf-8")
@@ -69,6 +70,12 @@ class Table:
         if len(rows) != len(self.rows):
             self.rows = rows
             self._rewrite()
+
+    def replace(self, rows: Sequence[Mapping]) -> None:
+        """Puts rows in the place of all there are."""
+        self.rows = [dict(row) for row in rows]
+        self.columns = list(dict.fromkeys([*self._keys, *(k for r in rows for k in r)]))
+        self._rewrite()
 
     def _rewrite(self):
         if not self.writes:

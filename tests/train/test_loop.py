@@ -1,3 +1,6 @@
+import csv
+import dataclasses
+import json
 import os
 import signal
 import warnings
@@ -217,6 +220,81 @@ def test_a_seed_stops_alone(config, tmp_path):
         )
         assert np.isnan(result["loss"][first + 1 :, i]).all()
         assert result.final("loss")[i] == losses[first, i]
+
+
+def test_the_best_is_kept_and_waited_for(config, tmp_path, monkeypatch):
+    """The loss falls, then rises: weights go past the best point, and back no more."""
+    target = 0.5
+
+    def run(**changes):
+        return toy.run(
+            init=lambda key: {"w": jax.random.uniform(key, maxval=0.1)},
+            loss=lambda params, batch, key: batch["x"][:, 0] * 0 - params["w"],
+            optimizer=optax.sgd(0.1),
+            evaluate=lambda params, data: {"miss": jnp.abs(params["w"] - target)},
+            evaluate_at=ALWAYS,
+            best="miss",
+            **changes,
+        )
+
+    study = Study({"a": run(patience=4), "b": run()})
+    results = train.run_study(study, config, tmp_path / "whole", quiet=True)
+    miss = results["b"]["miss"]
+    best = miss.argmin(0)
+    assert ((best > 2) & (best < 8)).all()
+    for i, at in enumerate(best):
+        assert np.isfinite(results["a"]["miss"][: at + 5, i]).all()
+        assert np.isnan(results["a"]["miss"][at + 5 :, i]).all()
+        for name in "ab":
+            kept = results[name].best_arrays["w"][i]
+            np.testing.assert_allclose(abs(kept - target), miss[at, i], rtol=1e-6)
+    assert (results["b"].arrays["w"] > 1).all()
+
+    with monkeypatch.context() as patch:
+        at = best.max() + 2  # waiting already
+        before_rows_of(at, patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train.run_study(study, config, tmp_path / "parts", quiet=True)
+    parts = train.run_study(study, config, tmp_path / "parts", quiet=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    kept = [r["a"].best_arrays["w"] for r in (results, parts)]
+    np.testing.assert_array_equal(*kept)
+    wrong = Study({"a": dataclasses.replace(run(), best="mis")})
+    with pytest.raises(ValueError, match=r"best is 'mis', expected .*\['miss'\]"):
+        train.run_study(wrong, config, tmp_path / "wrong", quiet=True)
+
+
+def test_what_happened_is_logged_and_a_window_traced(config, tmp_path):
+    study = Study({"a": toy.run()})
+    train.run_study(study, config, tmp_path, profile=(3, 7), quiet=True)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    named = [event["event"] for event in events]
+    assert named == ["run", "started", "saved", "done", "end"]
+    assert events[0]["processes"] == 1
+    assert events[2]["step"] == 20
+    assert list(tmp_path.glob("profile/a/**/*.xplane.pb"))
+    with pytest.raises(ValueError, match="profile is 7:7, expected steps START:STOP"):
+        train.run_study(study, config, tmp_path, profile=(7, 7), quiet=True)
+
+
+def test_utilisation_is_against_the_counted_operations(config, tmp_path):
+    n = 64
+    run = toy.run(
+        init=lambda key: {"w": jax.random.normal(key, (n, n))},
+        loss=lambda params, batch, key: ((batch["x"] @ params["w"]) ** 2).sum(-1),
+        data={"train": {"x": jnp.ones((n, n))}},
+        evaluate=lambda params, data: {"norm": params["w"].sum()},
+        evaluate_at=(10, 20),
+    )
+    train.run_study(Study({"a": run}), config, tmp_path, quiet=True)
+    with open(tmp_path / "timing.csv", newline="") as file:
+        *_, row = csv.DictReader(file)
+    counted = float(row["flops_per_second"]) / float(row["steps_per_second"])
+    products = 2 * 2 * 2 * n**3  # two products of two seeds
+    np.testing.assert_allclose(counted, products, rtol=0.1)
+    assert 0 < float(row["utilisation"]) < 1
+    assert float(row["peak_bytes"]) > 1e7
 
 
 def test_streams_resume_where_they_were(config, tmp_path, monkeypatch):

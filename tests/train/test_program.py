@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import math
 import re
@@ -314,3 +315,36 @@ def test_evaluate_must_return_scalars():
     program = build_program(run, (0,), mesh)
     with pytest.raises(ValueError, match=r"'w' with shape \(3,\)"):
         program.evaluate(program.init().params)
+
+
+def test_runs_with_the_same_at_share_a_program():
+    traces = []
+
+    def loss(params, batch, key):
+        traces.append(1)
+        return toy.loss(params, batch, key)
+
+    def at(values):
+        return toy.run(loss=loss, optimizer=optax.sgd(values["rate"]))
+
+    def careful(values):
+        rate = values["rate"]
+        if rate <= 0:  # looks at the number
+            raise ValueError
+        return at(values)
+
+    mesh, shared, rates = make_mesh({"data": 1}), {}, (0.01, 0.02, 0.04)
+    for same, compiled in [(at, 1), (careful, 3)]:
+        traces.clear()
+        for rate in rates:
+            values = {"rate": rate}
+            run = dataclasses.replace(same(values), values=values, at=same)
+            program = build_program(run, (0, 1), mesh, shared=shared)
+            state, _ = program.advance(program.init(), program.data, [5, 5])
+            expected, _ = trained(at(values), steps=5)
+            traces.pop()
+            np.testing.assert_allclose(
+                state.params["w"], expected.params["w"], rtol=1e-6
+            )
+            assert state.params["w"].dtype == np.float32
+        assert len(traces) == compiled
