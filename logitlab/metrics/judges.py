@@ -109,7 +109,7 @@ def pairwise_from_bidirectional(
 
     Returns:
       Relations of the first answer to the second, int32: 1, 0 or -1. Of equal verdicts
-      the first is taken.
+      the first is taken, in the order A, B, tie.
 
     Raises:
       TypeError: an argument is not floating point.
@@ -122,11 +122,11 @@ def pairwise_from_bidirectional(
     if method not in _VERDICTS:
         raise ValueError(f"method is {method!r}, expected one of {_VERDICTS}")
     _check_tolerance(tolerance)
-    first, second = _verdicts(p12, p21)
+    p12, p21 = _verdicts(p12, p21)
     if method == "agreement":
-        one, other = _relation(first), _relation(second)
+        one, other = _relation(p12), -_relation(p21)
         return jnp.where(one == other, one, 0)
-    total = first + second
+    total = p12 + p21[..., jnp.array([1, 0, 2])]
     best, next_ = jnp.moveaxis(jax.lax.top_k(total, 2)[0], -1, 0)
     return jnp.where((best - next_) / 2 < tolerance, 0, _relation(total))
 
@@ -167,16 +167,16 @@ def pairwise_from_perplexity(
     Array(-1, dtype=int32)
     """
     _check_tolerance(tolerance)
-    first, second = _verdicts(p12, p21)
+    p12, p21 = _verdicts(p12, p21)
     logps = []
     for name, logp in (("mean_logp12", mean_logp12), ("mean_logp21", mean_logp21)):
         logps.append(numerics.promote(logp, name))
-        if logps[-1].shape != first.shape[:-1]:
+        if logps[-1].shape != p12.shape[:-1]:
             raise ValueError(
-                f"{name} has shape {logps[-1].shape}, expected {first.shape[:-1]}"
+                f"{name} has shape {logps[-1].shape}, expected {p12.shape[:-1]}"
             )
     one, other = jnp.exp(-logps[0]), jnp.exp(-logps[1])
-    surer = jnp.where(one < other, _relation(first), _relation(second))
+    surer = jnp.where(one < other, _relation(p12), -_relation(p21))
     # Two that no float can hold are equal.
     same = (one == other) | (jnp.abs(one - other) <= tolerance)
     return jnp.where(same, 0, surer)
@@ -269,16 +269,16 @@ def non_transitivity_ratio(
 
 
 def _verdicts(p12, p21):
-    """Both verdicts about the first answer and the second, in this order."""
-    one, other = numerics.promote(p12, "p12"), numerics.promote(p21, "p21")
-    if one.shape != other.shape or one.shape[-1:] != (3,):
+    p12, p21 = numerics.promote(p12, "p12"), numerics.promote(p21, "p21")
+    if p12.shape != p21.shape or p12.shape[-1:] != (3,):
         raise ValueError(
-            f"p12 has shape {one.shape}, p21 {other.shape}, expected [..., 3] of both"
+            f"p12 has shape {p12.shape}, p21 {p21.shape}, expected [..., 3] of both"
         )
-    return one, other[..., jnp.array([1, 0, 2])]
+    return p12, p21
 
 
 def _relation(p):
+    """Of the answer shown as A to the one shown as B."""
     return jnp.array([1, -1, 0], jnp.int32)[p.argmax(-1)]
 
 

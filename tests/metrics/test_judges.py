@@ -144,6 +144,8 @@ def test_verdicts():
     assert perplexity(P, P, same, far) == -1
     assert perplexity(P, P, far, same) == 1
     assert perplexity(P, P, same, same - 1, tolerance=5.0) == 0
+    assert perplexity(even, even, same, far) == 1  # A, whichever answer that is
+    assert perplexity(even, even, far, same) == -1
 
 
 SQUARE = np.zeros((4, 4), int)

@@ -20,8 +20,9 @@ from logitlab.losses.policy_gradient import (
     divergences,
     one_example,
     returns,
-    surrogates,
+    sequence_surrogates,
     token_rewards,
+    token_surrogates,
 )
 from logitlab.losses.policy_gradient.advantages import (
     group_advantages,
@@ -47,20 +48,22 @@ from logitlab.losses.policy_gradient.returns import (
     reinforce_pp_advantages,
     remax_advantages,
 )
-from logitlab.losses.policy_gradient.surrogates import (
-    aggregate_tokens,
-    cispo_tokens,
+from logitlab.losses.policy_gradient.sequence_surrogates import (
     gmpo_loss,
     gspo_loss,
     gspo_token_loss,
-    ppo_clip_tokens,
     reinforce_loss,
     rloo_loss,
-    sapo_tokens,
 )
 from logitlab.losses.policy_gradient.token_rewards import (
     dpo_token_rewards,
     rto_token_rewards,
+)
+from logitlab.losses.policy_gradient.token_surrogates import (
+    aggregate_tokens,
+    cispo_tokens,
+    ppo_clip_tokens,
+    sapo_tokens,
 )
 
 __all__ = [
@@ -96,7 +99,8 @@ __all__ = [
 ]
 
 ROWS = (
-    surrogates.ROWS
+    token_surrogates.ROWS
+    + sequence_surrogates.ROWS
     + divergences.ROWS
     + returns.ROWS
     + discriminative.ROWS

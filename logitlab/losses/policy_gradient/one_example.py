@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.labels import checked
 from logitlab.losses.policy_gradient.divergences import kl_k3
-from logitlab.losses.policy_gradient.surrogates import ppo_clip_tokens
+from logitlab.losses.policy_gradient.token_surrogates import ppo_clip_tokens
 from logitlab.losses.regularized import confidence_penalty
 from logitlab.losses.rows import Row
 
@@ -136,7 +136,7 @@ ROWS = (
         "One-shot RLVR, Wang et al. 2025, arXiv:2504.20571",
         golden="policy_gradient_losses",
         lower=None,
-        cost="log-probabilities and entropy are computed beside the nll",
+        cost="that of ``confidence_penalty``, for the entropy",
         note="examples are tokens",
     ),
 )

@@ -153,9 +153,9 @@ def reinforce_pp_advantages(
 
     Source: REINFORCE++, Hu 2025, arXiv:2501.03262.
 
-    >>> print(reinforce_pp_advantages(jnp.float32([[0, 1], [0, 0]])).round(3))
-    [[ 0.866  0.866]
-     [-0.866 -0.866]]
+    >>> advantages = reinforce_pp_advantages(jnp.float32([[0, 1], [0, 0]]))
+    >>> [f"{a:.3f}" for a in advantages[:, 0]]
+    ['0.866', '-0.866']
     """
     returns, keep = _returns(rewards, gamma, mask)
     return jnp.where(keep, masked_whiten(returns, keep), 0)
