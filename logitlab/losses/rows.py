@@ -47,6 +47,8 @@ class Row:
         The number of examples is not that of classes, and no other axis has either.
       surrogate: why the gradient is not the derivative of the value (a stop-gradient,
         a relaxation), for the few losses where it is not.
+      tokens: the last axis holds tokens of sequences, not classes: what stands for the
+        logits is one number for each token, and ``mask`` is about tokens.
     """
 
     loss: Callable
@@ -71,6 +73,7 @@ class Row:
     note: str = ""
     shape: tuple[int, ...] = (4, 5)
     surrogate: str = ""
+    tokens: bool = False
 
     @property
     def name(self) -> str:

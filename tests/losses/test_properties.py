@@ -23,6 +23,20 @@ HONEST = rows.Row(
     proper=True,
     label_only=True,
 )
+SEQUENCES = dict(
+    kind="sequence",
+    make=lambda key, shape, dtype: (
+        jax.random.normal(key, shape, dtype),
+        jnp.arange(1, shape[0] + 1, dtype=dtype),
+    ),
+    shift_invariant=False,
+    lower=None,
+    calibrated=False,
+    proper=False,
+    label_only=False,
+    where=False,
+    tokens=True,
+)
 MEAN = dict(kind="batch", convex=True, calibrated=True, proper=False, label_only=False)
 
 
@@ -61,6 +75,17 @@ def test_an_honest_elementwise_row_passes():
     )
     found = properties.failures(row, ["numbers", "edges"])
     assert not found
+
+
+def test_an_honest_row_of_sequences_passes():
+    def nll(logps, weights, *, mask=None):
+        keep = numerics.kept(mask, logps.shape)
+        logps = jnp.where(keep, numerics.promote(logps), 0)
+        weights = jnp.where(keep.any(-1), numerics.promote(weights), 0)
+        return -weights * logps.sum(-1)
+
+    row = dataclasses.replace(HONEST, loss=nll, **SEQUENCES)
+    assert not properties.failures(row, ["numbers", "edges"])
 
 
 def _nll(logits, labels, axis=-1, where=None):
@@ -106,6 +131,16 @@ def multiplies(logits, labels, *, axis=-1, where=None, mask=None):
 
 def ignores_mask(logits, labels, *, axis=-1, where=None, mask=None):
     return _nll(logits, labels, axis, where).mean()
+
+
+def multiplies_tokens(logps, weights, *, mask=None):
+    keep = numerics.kept(mask, logps.shape)
+    return -weights * (logps * keep).sum(-1)
+
+
+def counts_all_tokens(logps, weights, *, mask=None):
+    logps = jnp.where(numerics.kept(mask, logps.shape), logps, 0)
+    return -weights * logps.mean(-1)
 
 
 def clamps_labels(logits, labels, *, axis=-1, where=None):
@@ -172,6 +207,8 @@ LIARS = [
     (leaks_slope, "edges", "torture", "NaN in the gradient", {}),
     (multiplies, "edges", "mask", "NaN behind the mask", MEAN),
     (ignores_mask, "edges", "mask", "NaN behind the mask", MEAN),
+    (multiplies_tokens, "edges", "mask", "NaN", SEQUENCES),
+    (counts_all_tokens, "edges", "mask", "mask: value", SEQUENCES),
     (clamps_labels, "edges", "mask", "expected NaN", {}),
     (mixes_examples, "edges", "mask", "masked mean", {}),
     (stops, "numbers", "gradient", "central difference", {}),
