@@ -254,3 +254,19 @@ def test_the_shapes_parser():
 def test_version():
     setup = (ROOT.parent / "setup.py").read_text()
     assert f'version="{logitlab.__version__}"' in setup
+
+
+@pytest.mark.parametrize("folder", ["logitlab", "experiments"])
+def test_nothing_that_is_read_is_run(folder):
+    forbidden = {"eval", "exec", "compile", "__import__"}
+    modules = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for path in (ROOT.parent / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", None)
+                assert name not in forbidden, f"{path}:{node.lineno}"
+                allowed = [k for k in node.keywords if k.arg == "allow_pickle"]
+                assert not allowed, f"{path}:{node.lineno}"
+            names = [a.name for a in getattr(node, "names", [])]
+            names += [getattr(node, "module", None) or ""]
+            assert not modules & set(names), f"{path}:{getattr(node, 'lineno', 0)}"
