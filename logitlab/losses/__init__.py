@@ -15,6 +15,7 @@ from logitlab.losses import (
     imbalance,
     margin,
     ordinal,
+    preference,
     quantile,
     ranking,
     regression_as_classification,
@@ -35,6 +36,7 @@ from logitlab.losses.fenchel import *
 from logitlab.losses.imbalance import *
 from logitlab.losses.margin import *
 from logitlab.losses.ordinal import *
+from logitlab.losses.preference import *
 from logitlab.losses.quantile import *
 from logitlab.losses.ranking import *
 from logitlab.losses.regression_as_classification import *
@@ -56,6 +58,7 @@ _FAMILIES = (
     imbalance,
     margin,
     ordinal,
+    preference,
     quantile,
     ranking,
     regression_as_classification,

@@ -1,0 +1,23 @@
+"""Losses that learn from preferences between answers, and from thumbs up or down."""
+
+from logitlab.losses.preference import (
+    absolute,
+    family,
+    margins,
+    reference_free,
+    rewards,
+    sequences,
+    unpaired,
+)
+from logitlab.losses.preference.absolute import *
+from logitlab.losses.preference.family import *
+from logitlab.losses.preference.margins import *
+from logitlab.losses.preference.reference_free import *
+from logitlab.losses.preference.rewards import *
+from logitlab.losses.preference.sequences import *
+from logitlab.losses.preference.unpaired import *
+
+_MODULES = (absolute, family, margins, reference_free, rewards, sequences, unpaired)
+__all__ = [name for module in _MODULES for name in module.__all__]
+
+ROWS = tuple(row for module in _MODULES for row in getattr(module, "ROWS", ()))
