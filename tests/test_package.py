@@ -44,6 +44,8 @@ OTHERS = {
     "cqr_calibrate": dict(alpha=0.1),
     "deep_nngp": dict(activation="erf", depth=2),
     "deep_ntk": dict(activation="erf", depth=2),
+    "dpa_loss": dict(name="ORPO"),
+    "duality_gap": dict(tau=0.1),
     "f_dpo_loss": dict(f_divergence="forward_kl"),
     "hconsistency_bound": dict(tau=1.0, num_classes=3),
     "hconsistency_transform": dict(tau=1.0, num_classes=3),
@@ -51,9 +53,12 @@ OTHERS = {
     "hl_gauss_loss": dict(vmin=-1.0, vmax=1.0),
     "hl_gauss_probs": dict(vmin=-1.0, vmax=1.0, num_bins=4),
     "huber_pinball_loss": dict(width=0.1),
+    "inpo_loss": dict(eta=0.5, tau=0.2),
     "meco_update": dict(gamma=0.5),
     "minimizability_gap": dict(tau=1.0),
+    "nash_md_pg_loss": dict(beta=0.1),
     "nce_loss": dict(log_z=0.0),
+    "omd_target": dict(eta=0.5, tau=0.2),
     "optimal_temperature": dict(rho=0.1),
     "poly_n_loss": dict(eps=(1.0, 0.5)),
     "spherical_stats_loss": dict(num_classes=3),
@@ -61,6 +66,7 @@ OTHERS = {
     "two_hot_loss": dict(vmin=-1.0, vmax=1.0),
     "two_hot_probs": dict(vmin=-1.0, vmax=1.0, num_atoms=4),
     "utility_update": dict(learning_rate=0.1),
+    "xpo_loss": dict(alpha=0.1),
 }
 # Functions whose arguments are more than independent arrays; their own tests call them.
 OWN_TESTS = {

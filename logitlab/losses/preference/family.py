@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.losses.preference import absolute, draws, margins, pairs
+from logitlab.losses.preference import absolute, divergences, draws, margins, pairs
 
 __all__ = ["dpo_loss", "rpo_loss"]
 
@@ -95,7 +95,8 @@ def dpo_loss(
                 f"f_divergence is {f_divergence!r}, but {loss_type!r} has only "
                 "'reverse_kl'"
             )
-        gap = margins.divergence_gap(*pairs.referenced(*logps), f_divergence, f_alpha)
+        arrays = pairs.referenced(*logps)
+        gap = divergences.divergence_gap(*arrays, f_divergence, f_alpha)
         logps = gap, *(jnp.zeros_like(gap),) * 3
     return loss(*logps, beta=beta, **fixed, **options)
 
