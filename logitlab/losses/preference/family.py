@@ -65,7 +65,8 @@ def dpo_loss(
         outside its range, or the loss has no use for one that was given.
 
     Numerics: relative error below 1e-5, value and gradient, for margins
-      :math:`\beta\Delta` up to 80, and finite wherever the value is representable.
+      :math:`\beta\Delta` up to 80, and finite wherever the value is representable. One
+      log-probability of a pair may be ``-inf``; of two, the loss is NaN.
 
     Source: Rafailov et al. 2023, arXiv:2305.18290; names as in trl.
 

@@ -281,9 +281,7 @@ def exo_loss(
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    x = pairs.margin(*logps, beta=beta)
-    largest = jnp.finfo(x.dtype).max  # times a probability of 0
-    x = jnp.clip(x, -largest, largest)
+    x = pairs.finite(pairs.margin(*logps, beta=beta))
     eps = jnp.asarray(label_smoothing, x.dtype)
     log_q, log_not_q = -jax.nn.softplus(-x), -jax.nn.softplus(x)
     agree = jnp.exp(log_q) * (log_q - jnp.log1p(-eps))
@@ -337,7 +335,7 @@ def discopop_loss(
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    x = pairs.margin(*logps, beta=beta)
+    x = pairs.finite(pairs.margin(*logps, beta=beta))
     y = x / jnp.asarray(discopop_tau, x.dtype)
     exponential = jnp.exp(-jax.nn.softplus(-y) - x)
     return pairs.sigmoid(-y) * jax.nn.softplus(-x) + exponential

@@ -11,6 +11,7 @@ from logitlab.losses.labels import checked
 
 __all__ = [
     "exponential_gap",
+    "finite",
     "hinge",
     "log1mexp",
     "logistic",
@@ -118,6 +119,12 @@ def margin(
     good = (chosen / 4 - ref_chosen / 4) / chosen_lengths
     bad = (rejected / 4 - ref_rejected / 4) / rejected_lengths
     return 4 * jnp.asarray(beta, chosen.dtype) * (good - bad)
+
+
+def finite(x: jax.Array) -> jax.Array:
+    """The nearest finite number, for what multiplies it by a probability of 0."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -largest, largest)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:

@@ -60,9 +60,9 @@ def bradley_terry_loss(
         chosen_reward=chosen_reward, rejected_reward=rejected_reward
     )
     coef = jnp.asarray(center_coef, chosen.dtype)
-    total = jnp.where(coef == 0, 0, chosen) + jnp.where(coef == 0, 0, rejected)
+    mean = jnp.where(coef == 0, 0, chosen / 2 + rejected / 2)
     x = chosen - rejected - jnp.asarray(margin, chosen.dtype)
-    return pairs.logistic(x) + coef * jnp.square(total)
+    return pairs.logistic(x) + 4 * coef * jnp.square(mean)
 
 
 def plackett_luce_loss(

@@ -107,14 +107,16 @@ def preference_degree_loss(
 
     .. math:: \ell = -\log p_y
 
-    with y the level that :func:`degrade` was given and p the softmax of a linear head on the mean of the last hidden states of the
-    answer's tokens (one head for chosen, one for rejected answers).
+    with y the level of :func:`degrade` and p the softmax of a linear head on the mean
+    of the last hidden states of the answer's tokens (one head for chosen answers, one
+    for rejected ones).
 
     Shapes: head_logits [..., C], labels [...], mask [...], where [..., C] -> [...]
 
     Args:
       head_logits: scores of the levels, one more than ``n_levels``.
-      labels: ints in ``[0, C)``, what was done to the answer; any integer where ``mask`` is False.
+      labels: ints in ``[0, C)``, what was done to the answer; any integer where
+        ``mask`` is False.
       mask: bool, the answers that have key phrases; the others cost 0.
       axis: the axis of levels of ``head_logits`` and ``where``.
       where: bool, the levels that there are.
