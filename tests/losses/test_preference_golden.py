@@ -37,12 +37,12 @@ def dpo(**options):
     return loss
 
 
-def alone(function, lengths=False, **options):
+def alone(function, **options):
     """The same of a function of its own."""
 
-    def loss(pair, ref, n, params):
-        arrays = (*pair, *ref, *(n if lengths else ()))
-        return function(*arrays, beta=params["beta"], **options)
+    def loss(pair, ref, lengths, params):
+        del lengths
+        return function(*pair, *ref, beta=params["beta"], **options)
 
     return loss
 

@@ -62,7 +62,7 @@ def dpo_loss(
     Raises:
       TypeError: an array is not floating point.
       ValueError: the shapes differ, a name is none of those above, a hyper-parameter is
-        outside its range, or the loss has no use for one that was given.
+        outside its range, or the loss has no such smoothing or divergence.
 
     Numerics: relative error below 1e-5, value and gradient, for margins
       :math:`\beta\Delta` up to 80, and finite wherever the value is representable. One

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ class DerivedLoss(NamedTuple):
     loss: Callable[..., jax.Array]
     link: str = "logistic"
     reference: bool = False
-    options: types.MappingProxyType = types.MappingProxyType({})
+    options: Mapping[str, Any] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -417,7 +417,7 @@ def r_dpo_loss(
       rejected_logps: the same of the rejected ones.
       ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
       ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
-      chosen_lengths: numbers of tokens; 0 counts as 1.
+      chosen_lengths: numbers of tokens.
       rejected_lengths: the same of the rejected answers.
       beta: positive.
       alpha: what a token more is worth; 0 is DPO.
@@ -443,7 +443,10 @@ def r_dpo_loss(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     longer, shorter = pairs.lengths_like(
-        logps[0], chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths
+        logps[0],
+        least=0,
+        chosen_lengths=chosen_lengths,
+        rejected_lengths=rejected_lengths,
     )
     bonus = jnp.asarray(alpha, longer.dtype) * (longer - shorter)
     return pairs.logistic(pairs.margin(*logps, beta=beta) + bonus)

@@ -64,9 +64,9 @@ def referenced(
 
 
 def lengths_like(
-    logps: jax.Array, **lengths: ArrayLike | None
-) -> tuple[jax.Array, jax.Array]:
-    """Numbers of tokens as floats, at least 1: a sequence without tokens has sum 0.
+    logps: jax.Array, *, least: int = 1, **lengths: ArrayLike | None
+) -> tuple[jax.Array, ...]:
+    """Numbers of tokens as floats, at least 1 to divide by: no tokens have a sum of 0.
 
     Raises:
       ValueError: there are none, or they have another shape than ``logps``.
@@ -81,7 +81,7 @@ def lengths_like(
                 f"{name} has shape {array.shape}, expected {logps.shape}, that of the "
                 "log-probabilities"
             )
-        found.append(jnp.maximum(array.astype(logps.dtype), 1))
+        found.append(jnp.maximum(array.astype(logps.dtype), least))
     return tuple(found)
 
 
