@@ -16,6 +16,7 @@ from logitlab.losses import (
     margin,
     ordinal,
     policy_gradient,
+    preference,
     quantile,
     ranking,
     regression_as_classification,
@@ -37,6 +38,7 @@ from logitlab.losses.imbalance import *
 from logitlab.losses.margin import *
 from logitlab.losses.ordinal import *
 from logitlab.losses.policy_gradient import *
+from logitlab.losses.preference import *
 from logitlab.losses.quantile import *
 from logitlab.losses.ranking import *
 from logitlab.losses.regression_as_classification import *
@@ -59,6 +61,7 @@ _FAMILIES = (
     margin,
     ordinal,
     policy_gradient,
+    preference,
     quantile,
     ranking,
     regression_as_classification,

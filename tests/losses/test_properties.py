@@ -88,6 +88,23 @@ def test_an_honest_row_of_sequences_passes():
     assert not properties.failures(row, ["numbers", "edges"])
 
 
+def _pairs(key, shape, dtype):
+    return tuple(3 * jax.random.normal(key, (2, *shape), dtype))
+
+
+PAIR = dict(kind="pair", make=_pairs, shape=(6,), where=False, symmetric=False)
+PAIR |= dict(calibrated=False, proper=False, label_only=False)
+
+
+def test_an_honest_pair_row_passes():
+    def logistic(chosen, rejected):
+        x = numerics.promote(rejected) - numerics.promote(chosen)
+        return jax.nn.softplus(x)
+
+    row = dataclasses.replace(HONEST, loss=logistic, **PAIR)
+    assert not properties.failures(row)
+
+
 def _nll(logits, labels, axis=-1, where=None):
     return numerics.label_nll(logits, labels, axis=axis, where=where)
 
@@ -193,6 +210,11 @@ def looks(logits, labels, *, axis=-1, where=None):
     return nll if isinstance(labels, jax.core.Tracer) else nll + 1
 
 
+def sees_the_chosen_only(chosen, rejected):
+    stopped = jax.lax.stop_gradient(numerics.promote(rejected))
+    return jax.nn.softplus(stopped - numerics.promote(chosen))
+
+
 def mixes_examples(logits, labels, *, axis=-1, where=None):
     nll = _nll(logits, labels, axis, where)
     return nll - jnp.mean(nll)  # one example, one loss
@@ -222,6 +244,7 @@ LIARS = [
     (halves, "numbers", "result", "give bfloat16", {}),
     (looks, "numbers", "eager", "eager", {}),
     (trusts_the_top, "numbers", "fused", "in the same program", {}),
+    (sees_the_chosen_only, "numbers", "gradient", "central difference", PAIR),
 ]
 
 
