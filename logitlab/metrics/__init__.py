@@ -6,6 +6,7 @@ from logitlab.metrics.collapse import (
     softmax_collapse_rows,
     zero_loss_fraction,
 )
+from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
 from logitlab.metrics.mean import Mean, accuracy, mean_of, tree_norm
 from logitlab.metrics.rank_errors import (
     RankStats,
@@ -20,9 +21,11 @@ __all__ = [
     "accuracy",
     "ce_decomposition",
     "mean_of",
+    "negative_flip_rate",
     "nlm_alignment",
     "rank_error",
     "rank_stats",
+    "relative_negative_flip_rate",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
     "tree_norm",

@@ -2,10 +2,9 @@ import json
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 from logitlab import heads, losses, numerics
 

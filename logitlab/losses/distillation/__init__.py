@@ -1,26 +1,48 @@
 """Distillation: a student's logits against a teacher's."""
 
-from logitlab.losses.distillation import divergences
-from logitlab.losses.distillation.divergences import (
-    generalized_jsd,
-    js_divergence,
-    kd,
-    reverse_kl,
-    skew_kl,
-    skew_reverse_kl,
-    symmetric_kl,
-    total_variation,
+from logitlab.losses.distillation import (
+    alignment,
+    correlations,
+    decoupled,
+    divergences,
+    elastic,
+    levels,
+    matching,
+    rankings,
+    relations,
+    score_identity,
+    self_knowledge,
+    updates,
+    vocabularies,
 )
+from logitlab.losses.distillation.alignment import *
+from logitlab.losses.distillation.correlations import *
+from logitlab.losses.distillation.decoupled import *
+from logitlab.losses.distillation.divergences import *
+from logitlab.losses.distillation.elastic import *
+from logitlab.losses.distillation.levels import *
+from logitlab.losses.distillation.matching import *
+from logitlab.losses.distillation.rankings import *
+from logitlab.losses.distillation.relations import *
+from logitlab.losses.distillation.score_identity import *
+from logitlab.losses.distillation.self_knowledge import *
+from logitlab.losses.distillation.updates import *
+from logitlab.losses.distillation.vocabularies import *
 
-__all__ = [
-    "generalized_jsd",
-    "js_divergence",
-    "kd",
-    "reverse_kl",
-    "skew_kl",
-    "skew_reverse_kl",
-    "symmetric_kl",
-    "total_variation",
-]
-
-ROWS = divergences.ROWS
+_MODULES = (
+    alignment,
+    correlations,
+    decoupled,
+    divergences,
+    elastic,
+    levels,
+    matching,
+    rankings,
+    relations,
+    score_identity,
+    self_knowledge,
+    updates,
+    vocabularies,
+)
+__all__ = [name for module in _MODULES for name in module.__all__]
+ROWS = tuple(row for module in _MODULES for row in getattr(module, "ROWS", ()))

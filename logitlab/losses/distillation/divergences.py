@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from logitlab.losses.distillation.pairs import (
     check_temperature,
     half_log_probs,
+    per_example,
     student_and_teacher,
     teacher_pairs,
 )
@@ -93,8 +94,7 @@ def kd(
     )
     temperature = check_temperature(temperature, s)
     p, q = half_log_probs(t, temperature), half_log_probs(s, temperature)
-    scale = (temperature[..., 0] if jnp.ndim(temperature) else temperature) ** 2
-    return scale * _forward(p, q, form)
+    return per_example(temperature) ** 2 * _forward(p, q, form)
 
 
 def reverse_kl(

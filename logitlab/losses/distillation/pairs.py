@@ -16,8 +16,12 @@ from logitlab.transforms import standardize_logits
 
 __all__ = [
     "check_temperature",
+    "doubled",
     "half_log_probs",
+    "labelled_pairs",
     "mass_times",
+    "per_example",
+    "probabilities",
     "same_shape",
     "student_and_teacher",
     "teacher_pairs",
@@ -126,21 +130,52 @@ def half_log_probs(z: jax.Array, temperature: ArrayLike = 1.0) -> jax.Array:
 
 @jax.custom_jvp
 def _half_log_softmax(half):
-    top, log_total = numerics.top_and_log_total(_doubled(half))
+    top, log_total = numerics.top_and_log_total(doubled(half))
     return half - (top + log_total) / 2
 
 
 @_half_log_softmax.defjvp
 def _half_log_softmax_jvp(primals, tangents):
     (half,), (dhalf,) = primals, tangents
-    _, dlog_p = jax.jvp(numerics.log_softmax, (_doubled(half),), (dhalf,))
+    _, dlog_p = jax.jvp(numerics.log_softmax, (doubled(half),), (dhalf,))
     return _half_log_softmax(half), dlog_p
 
 
-def _doubled(half):
-    """Twice as much, or the lowest number, which is not hidden."""
+def doubled(half: jax.Array) -> jax.Array:
+    """Twice as much, or the lowest number, which is not hidden.
+
+    >>> doubled(jnp.float32([-1, -3e38, -jnp.inf]))
+    Array([-2.0000000e+00, -3.4028235e+38,           -inf], dtype=float32)
+    """
     lowest = jnp.where(half > -jnp.inf, jnp.finfo(half.dtype).min, -jnp.inf)
     return jnp.maximum(2 * half, lowest)
+
+
+def per_example(temperature: jax.Array) -> jax.Array:
+    """A checked temperature without its class axis.
+
+    >>> per_example(jnp.ones((3, 1))).shape
+    (3,)
+    """
+    return temperature[..., 0] if temperature.ndim else temperature
+
+
+def probabilities(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: ArrayLike,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of the student and of the teacher, classes last, and which classes take part.
+
+    >>> probabilities(jnp.zeros(2), jnp.zeros(2), 1.0)[0]
+    Array([0.5, 0.5], dtype=float32)
+    """
+    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    temperature = check_temperature(temperature, s)
+    q, p = (jnp.exp(2 * half_log_probs(z, temperature)) for z in (s, t))
+    return q, p, s > -jnp.inf
 
 
 def mass_times(mass: jax.Array, half: jax.Array) -> jax.Array:
@@ -164,4 +199,13 @@ def teacher_pairs(key, shape, dtype):
     s, t = jax.random.split(key)
     return 3 * jax.random.normal(s, shape, dtype), 3 * jax.random.normal(
         t, shape, dtype
+    )
+
+
+def labelled_pairs(key, shape, dtype):
+    """Logits of a student and of a teacher, and integer labels."""
+    logits, labels = jax.random.split(key)
+    return (
+        *teacher_pairs(logits, shape, dtype),
+        jax.random.randint(labels, shape[:-1], 0, shape[-1]),
     )
