@@ -1,52 +1,14 @@
-import json
-import pathlib
-
 import jax
 import numpy as np
 import pytest
+from goldens import arrays, cases, draw, error, value_and_grad
 from scipy.special import log_softmax
 
 from logitlab import heads, losses, numerics
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-
-
-def cases(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
-
-
-def arrays(case):
-    return {name: np.array(value) for name, value in case["inputs"].items()}
-
 
 def pair(case):
-    inputs = arrays(case)
-    return inputs["student_logits"], inputs["teacher_logits"]
-
-
-def error(a, b):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    assert a.shape == b.shape
-    return np.abs(a - b).max() / (np.abs(b).max() or 1)
-
-
-def value_and_grad(loss, *args):
-    """Unreduced values, and the gradient of their mean in the first argument."""
-
-    @jax.jit
-    def run(*args):
-        def total(z):
-            values = loss(z, *args[1:])
-            return values.mean(), values
-
-        return jax.value_and_grad(total, has_aux=True)(args[0])
-
-    (_, values), grad = run(*args)
-    return values, grad
-
-
-def draw(seed, *shape, scale=2.0):
-    return scale * np.random.default_rng(seed).normal(size=shape)
+    return arrays(case, "student_logits", "teacher_logits")
 
 
 @pytest.mark.parametrize("case", cases("kd"))

@@ -7,8 +7,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation.divergences import kd, reverse_kl, total_variation
-from logitlab.losses.distillation.pairs import same_shape, teacher_pairs
+from logitlab.losses.distillation.divergences import reverse_kl, total_variation
+from logitlab.losses.distillation.pairs import (
+    half_log_probs,
+    same_shape,
+    student_and_teacher,
+    teacher_pairs,
+)
+from logitlab.losses.distillation.relative_entropy import cross
 from logitlab.losses.labels import checked
 from logitlab.losses.rows import Row
 
@@ -284,9 +290,14 @@ def online_distill_loss(
         "draft_features",
         jnp.shape(draft_features),
     )
-    ce = kd(
-        draft_logits, target_logits, temperature=1.0, form="ce", axis=axis, where=where
+    z, t = student_and_teacher(
+        draft_logits,
+        target_logits,
+        axis=axis,
+        where=where,
+        names=("draft_logits", "target_logits"),
     )
+    ce = cross(half_log_probs(t), half_log_probs(z), logit_weight)
     f = numerics.promote(draft_features, "draft_features")
     g = numerics.promote(target_features, "target_features")
     if f.shape[:-1] != ce.shape:
@@ -297,8 +308,7 @@ def online_distill_loss(
     size = jnp.abs(d)
     near = jnp.where(size < 1, d, 0)
     smooth = jnp.where(size < 1, near * near / 2, size - 0.5)
-    loss = logit_weight * ce + feature_weight * jnp.mean(smooth, -1)
-    z = numerics.class_axis_last(draft_logits, axis=axis, where=where)
+    loss = ce + feature_weight * jnp.mean(smooth, -1)
     return jnp.where(jnp.max(z, -1) > -jnp.inf, loss, 0)
 
 

@@ -14,7 +14,7 @@ from logitlab.losses.distillation.pairs import (
     per_example,
     student_and_teacher,
 )
-from logitlab.losses.distillation.relative_entropy import divergence, entropy
+from logitlab.losses.distillation.relative_entropy import cross, divergence
 from logitlab.losses.labels import label_mask
 from logitlab.losses.rows import Row
 
@@ -149,8 +149,7 @@ def nkd(
     p, q = half_log_probs(t), half_log_probs(s)
     target = -jnp.sum(mass_times(jnp.where(label, jnp.exp(2 * p), 0), q), -1)
     p, q = (_others(z, label, temperature) for z in (t, s))
-    scale = gamma * per_example(temperature) ** 2
-    rest = divergence(p, q, gamma * temperature**2) + scale * entropy(p)
+    rest = cross(p, q, gamma * temperature**2)
     parts = {"target": target, "non_target": rest}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}
@@ -210,7 +209,7 @@ def wsld(
     w = -jnp.expm1(-jnp.where(lost, 0, ours) / (theirs + 1e-7))
     w = jnp.where(lost, 1, w) * alpha * per_example(temperature) ** 2
     p, q = half_log_probs(t, temperature), half_log_probs(s, temperature)
-    return jnp.where(known, w * (divergence(p, q) + entropy(p)), jnp.nan)
+    return jnp.where(known, w * cross(p, q), jnp.nan)
 
 
 def _others(z, label, temperature):

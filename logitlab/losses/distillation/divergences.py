@@ -15,6 +15,7 @@ from logitlab.losses.distillation.pairs import (
     teacher_pairs,
 )
 from logitlab.losses.distillation.relative_entropy import (
+    cross,
     divergence,
     entropy,
     signed_differences,
@@ -437,8 +438,7 @@ def _both(student_logits, teacher_logits, temperature, axis, where):
 
 
 def _forward(p, q, form, weight=1.0):
-    kl = divergence(p, q, weight)
-    return kl + weight * entropy(p) if form == "ce" else kl
+    return (cross if form == "ce" else divergence)(p, q, weight)
 
 
 def _check_form(form):

@@ -235,12 +235,8 @@ def _batch_gap(q, p):
 def _rows(student_logits, teacher_logits, temperature, axis, mask):
     """Probabilities [N, C] of both, zeros where an example is left out."""
     q, p, _ = probabilities(student_logits, teacher_logits, temperature, axis)
-    if q.ndim < 2:
-        q, p = q[None], p[None]
-    if mask is not None:
-        keep = numerics.kept(mask, q.shape[:-1])[..., None]
-        q, p = jnp.where(keep, q, 0), jnp.where(keep, p, 0)
-    return q.reshape(-1, q.shape[-1]), p.reshape(-1, p.shape[-1])
+    keep = numerics.kept(mask, q.shape[:-1])[..., None]
+    return tuple(jnp.where(keep, x, 0).reshape(-1, q.shape[-1]) for x in (q, p))
 
 
 _MLKD = "MLKD, Jin et al. 2023 (CVPR)"

@@ -52,6 +52,7 @@ def student_and_teacher(
     axis: int = -1,
     where: ArrayLike | None = None,
     standardize: bool = False,
+    names: tuple[str, str] = ("student_logits", "teacher_logits"),
 ) -> tuple[jax.Array, jax.Array]:
     """Both promoted to the student's dtype, classes last, the teacher a constant.
 
@@ -69,15 +70,10 @@ def student_and_teacher(
     >>> student_and_teacher(jnp.float32([-jnp.inf, 1]), jnp.float32([3, 2]))[1]
     Array([-inf,   2.], dtype=float32)
     """
-    same_shape(
-        "teacher_logits", teacher_logits, "student_logits", jnp.shape(student_logits)
-    )
+    same_shape(names[1], teacher_logits, names[0], jnp.shape(student_logits))
     s, t = (
         numerics.class_axis_last(logits, axis=axis, where=where, name=name)
-        for logits, name in (
-            (student_logits, "student_logits"),
-            (teacher_logits, "teacher_logits"),
-        )
+        for logits, name in zip((student_logits, teacher_logits), names, strict=True)
     )
     t = jax.lax.stop_gradient(t).astype(s.dtype)
     t = jnp.where(s == -jnp.inf, -jnp.inf, t)

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from logitlab.losses.distillation.pairs import mass_times
 
-__all__ = ["divergence", "entropy", "signed_differences", "to_mixture"]
+__all__ = ["cross", "divergence", "entropy", "signed_differences", "to_mixture"]
 
 NOT_LOSSES = tuple(__all__)
 
@@ -31,6 +31,24 @@ def divergence(p: jax.Array, q: jax.Array, weight: ArrayLike = 1.0) -> jax.Array
     close = mass * _excess(jnp.where(near, u, 0))
     far = mass_times(mass, jnp.where(near, 0, _difference(p, q)))
     return jnp.sum(jnp.where(near, close, weight * jnp.exp(2 * q) - mass - far), -1)
+
+
+def cross(p: jax.Array, q: jax.Array, weight: ArrayLike = 1.0) -> jax.Array:
+    r"""Cross-entropy of a distribution q, by halves of the logs, times a weight.
+
+    .. math:: -\sum_c p_c \log q_c = \mathrm{KL}(p \| q) + H(p)
+
+    in this sum, whose gradient in q is exact where the two are near. The weight is one
+    for all, or [..., 1].
+
+    Shapes: p [..., C], q [..., C] -> [...]
+
+    >>> half = lambda *p: jnp.log(jnp.float32(p)) / 2
+    >>> cross(half(1, 0), half(0.5, 0.5))
+    Array(0.6931472, dtype=float32)
+    """
+    outer = weight[..., 0] if jnp.ndim(weight) else weight
+    return divergence(p, q, weight) + outer * entropy(p)
 
 
 def entropy(p: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.losses.distillation.pairs import half_log_probs, mass_times, same_shape
-from logitlab.losses.distillation.relative_entropy import divergence, entropy
+from logitlab.losses.distillation.relative_entropy import cross
 from logitlab.losses.labels import label_mask
 from logitlab.losses.rows import Row, class_labels
 
@@ -114,13 +114,14 @@ def uskd(
     label = slots[0][0] if len(slots) == 1 else slots[0][0] | slots[1][0]
     zipf = _zipf(q, v, label, rank_student)
     others = half_log_probs(jnp.where(label, -jnp.inf, s))
-    non_target = divergence(zipf, others) + entropy(zipf)
+    non_target = cross(zipf, others)
     count = jnp.maximum(jnp.sum(shown, -1, keepdims=True), 1)
     smooth = labels if mixed else jnp.where(label, 1, 0).astype(s.dtype)
     smooth = jnp.where(shown, 0.9 * smooth + 0.1 / count.astype(s.dtype), 0)
     weak = -jnp.sum(mass_times(smooth, v), -1)
     parts = {"target": alpha * target, "non_target": beta * non_target}
     parts["weak"] = mu * weak
+    keep = keep & jnp.any(shown, -1)
     return {
         name: jnp.where(keep, jnp.where(known, part, jnp.nan), 0)
         for name, part in parts.items()

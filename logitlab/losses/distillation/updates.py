@@ -7,9 +7,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation.divergences import kd
 from logitlab.losses.distillation.matching import logit_mse
-from logitlab.losses.distillation.pairs import labelled_pairs
+from logitlab.losses.distillation.pairs import (
+    check_temperature,
+    half_log_probs,
+    labelled_pairs,
+    student_and_teacher,
+)
+from logitlab.losses.distillation.relative_entropy import divergence
 from logitlab.losses.labels import checked
 from logitlab.losses.rows import Row, class_labels
 
@@ -153,11 +158,15 @@ def focal_distillation(
         is_class = y < z.shape[-1]
         nll = numerics.label_nll(z, jnp.where(known & is_class, y, 0))
         return jnp.where(known, jnp.where(right, nll, 0), jnp.nan)
+    weight = (alpha + jnp.where(right, beta, 0)).astype(z.dtype)
     if kind == "lm":
-        loss = logit_mse(shared, v)
+        loss = weight * logit_mse(shared, v)
     else:
-        loss = kd(shared, v, temperature=temperature) / jnp.square(temperature)
-    return jnp.where(known, (alpha + jnp.where(right, beta, 0)) * loss, jnp.nan)
+        shared, v = student_and_teacher(shared, v)
+        temperature = check_temperature(temperature, z)
+        p, q = (half_log_probs(x, temperature) for x in (v, shared))
+        loss = divergence(p, q, weight[..., None])
+    return jnp.where(known, loss, jnp.nan)
 
 
 def makd(
@@ -212,11 +221,16 @@ def makd(
         raise ValueError(f"aspects has shape {r.shape}, expected {expected}")
     mask = None if aspect_mask is None else jnp.moveaxis(aspect_mask, axis, -1)
     keep = numerics.kept(mask, r.shape, "aspect_mask")
-    x = jnp.where(keep, z[..., num_classes:], 0)
+    # Masks, not slices: the outputs may be spread over a mesh.
+    is_class = jnp.arange(z.shape[-1]) < num_classes
+    is_class = is_class.reshape((1,) * (z.ndim - 1) + (-1,))
+    before = [(0, 0)] * (z.ndim - 1) + [(num_classes, 0)]
+    r, keep = jnp.pad(r, before), jnp.pad(keep, before)
+    x = jnp.where(keep, z, 0)
     # Both ends by themselves: neither cancels against the other.
     bce = r * jax.nn.softplus(-x) + (1 - r) * jax.nn.softplus(x)
     count = jnp.maximum(jnp.sum(keep, -1, keepdims=True), 1).astype(z.dtype)
-    ce = numerics.label_nll(z[..., :num_classes], labels)
+    ce = numerics.label_nll(z, jnp.asarray(labels), where=is_class)
     return ce + jnp.sum(jnp.where(keep, bce * (alpha / count), 0), -1)
 
 
@@ -255,7 +269,7 @@ def _with_aspects(key, shape, dtype):
     classes, aspects = jax.random.split(key)
     logits = 3 * jax.random.normal(classes, shape, dtype)
     labels = jax.random.randint(key, shape[:-1], 0, 2)
-    size = (*shape[:-1], shape[-1] - 2)
+    size = (*shape[:-1], max(shape[-1] - 2, 0))
     return logits, labels, jax.random.uniform(aspects, size, dtype)
 
 
