@@ -142,8 +142,9 @@ def krr_limit(
     k, y = _problem(kernel, y)
     alpha = jnp.asarray(alpha, k.dtype)
     _check("alpha", alpha, lambda a: (a >= 0) & (a <= 1), "a number in [0, 1]")
-    some = alpha > 0
-    solve = _solver(k, jnp.asarray(ridge, k.dtype) / jnp.where(some, alpha, 1))
+    ridge, some = jnp.asarray(ridge, k.dtype), alpha > 0
+    _check("ridge", ridge, lambda r: r >= 0, "a number from 0 on")
+    solve = _solver(k, ridge / jnp.where(some, alpha, 1))
     query = k if query is None else _query(query, k)
     return jnp.where(some, query @ solve(y), 0)
 
@@ -188,9 +189,9 @@ def shrinkage_factors(
         total = part + ridge
         return jnp.where(total > 0, part / jnp.where(total > 0, total, 1), 0)
 
-    a, c = share(d), share(alpha * d)
+    a, c = share(d)[None], share(alpha * d)[None]
     power = jnp.arange(1, steps + 1).reshape(-1, *(1,) * d.ndim)
-    return c + (1 - c) * ((1 - alpha) * a)[None] ** power
+    return c + (1 - c) * ((1 - alpha) * a) ** power
 
 
 def optimal_alpha(

@@ -57,7 +57,7 @@ def test_the_best_policy_of_a_dpo_reward(x64):
     reward = losses.contrastive_dpo_reward(d, r, beta=0.1)
     policies = draw(2, 5, 6)
     p, log_p = softmax(policies, -1), log_softmax(policies, -1)
-    value = (p * (reward - beta * (log_p - log_softmax(r)))).sum(-1)
+    value = (p * (np.asarray(reward) - beta * (log_p - log_softmax(r)))).sum(-1)
     gap = value + beta * reverse_kl(policies, np.tile(teacher, (5, 1)))
     np.testing.assert_allclose(gap, gap[0], rtol=1e-12)
 
@@ -116,7 +116,7 @@ def test_gld(x64):
     z, order = draw(0, 3, 4, 6), np.random.default_rng(0).permutation(6)
     np.testing.assert_allclose(losses.gld(z, z[..., order], k=3), 0, atol=1e-20)
     a = np.einsum("bsi,bsj->bij", *(losses.top_k_logits(z, 3),) * 2) / 4
-    degree = losses.coactivation_degree(z, k=3)
+    degree = jax.jit(losses.coactivation_degree, static_argnames="k")(z, k=3)
     np.testing.assert_allclose(degree, a.mean(-1), rtol=1e-12)
     mask = np.arange(4) < np.array([[4], [2], [0]])
     part = losses.coactivation_degree(z, k=3, mask=mask)
@@ -207,6 +207,8 @@ def test_fake_quantize():
 @pytest.mark.parametrize("case", cases("sid"))
 def test_sid_golden(case, x64):
     i, params, outputs = arrays(case), case["params"], case["outputs"]
+    for name in ("true_shift", "fake_shift"):
+        i[name] = i[name][None]
 
     def generator(x):
         noisy = x + i["noise"]

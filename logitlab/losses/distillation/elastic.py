@@ -199,9 +199,10 @@ def fake_quantize(
         step = (top - bottom) / (high - low)
         offset = low - jnp.round(bottom / jnp.where(step > 0, step, 1))
     step = jnp.where(step > 0, step, 1)
-    at = x / step
-    at = at + jax.lax.stop_gradient(jnp.round(at) - at)
-    return step * (jnp.clip(at + offset, low, high) - offset)
+    place = jnp.round(fixed / step) + offset
+    inside = (place >= low) & (place <= high)
+    value = step * (jnp.clip(place, low, high) - offset)
+    return value + jnp.where(inside, x - fixed, 0)  # 0, with the slope of x
 
 
 def _standardised(w):
