@@ -53,8 +53,8 @@ def ensemble_logits(
       ELODI, Zhao et al. 2022, arXiv:2205.06265.
 
     >>> two = jnp.log(jnp.float32([[0.9, 0.1], [0.5, 0.5]]))
-    >>> print(jnp.exp(ensemble_logits(two)).round(4))
-    [0.7 0.3]
+    >>> [f"{p:.4f}" for p in jnp.exp(ensemble_logits(two))]
+    ['0.7000', '0.3000']
     """
     z = numerics.class_axis_last(logits, axis=axis, where=where)
     if z.ndim < 2 or not z.shape[0]:

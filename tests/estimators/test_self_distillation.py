@@ -70,6 +70,7 @@ def test_the_limit_and_what_steps_do(x64):
     options = dict(ridge=0.2, alpha=0.25, steps=4)
     b = np.asarray(estimators.shrinkage_factors(d, **options))
     np.testing.assert_allclose((b * (u.T @ Y)) @ u.T, steps[:4], atol=1e-12)
+    b = np.asarray(estimators.shrinkage_factors(d, ridge=0.2, alpha=0.0, steps=4))
     ratios = b[:, 1:] / b[:, :-1]  # larger eigenvalues come last
     assert (np.diff(ratios, axis=0) > 0).all()  # sparser with every step
     whole = estimators.shrinkage_factors(

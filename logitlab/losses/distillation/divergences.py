@@ -86,8 +86,8 @@ def kd(
     Source: Hinton et al. 2015, arXiv:1503.02531; standardised, Sun et al. 2024,
       arXiv:2403.01427.
 
-    >>> kd(jnp.float32([40, 0]), jnp.float32([0, 0]), temperature=1.0)
-    Array(19.306852, dtype=float32)
+    >>> print(f"{kd(jnp.float32([40, 0]), jnp.float32([0, 0]), temperature=1.0):.4f}")
+    19.3069
     """
     _check_form(form)
     s, t = student_and_teacher(
@@ -135,8 +135,8 @@ def reverse_kl(
     Source: MiniLLM, Gu et al. 2024, arXiv:2306.08543; DistiLLM, Ko et al. 2024,
       arXiv:2402.03898.
 
-    >>> reverse_kl(jnp.float32([0, 0]), jnp.float32([40, 0])).round(4)
-    Array(19.3069, dtype=float32)
+    >>> print(f"{reverse_kl(jnp.float32([0, 0]), jnp.float32([40, 0])):.4f}")
+    19.3069
     """
     p, q = _both(student_logits, teacher_logits, temperature, axis, where)
     return divergence(q, p)
@@ -182,8 +182,8 @@ def symmetric_kl(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
-    >>> symmetric_kl(jnp.float32([40, 0]), jnp.float32([0, 0]), lam=0.0)
-    Array(19.306852, dtype=float32)
+    >>> print(f"{symmetric_kl(jnp.float32([40, 0]), jnp.zeros(2), lam=0.0):.4f}")
+    19.3069
     """
     _check_form(form)
     _check_share("lam", lam)
@@ -332,8 +332,8 @@ def skew_kl(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
-    >>> skew_kl(jnp.float32([99, 0]), jnp.float32([0, 99])).round(5)
-    Array(2.30259, dtype=float32)
+    >>> print(f"{skew_kl(jnp.float32([99, 0]), jnp.float32([0, 99])):.4f}")
+    2.3026
     """
     _check_form(form)
     _check_share("alpha", alpha)
@@ -380,8 +380,8 @@ def skew_reverse_kl(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
-    >>> skew_reverse_kl(jnp.float32([99, 0]), jnp.float32([0, 99])).round(5)
-    Array(2.30259, dtype=float32)
+    >>> print(f"{skew_reverse_kl(jnp.float32([99, 0]), jnp.float32([0, 99])):.4f}")
+    2.3026
     """
     _check_share("alpha", alpha)
     p, q = _both(student_logits, teacher_logits, temperature, axis, where)

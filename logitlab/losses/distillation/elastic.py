@@ -180,7 +180,7 @@ def fake_quantize(
     Source: EQ-Net, Xu et al. 2023, arXiv:2308.07650.
 
     >>> print(fake_quantize(jnp.float32([-3, -1, 0.4, 3]), bits=2))
-    [-3. -0.  0.  3.]
+    [-3.  0.  0.  3.]
     """
     if not 2 <= bits <= 16:
         raise ValueError(f"bits is {bits}, expected 2 to 16")
