@@ -8,6 +8,7 @@ from logitlab.losses.distillation import (
     elastic,
     levels,
     matching,
+    mixtures,
     rankings,
     relations,
     score_identity,
@@ -22,6 +23,7 @@ from logitlab.losses.distillation.divergences import *
 from logitlab.losses.distillation.elastic import *
 from logitlab.losses.distillation.levels import *
 from logitlab.losses.distillation.matching import *
+from logitlab.losses.distillation.mixtures import *
 from logitlab.losses.distillation.rankings import *
 from logitlab.losses.distillation.relations import *
 from logitlab.losses.distillation.score_identity import *
@@ -37,6 +39,7 @@ _MODULES = (
     elastic,
     levels,
     matching,
+    mixtures,
     rankings,
     relations,
     score_identity,

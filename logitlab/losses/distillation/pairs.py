@@ -15,8 +15,11 @@ from logitlab.losses.labels import checked
 from logitlab.transforms import standardize_logits
 
 __all__ = [
+    "check_form",
+    "check_share",
     "check_temperature",
     "doubled",
+    "half_log_pair",
     "half_log_probs",
     "labelled_pairs",
     "mass_times",
@@ -83,6 +86,29 @@ def student_and_teacher(
     return s, t
 
 
+def check_form(form: str) -> None:
+    """Refuses what is not a form of a divergence.
+
+    Raises:
+      ValueError: ``form`` is neither ``"kl"`` nor ``"ce"``.
+
+    >>> check_form("kl")
+    """
+    if form not in ("kl", "ce"):
+        raise ValueError(f"form is {form!r}, expected 'kl' or 'ce'")
+
+
+def check_share(name: str, value: ArrayLike) -> None:
+    """Refuses a weight outside [0, 1].
+
+    Raises:
+      ValueError: names it.
+
+    >>> check_share("lam", 0.5)
+    """
+    checked(name, value, lambda v: (v >= 0) & (v <= 1), "a number in [0, 1]")
+
+
 def check_temperature(
     temperature: ArrayLike, z: jax.Array, name: str = "temperature"
 ) -> jax.Array:
@@ -135,6 +161,23 @@ def _half_log_softmax_jvp(primals, tangents):
     (half,), (dhalf,) = primals, tangents
     _, dlog_p = jax.jvp(numerics.log_softmax, (doubled(half),), (dhalf,))
     return _half_log_softmax(half), dlog_p
+
+
+def half_log_pair(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: ArrayLike,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Halves of the teacher's and of the student's log-probabilities.
+
+    >>> 2 * half_log_pair(jnp.zeros(2), jnp.zeros(2), 1.0)[0]
+    Array([-0.6931472, -0.6931472], dtype=float32)
+    """
+    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    temperature = check_temperature(temperature, s)
+    return half_log_probs(t, temperature), half_log_probs(s, temperature)
 
 
 def doubled(half: jax.Array) -> jax.Array:

@@ -70,7 +70,7 @@ def pld(
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
-    Source: PLD, Rafat et al. 2025, arXiv:2506.12542.
+    Source: PLD, arXiv:2506.12542.
 
     >>> print(f"{pld(jnp.float32([1, 0, -1]), jnp.float32([2, 1, 0]), 1):.5f}")
     0.42892
@@ -244,7 +244,7 @@ ROWS = (
         pld,
         "example",
         labelled_pairs,
-        "PLD, Rafat et al. 2025, arXiv:2506.12542",
+        "PLD, arXiv:2506.12542",
         golden="pld",
         convex=True,
         gathers=_SORTED,

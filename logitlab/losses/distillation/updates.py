@@ -65,7 +65,7 @@ def margin_calibrated_cross_entropy(
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
-    Source: Margin Preserving Training, Ricci et al. 2025, arXiv:2511.08322.
+    Source: Margin Preserving Training, arXiv:2511.08322.
 
     >>> new = jnp.array([False, True])
     >>> margin_calibrated_cross_entropy(jnp.float32([4, 0]), 0, new, bias=4.0)
@@ -129,7 +129,7 @@ def focal_distillation(
 
     Numerics: as ``kd``.
 
-    Source: Margin Preserving Training, Ricci et al. 2025, arXiv:2511.08322; focal
+    Source: Margin Preserving Training, arXiv:2511.08322; focal
       distillation, Yan et al. 2021, arXiv:2011.09161.
 
     >>> z, v = jnp.float32([0, 0, 7]), jnp.float32([99, -99])
@@ -278,7 +278,7 @@ ROWS = (
         margin_calibrated_cross_entropy,
         "example",
         _some_new,
-        "MPT, Ricci et al. 2025, arXiv:2511.08322",
+        "Margin Preserving Training, arXiv:2511.08322",
         hyper={"bias": 2.0},
         golden="mpt_negative_flips",
         convex=True,
