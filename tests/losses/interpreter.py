@@ -1,0 +1,264 @@
+"""Traced programs run by NumPy, for those that are not worth compiling.
+
+A loss of twenty numbers takes a few milliseconds here, and XLA a fifth of a second to
+compile. What tracing decides (batching, derivatives, shapes, dtypes) is the same. Only
+numbers below the normal range differ: NumPy keeps them, XLA takes them for 0.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jax.extend.core import Literal
+
+
+def interpreted(function):
+    """``function``, traced once for each signature as ``jax.jit`` does, never compiled.
+
+    A key argument stays what it is; all results are NumPy arrays.
+    """
+    programs = {}
+
+    @functools.wraps(function)
+    def run(*args):
+        flat, tree = jax.tree.flatten(args)
+        flat = [_concrete(a) for a in flat]
+        wide = jax.config.jax_enable_x64
+        signature = tree, wide, *((a.shape, a.dtype) for a in flat)
+        if signature not in programs:
+            programs[signature] = jax.make_jaxpr(function, return_shape=True)(*args)
+        program, shapes = programs[signature]
+        with np.errstate(all="ignore"):
+            results = _run(program.jaxpr, program.consts, flat)
+        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    return run
+
+
+def _concrete(a):
+    dtype = getattr(a, "dtype", None)
+    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    return a if is_key else np.asarray(a, jnp.result_type(a))
+
+
+def _run(program, consts, args):
+    values = dict(zip(program.constvars, map(_concrete, consts), strict=True))
+    values.update(zip(program.invars, args, strict=True))
+
+    def read(v):
+        return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else values[v]
+
+    for eqn in program.eqns:
+        results = _apply(eqn, [read(v) for v in eqn.invars])
+        for v, a in zip(eqn.outvars, results, strict=True):
+            keeps = isinstance(a, jax.Array) or a.dtype == v.aval.dtype
+            values[v] = a if keeps else a.astype(v.aval.dtype)
+    return [read(v) for v in program.outvars]
+
+
+def _apply(eqn, args):
+    """Results of one step, as a list."""
+    name, params = eqn.primitive.name, eqn.params
+    if name in CONTROL:
+        return CONTROL[name](eqn, args)
+    for inner in ("jaxpr", "call_jaxpr"):  # of jit, checkpoint, custom derivatives
+        if inner in params:
+            return _call(params[inner], args)
+    if not any(isinstance(a, jax.Array) for a in args):
+        if name in PLAIN:
+            return [np.asarray(PLAIN[name](*args))]
+        if name in WITH_PARAMS:
+            return [np.asarray(WITH_PARAMS[name](eqn, *args))]
+    results = eqn.primitive.bind(*args, **params)  # compiled once for all losses
+    results = results if eqn.primitive.multiple_results else [results]
+    return [_concrete(a) for a in results]
+
+
+def _call(program, args):
+    return _run(
+        getattr(program, "jaxpr", program), getattr(program, "consts", ()), args
+    )
+
+
+# --- control flow
+
+
+def _scan(eqn, args):
+    jaxpr, length, reverse, num_consts, num_carry = (
+        eqn.params[name]
+        for name in ("jaxpr", "length", "reverse", "num_consts", "num_carry")
+    )
+    consts, args = args[:num_consts], args[num_consts:]
+    carry, rows = args[:num_carry], args[num_carry:]
+    stacked = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[num_carry:]]
+    for i in reversed(range(length)) if reverse else range(length):
+        out = _call(jaxpr, [*consts, *carry, *(a[i] for a in rows)])
+        carry = out[:num_carry]
+        for whole, a in zip(stacked, out[num_carry:], strict=True):
+            whole[i] = a
+    return [*carry, *stacked]
+
+
+def _while(eqn, args):
+    ours, theirs = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    ours, theirs, carry = args[:ours], args[ours:][:theirs], args[ours + theirs :]
+    while _call(eqn.params["cond_jaxpr"], [*ours, *carry])[0]:
+        carry = _call(eqn.params["body_jaxpr"], [*theirs, *carry])
+    return carry
+
+
+def _cond(eqn, args):
+    branches = eqn.params["branches"]
+    return _call(branches[np.clip(args[0], 0, len(branches) - 1)], args[1:])
+
+
+CONTROL = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "optimization_barrier": lambda eqn, args: args,
+    "split": lambda eqn, args: np.split(
+        args[0], np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]
+    ),
+}
+
+
+# --- arithmetic
+
+
+def _same(a):
+    return a
+
+
+PLAIN = {
+    "abs": np.abs,
+    "add": np.add,
+    "add_any": np.add,
+    "and": np.bitwise_and,
+    "ceil": np.ceil,
+    "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
+    "copy": _same,
+    "cos": np.cos,
+    "eq": np.equal,
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "floor": np.floor,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "is_finite": np.isfinite,
+    "le": np.less_equal,
+    "log": np.log,
+    "log1p": np.log1p,
+    "logistic": scipy.special.expit,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "not": np.invert,
+    "or": np.bitwise_or,
+    "pow": np.power,
+    "rsqrt": lambda a: 1 / np.sqrt(a),
+    "select_n": lambda which, *cases: (
+        np.where(which, *cases[::-1]) if len(cases) == 2 else np.choose(which, cases)
+    ),
+    "sharding_constraint": _same,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "stop_gradient": _same,
+    "sub": np.subtract,
+    "tanh": np.tanh,
+}
+
+
+def _reduction(reduce, start):
+    """``start`` is the result for no numbers at all, by dtype."""
+
+    def run(eqn, a):
+        return reduce(a, axis=eqn.params["axes"], initial=start(a.dtype))
+
+    return run
+
+
+def _limit(sign):
+    def limit(dtype):
+        if dtype.kind in "iu":
+            return np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
+        return sign > 0 if dtype.kind == "b" else sign * np.inf
+
+    return limit
+
+
+def _divide(eqn, a, b):
+    if a.dtype.kind in "iu":  # rounds to 0, as C does
+        return np.trunc(a / b)
+    return a / b
+
+
+def _along(accumulate):
+    def run(eqn, a):
+        axis = eqn.params["axis"]
+        if eqn.params["reverse"]:
+            return np.flip(accumulate(np.flip(a, axis), axis=axis), axis)
+        return accumulate(a, axis=axis)
+
+    return run
+
+
+def _broadcast(eqn, a, *_):
+    shape, at = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+    kept = [a.shape[at.index(d)] if d in at else 1 for d in range(len(shape))]
+    return np.broadcast_to(a.reshape(kept), shape)
+
+
+def _reshape(eqn, a, *_):
+    return a.reshape(eqn.outvars[0].aval.shape)
+
+
+def _iota(eqn, *_):
+    shape, axis = eqn.params["shape"], eqn.params["dimension"]
+    line = np.arange(shape[axis]).reshape(
+        [-1 if d == axis else 1 for d in range(len(shape))]
+    )
+    return np.broadcast_to(line, shape)
+
+
+def _slice(eqn, a):
+    params = eqn.params
+    strides = params["strides"] or (1,) * a.ndim
+    return a[
+        tuple(map(slice, params["start_indices"], params["limit_indices"], strides))
+    ]
+
+
+WITH_PARAMS = {
+    "broadcast_in_dim": _broadcast,
+    "concatenate": lambda eqn, *a: np.concatenate(a, eqn.params["dimension"]),
+    "convert_element_type": lambda eqn, a: a.astype(eqn.params["new_dtype"]),
+    "cumlogsumexp": _along(np.logaddexp.accumulate),
+    "cummax": _along(np.maximum.accumulate),
+    "cummin": _along(np.minimum.accumulate),
+    "cumprod": _along(np.cumprod),
+    "cumsum": _along(np.cumsum),
+    "div": _divide,
+    "expand_dims": _reshape,
+    "integer_pow": lambda eqn, a: a ** a.dtype.type(eqn.params["y"]),
+    "iota": _iota,
+    "reduce_and": lambda eqn, a: np.bitwise_and.reduce(a, axis=eqn.params["axes"]),
+    "reduce_max": _reduction(np.max, _limit(-1)),
+    "reduce_min": _reduction(np.min, _limit(1)),
+    "reduce_or": lambda eqn, a: np.bitwise_or.reduce(a, axis=eqn.params["axes"]),
+    "reduce_sum": lambda eqn, a: np.sum(a, axis=eqn.params["axes"]),
+    "reshape": _reshape,
+    "rev": lambda eqn, a: np.flip(a, eqn.params["dimensions"]),
+    "slice": _slice,
+    "squeeze": _reshape,
+    "transpose": lambda eqn, a: np.transpose(a, eqn.params["permutation"]),
+}
