@@ -1,6 +1,5 @@
 """Interpreted programs give what compiled ones give, step by step."""
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +72,7 @@ def test_interpreting_is_compiling(function, dtype):
     with jax.enable_x64(dtype == "f8"):
         arguments = Z.astype(dtype), np.array([[0], [3], [1]])
         got = jax.tree.leaves(interpreted(function)(*arguments))
-        want = jax.tree.leaves(cases.quick_jit(function)(*arguments))
+        want = jax.tree.leaves(jax.jit(function)(*arguments))
         for a, b in zip(got, want, strict=True):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             a, b = np.asarray(a, "f8"), np.asarray(b, "f8")
@@ -84,9 +83,7 @@ def test_interpreting_is_compiling(function, dtype):
 def test_extremes():
     def run(a):
         a, b = a[None], a[:, None]
-        pairs = [
-            f(a, b) for f in (jnp.add, jnp.multiply, jnp.maximum, lax.pow, lax.div)
-        ]
+        pairs = [f(a, b) for f in (jnp.add, jnp.multiply, jnp.maximum, lax.pow)]
         ones = [f(a) for f in (jnp.exp, jnp.log1p, jnp.expm1, lax.logistic, jnp.sign)]
         sums = [f(a) for f in (jnp.sum, jnp.max, jnp.min, lax.cummax)]
         return pairs, ones, sums, a[:0].sum(), a[:0].max(initial=0)

@@ -6,6 +6,8 @@ numbers below the normal range differ: NumPy keeps them, XLA takes them for 0.
 """
 
 import functools
+import inspect
+import types
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,45 @@ def interpreted(function):
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return run
+
+
+def functions(module):
+    """The functions of ``module``, interpreted where they are called with numbers.
+
+    Arrays of floats are traced, all else (labels, masks, options) is known to them, as
+    it is when they are called plainly. Inside another transformation they are plain.
+    """
+    wrapped = {name: _function(getattr(module, name)) for name in module.__all__}
+    return types.SimpleNamespace(**wrapped)
+
+
+def _function(function):
+    if not inspect.isfunction(function):
+        return function
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        if any(isinstance(a, jax.core.Tracer) for a in leaves):
+            return function(*args, **kwargs)
+        at = [i for i, a in enumerate(leaves) if _is_traced(a)]
+
+        def traced(floats):
+            known = list(leaves)
+            for i, a in zip(at, floats, strict=True):
+                known[i] = a
+            args, kwargs = jax.tree.unflatten(tree, known)
+            return function(*args, **kwargs)
+
+        return interpreted(traced)([leaves[i] for i in at])
+
+    return run
+
+
+def _is_traced(a):
+    return isinstance(a, np.ndarray | jax.Array) and not (
+        np.issubdtype(a.dtype, np.integer) or a.dtype == bool
+    )
 
 
 def _concrete(a):
@@ -222,6 +263,19 @@ def _reshape(eqn, a, *_):
     return a.reshape(eqn.outvars[0].aval.shape)
 
 
+def _dot(eqn, a, b):
+    (contract_a, contract_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
+    names_a, names_b = list(range(a.ndim)), list(range(a.ndim, a.ndim + b.ndim))
+    for i, j in [*zip(contract_a, contract_b), *zip(batch_a, batch_b)]:  # noqa: B905
+        names_b[j] = names_a[i]
+    shared = [names_a[i] for i in batch_a]
+    free_a = [n for i, n in enumerate(names_a) if i not in {*batch_a, *contract_a}]
+    free_b = [n for i, n in enumerate(names_b) if i not in {*batch_b, *contract_b}]
+    dtype = np.promote_types(eqn.outvars[0].aval.dtype, np.float32)
+    a, b = a.astype(dtype), b.astype(dtype)
+    return np.einsum(a, names_a, b, names_b, shared + free_a + free_b, optimize=True)
+
+
 def _iota(eqn, *_):
     shape, axis = eqn.params["shape"], eqn.params["dimension"]
     line = np.arange(shape[axis]).reshape(
@@ -248,6 +302,7 @@ WITH_PARAMS = {
     "cumprod": _along(np.cumprod),
     "cumsum": _along(np.cumsum),
     "div": _divide,
+    "dot_general": _dot,
     "expand_dims": _reshape,
     "integer_pow": lambda eqn, a: a ** a.dtype.type(eqn.params["y"]),
     "iota": _iota,
