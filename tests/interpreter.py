@@ -16,25 +16,26 @@ import scipy.special
 from jax.extend.core import Literal
 
 
-def interpreted(function):
-    """``function``, traced once for each signature as ``jax.jit`` does, never compiled.
+def interpreted(function, *, static_argnames=()):
+    """``jax.jit`` without a compiler: results are NumPy arrays, keys stay keys.
 
-    A key argument stays what it is; all results are NumPy arrays.
+    Inside another transformation it is ``jax.jit``.
     """
-    programs = {}
+    names = {static_argnames} if isinstance(static_argnames, str) else static_argnames
+    jitted = jax.jit(function, static_argnames=names or None)
+    at = [i for i, n in enumerate(inspect.signature(function).parameters) if n in names]
 
     @functools.wraps(function)
-    def run(*args):
-        flat, tree = jax.tree.flatten(args)
-        flat = [_concrete(a) for a in flat]
-        wide = jax.config.jax_enable_x64
-        signature = tree, wide, *((a.shape, a.dtype) for a in flat)
-        if signature not in programs:
-            programs[signature] = jax.make_jaxpr(function, return_shape=True)(*args)
-        program, shapes = programs[signature]
+    def run(*args, **kwargs):
+        if _inside(args, kwargs):
+            return jitted(*args, **kwargs)
+        traced = jitted.trace(*args, **kwargs)
+        args = [a for i, a in enumerate(args) if i not in at]
+        kwargs = {name: a for name, a in kwargs.items() if name not in names}
+        flat = [_concrete(a) for a in jax.tree.leaves((args, kwargs))]
         with np.errstate(all="ignore"):
-            results = _run(program.jaxpr, program.consts, flat)
-        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+            results = _call(traced.jaxpr, flat)
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
     return run
 
@@ -46,7 +47,7 @@ def functions(module):
     it is when they are called plainly. Inside another transformation they are plain.
     """
     wrapped = {name: _function(getattr(module, name)) for name in module.__all__}
-    return types.SimpleNamespace(**wrapped)
+    return types.SimpleNamespace(**vars(module) | wrapped)
 
 
 def _function(function):
@@ -55,9 +56,9 @@ def _function(function):
 
     @functools.wraps(function)
     def run(*args, **kwargs):
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        if any(isinstance(a, jax.core.Tracer) for a in leaves):
+        if _inside(args, kwargs):
             return function(*args, **kwargs)
+        leaves, tree = jax.tree.flatten((args, kwargs))
         at = [i for i, a in enumerate(leaves) if _is_traced(a)]
 
         def traced(floats):
@@ -72,16 +73,22 @@ def _function(function):
     return run
 
 
+def _inside(*arguments):
+    """Whether another transformation is at work."""
+    return any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arguments))
+
+
+def _is_key(a):
+    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+
+
 def _is_traced(a):
-    return isinstance(a, np.ndarray | jax.Array) and not (
-        np.issubdtype(a.dtype, np.integer) or a.dtype == bool
-    )
+    floats = hasattr(a, "dtype") and jnp.issubdtype(a.dtype, np.inexact)
+    return _is_key(a) or (floats and isinstance(a, np.ndarray | jax.Array))
 
 
 def _concrete(a):
-    dtype = getattr(a, "dtype", None)
-    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    return a if is_key else np.asarray(a, jnp.result_type(a))
+    return a if _is_key(a) else np.asarray(a, jnp.result_type(a))
 
 
 def _run(program, consts, args):
