@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+from jax import lax
 from jax.extend.core import Literal
 
 
@@ -162,17 +163,6 @@ def _cond(eqn, args):
     return _call(branches[np.clip(args[0], 0, len(branches) - 1)], args[1:])
 
 
-CONTROL = {
-    "scan": _scan,
-    "while": _while,
-    "cond": _cond,
-    "optimization_barrier": lambda eqn, args: args,
-    "split": lambda eqn, args: np.split(
-        args[0], np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]
-    ),
-}
-
-
 # --- arithmetic
 
 
@@ -283,6 +273,97 @@ def _dot(eqn, a, b):
     return np.einsum(a, names_a, b, names_b, shared + free_a + free_b, optimize=True)
 
 
+def _windows(operand, indices, sizes, mapped, batching, mode):
+    """Where each window lies, [windows..., sizes...], and which lie inside."""
+    starts = np.zeros((*indices.shape[:-1], operand.ndim), np.int64)
+    starts[..., list(mapped)] = indices
+    for d, at in batching:
+        line = [-1 if i == at else 1 for i in range(starts.ndim - 1)]
+        starts[..., d] = np.arange(operand.shape[d]).reshape(line)
+    last = np.array(operand.shape) - sizes
+    inside = ((starts >= 0) & (starts <= last)).all(-1)
+    if mode in (None, lax.GatherScatterMode.CLIP):
+        inside |= True
+    starts = np.clip(starts, 0, np.maximum(last, 0))
+    grid = np.indices(sizes).reshape(len(sizes), *(1,) * inside.ndim, *sizes)
+    windows = starts.reshape(*starts.shape[:-1], *(1,) * len(sizes), -1)
+    return tuple(np.moveaxis(windows, -1, 0) + grid), inside
+
+
+def _gather(eqn, operand, indices):
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    batching = zip(
+        numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
+    )
+    at, inside = _windows(
+        operand, indices, sizes, numbers.start_index_map, batching, eqn.params["mode"]
+    )
+    empty = 0 in operand.shape
+    found = np.zeros(at[0].shape, operand.dtype) if empty else operand[at]
+    fill = eqn.params["fill_value"]
+    if fill is None:
+        fill = np.nan if operand.dtype.kind not in "biu" else _limit(-1)(operand.dtype)
+    ones = (1,) * len(sizes)
+    found = np.where(inside.reshape(*inside.shape, *ones), found, fill)
+    found = found.squeeze(tuple(inside.ndim + d for d in gone))
+    kept = range(inside.ndim, found.ndim)
+    return np.moveaxis(found, tuple(kept), numbers.offset_dims)
+
+
+def _scatter(update):
+    """``update(operand, at, numbers)`` changes the operand's entries at ``at``."""
+
+    def run(eqn, operand, indices, numbers):
+        dims, out = eqn.params["dimension_numbers"], operand.copy()
+        window = dims.update_window_dims
+        first = numbers.ndim - len(window)
+        numbers = np.moveaxis(numbers, window, tuple(range(first, numbers.ndim)))
+        gone = (*dims.inserted_window_dims, *dims.operand_batching_dims)
+        for d in sorted(gone):
+            numbers = np.expand_dims(numbers, first + d)
+        batching = zip(
+            dims.operand_batching_dims, dims.scatter_indices_batching_dims, strict=True
+        )
+        at, inside = _windows(
+            operand,
+            indices,
+            numbers.shape[first:],
+            dims.scatter_dims_to_operand_dims,
+            batching,
+            eqn.params["mode"],
+        )
+        update(out, tuple(a[inside] for a in at), numbers[inside])
+        return out
+
+    return run
+
+
+def _starts(operand, sizes, starts):
+    return tuple(
+        slice(at := int(np.clip(start, 0, whole - size)), at + size)
+        for whole, size, start in zip(operand.shape, sizes, starts, strict=True)
+    )
+
+
+def _dynamic_slice(eqn, a, *starts):
+    return a[_starts(a, eqn.params["slice_sizes"], starts)]
+
+
+def _dynamic_update_slice(eqn, a, new, *starts):
+    out = a.copy()
+    out[_starts(a, new.shape, starts)] = new
+    return out
+
+
+def _sort(eqn, args):
+    axis, keys = eqn.params["dimension"], args[: eqn.params["num_keys"]]
+    if len(args) == 1:
+        return [np.sort(args[0], axis, kind="stable")]
+    order = np.lexsort(keys[::-1], axis)
+    return [np.take_along_axis(a, order, axis) for a in args]
+
+
 def _iota(eqn, *_):
     shape, axis = eqn.params["shape"], eqn.params["dimension"]
     line = np.arange(shape[axis]).reshape(
@@ -300,6 +381,8 @@ def _slice(eqn, a):
 
 
 WITH_PARAMS = {
+    "argmax": lambda eqn, a: np.argmax(a, *eqn.params["axes"]),
+    "argmin": lambda eqn, a: np.argmin(a, *eqn.params["axes"]),
     "broadcast_in_dim": _broadcast,
     "concatenate": lambda eqn, *a: np.concatenate(a, eqn.params["dimension"]),
     "convert_element_type": lambda eqn, a: a.astype(eqn.params["new_dtype"]),
@@ -310,7 +393,10 @@ WITH_PARAMS = {
     "cumsum": _along(np.cumsum),
     "div": _divide,
     "dot_general": _dot,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
     "expand_dims": _reshape,
+    "gather": _gather,
     "integer_pow": lambda eqn, a: a ** a.dtype.type(eqn.params["y"]),
     "iota": _iota,
     "reduce_and": lambda eqn, a: np.bitwise_and.reduce(a, axis=eqn.params["axes"]),
@@ -320,7 +406,24 @@ WITH_PARAMS = {
     "reduce_sum": lambda eqn, a: np.sum(a, axis=eqn.params["axes"]),
     "reshape": _reshape,
     "rev": lambda eqn, a: np.flip(a, eqn.params["dimensions"]),
+    "scatter": _scatter(lambda out, at, new: out.__setitem__(at, new)),
+    "scatter-add": _scatter(np.add.at),
+    "scatter-max": _scatter(np.maximum.at),
+    "scatter-min": _scatter(np.minimum.at),
+    "scatter-mul": _scatter(np.multiply.at),
     "slice": _slice,
     "squeeze": _reshape,
     "transpose": lambda eqn, a: np.transpose(a, eqn.params["permutation"]),
+}
+
+# Those of several results.
+CONTROL = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "sort": _sort,
+    "optimization_barrier": lambda eqn, args: args,
+    "split": lambda eqn, args: np.split(
+        args[0], np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]
+    ),
 }

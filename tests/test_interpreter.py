@@ -44,6 +44,36 @@ def shapes(z, y):
     ]
 
 
+def indexing(z, y):
+    rows, far = jnp.array([2, 0, 2]), jnp.array([1, 7, -9])
+    pick = jax.vmap(lambda row, i: row[i])
+    modes = "clip", "fill", "promise_in_bounds"
+    return [
+        [z.at[:, y[:, 0]].get(mode=mode) for mode in modes],
+        [z.at[far].get(mode=mode) for mode in ("clip", "fill")],
+        [
+            z[rows],
+            z[rows, y[:, 0]],
+            z[:, rows],
+            z[0, 1],
+            pick(z, y),
+            z[rows][:, None, rows],
+        ],
+        [z.at[rows].add(1), z.at[rows, y[:, 0]].max(2), z.at[:, rows].mul(3)],
+        [z.at[far].set(z, mode=mode) for mode in ("clip", "drop")],
+        [jnp.take_along_axis(z, y, 1), jnp.take_along_axis(z, far[:, None], 1)],
+        [jax.grad(lambda z: (jnp.take_along_axis(z, y, 1) ** 3).sum())(z)],
+        [jax.vmap(lambda a, i: a.at[i].min(-5))(z, y), y[far], jnp.argsort(-z, 0)],
+        [lax.dynamic_slice(z, (y[0, 0], 9), (2, 2)), lax.sort((z > 0, z), num_keys=2)],
+        [lax.dynamic_update_slice(z, z[:1, :2], (y[1, 0], y[0, 0]))],
+        [
+            jax.ops.segment_sum(z, rows, 3),
+            jax.ops.segment_max(z, rows, 4),
+            jnp.argmin(z, 1),
+        ],
+    ]
+
+
 def control(z, y):
     def body(carry, row):
         return carry + row.sum(), (carry, row * carry)
@@ -66,7 +96,7 @@ def randomness(key):
     return jax.random.normal(first, (3,)), jax.random.permutation(second, 5), second
 
 
-@pytest.mark.parametrize("function", [arithmetic, shapes, control])
+@pytest.mark.parametrize("function", [arithmetic, shapes, indexing, control])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_interpreting_is_compiling(function, dtype):
     with jax.enable_x64(dtype == "f8"):

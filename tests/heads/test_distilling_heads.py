@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import N, V, assert_close, cases_of, draw, quick_jit
+from interpreter import interpreted
 
 from logitlab import heads, numerics
 
@@ -31,7 +32,7 @@ def test_equals_the_dense_divergence(x64, kind, transposed):
     where = np.arange(V) != 3
     turn = (lambda a: a.T) if transposed else (lambda a: a)
 
-    @quick_jit
+    @interpreted
     def both(h, kernel, bias, h2, kernel2, bias2, t):
         def ours(h, kernel, bias, h2, kernel2, bias2, t, chunk):
             out = heads.fused_linear_distillation(
@@ -164,7 +165,7 @@ def test_golden(case):
         return out, dict(loss=out, soft_loss=soft, hard_loss=hard)
 
     arguments = [given[f"student_{k}"].astype("f4") for k in names]
-    take = quick_jit(jax.grad(total, (0, 1, 2), has_aux=True))
+    take = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
     grads, values = take(*arguments)
     for name, got in values.items():
         if name != "hard_loss" or p["hard_weight"]:

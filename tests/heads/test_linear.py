@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawing import D, N, V, assert_close, cases_of, draw, quick_jit
+from drawing import D, N, V, assert_close, cases_of, draw
+from interpreter import interpreted
 
 from logitlab import heads, links, losses, numerics
 from logitlab.losses.catalogue import CATALOGUE
@@ -30,7 +31,7 @@ def test_equals_the_dense_loss(x64, chunks, transposed):
     def dense(h, kernel, bias):
         return losses.cross_entropy(h @ turn(kernel) + bias[None], y)
 
-    @quick_jit
+    @interpreted
     def each(h, kernel, bias):
         ours = lambda *a: (fused(*a[:2], y, bias=a[2]) * ct).sum()  # noqa: E731
         theirs = lambda *a: (dense(*a) * ct).sum()  # noqa: E731
@@ -38,7 +39,7 @@ def test_equals_the_dense_loss(x64, chunks, transposed):
             jax.value_and_grad(f, (0, 1, 2))(h, kernel, bias) for f in (ours, theirs)
         ]
 
-    @quick_jit
+    @interpreted
     def mean(h, kernel, bias, w):
         ours = lambda *a: 3 * fused(*a[:2], y, bias=a[2], weights=a[3])  # noqa: E731
         theirs = lambda *a: 3 * (dense(*a[:3]) * a[3]).sum() / a[3].sum()  # noqa: E731
@@ -67,7 +68,7 @@ def test_every_loss_of_the_catalogue(x64, name):
         out = row.loss(logits, *rest, **row.hyper)
         return out[0] if isinstance(out, tuple) else out
 
-    @quick_jit
+    @interpreted
     def both(h, kernel, bias):
         def ours(h, kernel, bias):
             return heads.linear_loss(
@@ -218,7 +219,7 @@ def test_a_token_without_weight_is_not_there(x64):
     w = np.where(np.arange(N) % 3, 1.5, 0.0)
     kept = w > 0
 
-    @quick_jit
+    @interpreted
     def ours(h, kernel, y):
         return jax.value_and_grad(
             lambda h, k: heads.linear_loss(
@@ -261,7 +262,9 @@ def test_what_the_loss_closes_over_gets_its_gradient(x64):
         return loss_of(scale, prior)(h @ kernel, target, y).sum() * (1 + 1 / N)
 
     arguments = 1.3, np.linspace(-1, 1, V), target
-    got, want = (quick_jit(jax.grad(f, (0, 1, 2)))(*arguments) for f in (ours, theirs))
+    got, want = (
+        interpreted(jax.grad(f, (0, 1, 2)))(*arguments) for f in (ours, theirs)
+    )
     assert_close(got, want, 1e-12)
 
 
@@ -281,7 +284,7 @@ def test_a_teacher_gets_gradients_unless_they_are_stopped(x64):
 
     arguments = h, kernel, h2, kernel2, bias2
     got, want = (
-        quick_jit(jax.value_and_grad(f, range(5)))(*arguments) for f in (ours, theirs)
+        interpreted(jax.value_and_grad(f, range(5)))(*arguments) for f in (ours, theirs)
     )
     assert_close(got, want, 1e-11)
 
@@ -352,7 +355,7 @@ def test_what_else_comes_of_the_same_pass(weighted):
         weights=np.ones(N, "f4") if weighted else None,
     )  # fmt: skip
 
-    @quick_jit
+    @interpreted
     def both(h, kernel):
         def with_stats(h):
             out, stats = fused(h, kernel, y, aux=heads.label_stats)
@@ -386,7 +389,7 @@ def test_second_derivatives(x64, weighted):
         out = losses.cross_entropy(h @ kernel, y)
         return jnp.square(out.mean() if weighted else out).sum()
 
-    @quick_jit
+    @interpreted
     def both(h):
         return [jax.jacrev(jax.grad(f))(h) for f in (ours, theirs)]
 
