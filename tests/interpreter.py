@@ -273,7 +273,7 @@ def _dot(eqn, a, b):
     return np.einsum(a, names_a, b, names_b, shared + free_a + free_b, optimize=True)
 
 
-def _windows(operand, indices, sizes, mapped, batching, mode):
+def _windows(operand, indices, sizes, mapped, batching):
     """Where each window lies, [windows..., sizes...], and which lie inside."""
     starts = np.zeros((*indices.shape[:-1], operand.ndim), np.int64)
     starts[..., list(mapped)] = indices
@@ -282,8 +282,6 @@ def _windows(operand, indices, sizes, mapped, batching, mode):
         starts[..., d] = np.arange(operand.shape[d]).reshape(line)
     last = np.array(operand.shape) - sizes
     inside = ((starts >= 0) & (starts <= last)).all(-1)
-    if mode in (None, lax.GatherScatterMode.CLIP):
-        inside |= True
     starts = np.clip(starts, 0, np.maximum(last, 0))
     grid = np.indices(sizes).reshape(len(sizes), *(1,) * inside.ndim, *sizes)
     windows = starts.reshape(*starts.shape[:-1], *(1,) * len(sizes), -1)
@@ -296,9 +294,10 @@ def _gather(eqn, operand, indices):
     batching = zip(
         numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
     )
-    at, inside = _windows(
-        operand, indices, sizes, numbers.start_index_map, batching, eqn.params["mode"]
-    )
+    mapped = numbers.start_index_map
+    at, inside = _windows(operand, indices, sizes, mapped, batching)
+    if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
+        inside |= True  # the nearest windows, whatever was promised
     empty = 0 in operand.shape
     found = np.zeros(at[0].shape, operand.dtype) if empty else operand[at]
     fill = eqn.params["fill_value"]
@@ -325,14 +324,10 @@ def _scatter(update):
         batching = zip(
             dims.operand_batching_dims, dims.scatter_indices_batching_dims, strict=True
         )
-        at, inside = _windows(
-            operand,
-            indices,
-            numbers.shape[first:],
-            dims.scatter_dims_to_operand_dims,
-            batching,
-            eqn.params["mode"],
-        )
+        mapped, sizes = dims.scatter_dims_to_operand_dims, numbers.shape[first:]
+        at, inside = _windows(operand, indices, sizes, mapped, batching)
+        if eqn.params["mode"] == lax.GatherScatterMode.CLIP:
+            inside |= True
         update(out, tuple(a[inside] for a in at), numbers[inside])
         return out
 
