@@ -126,21 +126,31 @@ def test_unsure_models_are_exact_too():
 
 
 def test_extremes():
+    wants = dict(forward_kl=1e4, reverse_kl=1e4, jsd=np.log(2), total_variation=1)
     h = np.ones((1, 1), "f4")
-    for kind in DIVERGENCES:
-        far = heads.fused_linear_distillation(
-            h, np.float32([[1e4, 0, -1e4]]), heads.Linear(h, np.float32([[0, 1e4, 0]])),
-            divergence=kind, vocab_chunk=2,
-        )  # fmt: skip
-        want = dict(forward_kl=1e4, reverse_kl=1e4, jsd=np.log(2), total_variation=1)
-        np.testing.assert_allclose(far[0], want[kind], 1e-6)
-        same = heads.Linear(h, np.float32([[1e4, 0, -1e4]]))
-        assert (
-            heads.fused_linear_distillation(h, same.kernel, same, divergence=kind) == 0
-        )
-        none = heads.fused_linear_distillation(
-            h, np.zeros((1, 3), "f4"), same, divergence=kind, where=np.zeros(3, bool)
-        )
+
+    @jax.jit
+    def run(kernel, teacher):
+        same = heads.Linear(h, kernel)
+
+        def loss(kernel, teacher, kind, **options):
+            return heads.fused_linear_distillation(
+                h, kernel, teacher, divergence=kind, **options
+            )[0]
+
+        return {
+            kind: (
+                loss(kernel, heads.Linear(h, teacher), kind, vocab_chunk=2),
+                loss(kernel, same, kind),
+                loss(0 * kernel, same, kind, where=np.zeros(3, bool)),
+            )
+            for kind in DIVERGENCES
+        }
+
+    got = run(np.float32([[1e4, 0, -1e4]]), np.float32([[0, 1e4, 0]]))
+    for kind, (far, same, none) in got.items():
+        np.testing.assert_allclose(far, wants[kind], 1e-6)
+        assert same == 0
         assert none == 0
 
 

@@ -124,7 +124,7 @@ def test_golden_cross_entropy(x64, case):
         return mean + penalty, mean + penalty
 
     bias = given.get("bias", np.zeros(len(given["weight"])))
-    grads, out = jax.grad(total, (0, 1, 2), has_aux=True)(
+    grads, out = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))(
         given["hidden"], given["weight"], bias
     )
     assert_close(out, np.asarray(want["loss"]), 1e-9)
@@ -161,7 +161,8 @@ def test_golden_entropy(x64, case):
         return out, (nll, h)
 
     arguments = given["hidden"], given["weight"]
-    grads, (nll, entropy) = jax.grad(total, (0, 1), has_aux=True)(*arguments)
+    take = interpreted(jax.grad(total, (0, 1), has_aux=True))
+    grads, (nll, entropy) = take(*arguments)
     want = case["outputs"]
     assert_close(nll, np.asarray(want["nll"]), 1e-5)
     assert_close(entropy, np.asarray(want["entropy"]), 1e-5)
@@ -206,7 +207,8 @@ def test_golden_distillation(case):
     arguments = [
         given[f"student_{k}"].astype("f4") for k in ("hidden", "weight", "bias")
     ]
-    grads, values = jax.grad(total, (0, 1, 2), has_aux=True)(*arguments)
+    take = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
+    grads, values = take(*arguments)
     for got, name in zip(values, ("loss", "soft_loss", "hard_loss"), strict=True):
         if name != "hard_loss" or p["hard_weight"]:
             assert_close(got, np.asarray(want[name]), 1e-5)
@@ -234,7 +236,8 @@ def test_a_token_without_weight_is_not_there(x64):
     value, (dh, dk) = ours(
         np.where(kept[:, None], h, np.nan), kernel, np.where(kept, y, -100)
     )
-    want, (want_h, want_k) = jax.value_and_grad(theirs, (0, 1))(h[kept], kernel)
+    take = interpreted(jax.value_and_grad(theirs, (0, 1)))
+    want, (want_h, want_k) = take(h[kept], kernel)
     assert_close((value, dh[kept], dk), (want, want_h, want_k), 1e-12)
     assert (dh[~kept] == 0).all()
     none = heads.linear_loss(losses.cross_entropy, h, kernel, y, weights=0 * w)
@@ -316,7 +319,7 @@ def test_sixteen_bits(dtype):
 
     value, grads = jax.value_and_grad(fused, (0, 1, 2))(h, kernel, bias)
     wide = [a.astype("f4") for a in (h, kernel, bias)]
-    want, exact = jax.value_and_grad(dense, (0, 1, 2))(*wide)
+    want, exact = interpreted(jax.value_and_grad(dense, (0, 1, 2)))(*wide)
     assert value.dtype == np.float32
     assert_close(value, want, 1e-5)  # products are exact, sums are wide
     assert [g.dtype for g in grads] == [dtype] * 3
@@ -325,26 +328,28 @@ def test_sixteen_bits(dtype):
 
 def test_leading_axes_vmap_and_scan():
     h, kernel, bias, y = draw(n=12)
-    want = losses.cross_entropy(h @ kernel, y)
-    fused = functools.partial(heads.linear_loss, losses.cross_entropy, token_chunk=5)
-    got = fused(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
-    assert_close(got, want.reshape(3, 4))
-    assert_close(fused(h[0], kernel, y[0]), want[0])
-    assert fused(h[:0], kernel, y[:0]).shape == (0,)
-    assert (
-        heads.linear_loss(
-            losses.cross_entropy, h[:0], kernel, y[:0], weights=np.zeros(0, "f4")
-        )
-        == 0
-    )
-    many = jax.vmap(fused, (0, None, 0))(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
-    assert_close(many, want.reshape(3, 4))
     kernels = np.stack([kernel, 2 * kernel])
-    grads = jax.vmap(jax.grad(lambda k: fused(h, k, y).sum()))(kernels)
-    each = [
-        jax.grad(lambda k: losses.cross_entropy(h @ k, y).sum())(k) for k in kernels
-    ]
-    assert_close(grads, np.stack(each))
+
+    @interpreted
+    def run(h, kernel, y):
+        dense, three = losses.cross_entropy, (h.reshape(3, 4, D), y.reshape(3, 4))
+        fused = functools.partial(heads.linear_loss, dense, token_chunk=5)
+        nothing, weights = (h[:0], kernel, y[:0]), np.zeros(0, "f4")
+        want = dense(h @ kernel, y)
+        slopes = jax.vmap(jax.grad(lambda k: fused(h, k, y).sum()))(kernels)
+        each = [jax.grad(lambda k: dense(h @ k, y).sum())(k) for k in kernels]
+        return [
+            (fused(three[0], kernel, three[1]), want.reshape(3, 4)),
+            (fused(h[0], kernel, y[0]), want[0]),
+            (fused(*nothing), jnp.zeros(0)),
+            (heads.linear_loss(dense, *nothing, weights=weights), jnp.zeros(())),
+            (jax.vmap(fused, (0, None, 0))(three[0], kernel, three[1]),
+             want.reshape(3, 4)),
+            (slopes, jnp.stack(each)),
+        ]  # fmt: skip
+
+    for got, want in run(h, kernel, y):
+        assert_close(got, want)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
