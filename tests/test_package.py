@@ -149,7 +149,7 @@ def build(line, batch, sizes=(), seed=0):
 
 
 def check_shapes(function, line=None, **others):
-    """Traces ``function`` with what its ``Shapes:`` line says, for three batch ranks."""
+    """Traces ``function`` as its ``Shapes:`` line says, for three batch ranks."""
     line = line or shapes_line(function)
     batches = ((), (3,), (2, 3)) if "..." in line else ((),)
     for batch in [(3,)] if "[B, C, ...]" in line else batches:  # images have pixels
