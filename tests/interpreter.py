@@ -220,7 +220,7 @@ def _reduction(reduce, start):
     """``start`` is the result for no numbers at all, by dtype."""
 
     def run(eqn, a):
-        return reduce(a, axis=eqn.params["axes"], initial=start(a.dtype))
+        return reduce(a, eqn.params["axes"], initial=start(a.dtype))
 
     return run
 
@@ -252,8 +252,12 @@ def _along(accumulate):
 
 def _broadcast(eqn, a, *_):
     shape, at = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    kept = [a.shape[at.index(d)] if d in at else 1 for d in range(len(shape))]
-    return np.broadcast_to(a.reshape(kept), shape)
+    kept = [1] * len(shape)
+    for d, size in zip(at, a.shape, strict=True):
+        kept[d] = size
+    out = np.empty(shape, a.dtype)
+    out[...] = a.reshape(kept)
+    return out
 
 
 def _reshape(eqn, a, *_):
@@ -282,32 +286,28 @@ def _windows(operand, indices, sizes, mapped, batching):
         starts[..., d] = np.arange(operand.shape[d]).reshape(line)
     last = np.array(operand.shape) - sizes
     inside = ((starts >= 0) & (starts <= last)).all(-1)
-    starts = np.clip(starts, 0, np.maximum(last, 0))
+    starts = np.moveaxis(np.clip(starts, 0, np.maximum(last, 0)), -1, 0)
     grid = np.indices(sizes).reshape(len(sizes), *(1,) * inside.ndim, *sizes)
-    windows = starts.reshape(*starts.shape[:-1], *(1,) * len(sizes), -1)
-    return tuple(np.moveaxis(windows, -1, 0) + grid), inside
+    return tuple(starts.reshape(*starts.shape, *(1,) * len(sizes)) + grid), inside
 
 
 def _gather(eqn, operand, indices):
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
-    batching = zip(
-        numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
-    )
-    mapped = numbers.start_index_map
-    at, inside = _windows(operand, indices, sizes, mapped, batching)
-    if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
-        inside |= True  # the nearest windows, whatever was promised
-    empty = 0 in operand.shape
-    found = np.zeros(at[0].shape, operand.dtype) if empty else operand[at]
     fill = eqn.params["fill_value"]
     if fill is None:
         fill = np.nan if operand.dtype.kind not in "biu" else _limit(-1)(operand.dtype)
+    if not operand.size:
+        return np.full(eqn.outvars[0].aval.shape, fill, operand.dtype)
+    mapped, gone = numbers.start_index_map, numbers.operand_batching_dims
+    batching = zip(gone, numbers.start_indices_batching_dims, strict=True)
+    at, inside = _windows(operand, indices, sizes, mapped, batching)
+    if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
+        inside |= True  # the nearest windows, whatever was promised
     ones = (1,) * len(sizes)
-    found = np.where(inside.reshape(*inside.shape, *ones), found, fill)
+    found = np.where(inside.reshape(*inside.shape, *ones), operand[at], fill)
+    gone = (*numbers.collapsed_slice_dims, *gone)
     found = found.squeeze(tuple(inside.ndim + d for d in gone))
-    kept = range(inside.ndim, found.ndim)
-    return np.moveaxis(found, tuple(kept), numbers.offset_dims)
+    return np.moveaxis(found, range(inside.ndim, found.ndim), numbers.offset_dims)
 
 
 def _scatter(update):
@@ -315,6 +315,8 @@ def _scatter(update):
 
     def run(eqn, operand, indices, numbers):
         dims, out = eqn.params["dimension_numbers"], operand.copy()
+        if not numbers.size:
+            return out
         window = dims.update_window_dims
         first = numbers.ndim - len(window)
         numbers = np.moveaxis(numbers, window, tuple(range(first, numbers.ndim)))
@@ -394,11 +396,11 @@ WITH_PARAMS = {
     "gather": _gather,
     "integer_pow": lambda eqn, a: a ** a.dtype.type(eqn.params["y"]),
     "iota": _iota,
-    "reduce_and": lambda eqn, a: np.bitwise_and.reduce(a, axis=eqn.params["axes"]),
-    "reduce_max": _reduction(np.max, _limit(-1)),
-    "reduce_min": _reduction(np.min, _limit(1)),
-    "reduce_or": lambda eqn, a: np.bitwise_or.reduce(a, axis=eqn.params["axes"]),
-    "reduce_sum": lambda eqn, a: np.sum(a, axis=eqn.params["axes"]),
+    "reduce_and": lambda eqn, a: np.bitwise_and.reduce(a, eqn.params["axes"]),
+    "reduce_max": _reduction(np.maximum.reduce, _limit(-1)),
+    "reduce_min": _reduction(np.minimum.reduce, _limit(1)),
+    "reduce_or": lambda eqn, a: np.bitwise_or.reduce(a, eqn.params["axes"]),
+    "reduce_sum": lambda eqn, a: np.add.reduce(a, eqn.params["axes"]),
     "reshape": _reshape,
     "rev": lambda eqn, a: np.flip(a, eqn.params["dimensions"]),
     "scatter": _scatter(lambda out, at, new: out.__setitem__(at, new)),

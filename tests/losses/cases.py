@@ -26,14 +26,13 @@ class Case:
         self.examples = self.shape[0]
         self.traced = jax.jit(self.value_and_grad)  # one trace for many programs
         self.optimized = jax.jit(self.scaled)
-        self.quick = interpreted(self.value_and_grad)
+        self.quick = interpreted(self.traced)
         self.has_key = any(is_key(a) for a in self.args(0))
         self.takes_label = self.classes is not None and self.label_at() is not None
 
     def args(self, seed, dtype="float32", shape=None):
         """What the row's ``make`` draws."""
-        draw = _drawing(self.row.make, shape or self.shape, jnp.dtype(dtype))
-        return map_arrays(jnp.asarray, draw(jax.random.key(seed)))
+        return _drawn(self.row.make, shape or self.shape, jnp.dtype(dtype), seed)
 
     def loss(self, *args, **options):
         """The loss itself; one that returns a state too returns its numbers first."""
@@ -93,6 +92,12 @@ class Case:
     def with_labels(self, args, labels):
         at = self.label_at()
         return (*args[:at], np.asarray(labels, np.int32), *args[at + 1 :])
+
+
+@functools.cache
+def _drawn(make, shape, dtype, seed):
+    draw = _drawing(make, shape, dtype)
+    return map_arrays(jnp.asarray, draw(jax.random.key(seed)))
 
 
 @functools.cache
