@@ -261,6 +261,12 @@ def _broadcast(eqn, a, *_):
 
 
 def _reshape(eqn, a, *_):
+    order = eqn.params["dimensions"]
+    a = a if order is None else a.transpose(order)
+    return a.reshape(eqn.outvars[0].aval.shape)
+
+
+def _squeeze(eqn, a):
     return a.reshape(eqn.outvars[0].aval.shape)
 
 
@@ -392,7 +398,7 @@ WITH_PARAMS = {
     "dot_general": _dot,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
-    "expand_dims": _reshape,
+    "expand_dims": _squeeze,
     "gather": _gather,
     "integer_pow": lambda eqn, a: a ** a.dtype.type(eqn.params["y"]),
     "iota": _iota,
@@ -409,7 +415,7 @@ WITH_PARAMS = {
     "scatter-min": _scatter(np.minimum.at),
     "scatter-mul": _scatter(np.multiply.at),
     "slice": _slice,
-    "squeeze": _reshape,
+    "squeeze": _squeeze,
     "transpose": lambda eqn, a: np.transpose(a, eqn.params["permutation"]),
 }
 

@@ -90,6 +90,8 @@ def control(z, y):
         jax.grad(lambda z: jax.checkpoint(jax.nn.softplus)(z).sum())(z),
         jax.grad(lambda z: lax.map(jax.nn.logsumexp, z).sum())(z),
         jax.hessian(lambda z: jax.nn.logsumexp(z))(z[0]),
+        jax.jvp(lambda z: jnp.prod(z, -1), (z,), (1 + z,)),
+        lax.reshape(z, (2, 6), (1, 0)),
     ]
 
 
