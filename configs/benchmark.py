@@ -34,6 +34,7 @@ def get_config(variant: str = "loop") -> ConfigDict:
     config.seed, config.seeds, config.seeds_by = 0, 1, "auto"
     config.x64 = False
     config.parallel, config.mesh, config.nonfinite = "jit", dict(data=1), "stop"
+    config.sharding, config.accumulate, config.precision = (), 1, ""
     config.checkpoint = dict(every_seconds=60.0, keep=1)
     config.tensorboard = False
     config.repeats = 7  # of each measurement; the median counts

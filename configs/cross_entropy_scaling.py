@@ -33,6 +33,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.seed, config.seeds, config.seeds_by = 0, 1, "auto"
     config.x64 = True  # evaluations add up in float64; parameters and steps are float32
     config.parallel, config.mesh, config.nonfinite = "jit", dict(data=-1), "stop"
+    config.sharding, config.accumulate, config.precision = (), 1, ""
     config.checkpoint = dict(every_seconds=60.0, keep=1)
     config.tensorboard = False
     config.evaluate_per_decade = 1

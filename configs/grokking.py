@@ -28,6 +28,7 @@ def get_config(variant: str = "quick") -> ConfigDict:
     config.steps = 30_000
     config.x64 = True  # for the float64 arms; every dtype below is spelled out
     config.parallel, config.mesh, config.nonfinite = "jit", dict(data=-1), "stop"
+    config.sharding, config.accumulate, config.precision = (), 1, ""
     config.checkpoint = dict(every_seconds=60.0, keep=2)
     config.tensorboard = False
     config.evaluate_per_decade = 25  # log-spaced evaluations

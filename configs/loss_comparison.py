@@ -40,6 +40,7 @@ def get_config(variant: str = "noise") -> ConfigDict:
     config.seed, config.seeds, config.seeds_by = 0, 5, "auto"
     config.x64 = False
     config.parallel, config.mesh, config.nonfinite = "jit", dict(data=1), "end"
+    config.sharding, config.accumulate, config.precision = (), 1, ""
     config.checkpoint = dict(every_seconds=60.0, keep=1)
     config.tensorboard = False
     VARIANTS[variant](config)

@@ -16,6 +16,22 @@ from ml_collections import ConfigDict, config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run leaves.")
+ALLOW_CHANGES = flags.DEFINE_bool(
+    "allow_config_changes", False, "Go on in a workdir of another config."
+)
+SHARE = flags.DEFINE_bool(
+    "share", False, "Work on the arms of WORKDIR together with other processes."
+)
+PROFILE = flags.DEFINE_string(
+    "profile", None, "START:STOP, steps of each arm to trace into WORKDIR/profile."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "host:port of process 0, where neither a TPU pod, SLURM nor Open MPI says it.",
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0 on.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -27,7 +43,13 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     import jax
 
+    from logitlab.train import processes
+
     jax.config.update("jax_enable_x64", config.x64)  # before anything is traced
+    try:
+        processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as folder:
         if jax.config.jax_compilation_cache_dir is None:
             # Arms whose programs are equal compile once. A folder that the user names,
@@ -38,9 +60,8 @@ def main(argv):
 
 
 def _run_study(config):
-    import jax
-
     from logitlab import report, train
+    from logitlab.train import processes
     from logitlab.train.config import check_name
 
     here = pathlib.Path(__file__)
@@ -50,17 +71,41 @@ def _run_study(config):
         module = importlib.import_module(f"experiments.{config.experiment}")
         study = module.build(config)
         workdir = pathlib.Path(WORKDIR.value)
-        results = train.run_study(study, config, workdir)
-        if jax.process_index() != 0:
-            return
-        verdicts = report.conclude(study, results, config, workdir)
-        print(report.verdict_table(verdicts))
-        print(f"\nReport: {workdir / 'report.html'}")
-    except (ValueError, train.NonFiniteLoss, train.WorkdirError) as error:
+        results = train.run_study(
+            study,
+            config,
+            workdir,
+            allow_changes=ALLOW_CHANGES.value,
+            profile=_window(PROFILE.value),
+            share=SHARE.value,
+        )
+        if processes.is_first():
+            verdicts = report.conclude(study, results, config, workdir)
+            if study.table is not None:
+                print(report.text_table(study.table(results)))
+            if verdicts or study.table is None:
+                print(report.verdict_table(verdicts))
+            print(f"\nReport: {workdir / 'report.html'}")
+        processes.barrier("report")
+    except (
+        ValueError,
+        train.DataError,
+        train.NonFiniteLoss,
+        train.WorkdirError,
+    ) as error:
         sys.exit(f"error: {error}")
     except train.Interrupted as signal:
         print(f"{signal}; the same command goes on from here", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _window(text):
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if not found:
+        raise ValueError(f"--profile is {text!r}, expected START:STOP")
+    return int(found[1]), int(found[2])
 
 
 def run():

@@ -3,10 +3,18 @@
 from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
 from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
+from logitlab.data.prompt_sampling import (
+    BetaSampler,
+    beta_sampler_init,
+    beta_sampler_select,
+    beta_sampler_update,
+    variance_gain,
+)
 from logitlab.data.sources import (
     Batches,
     BatchIterator,
     UnavailableDataset,
+    UnreadableRecord,
     load,
     prepare,
     stream,
@@ -16,8 +24,13 @@ from logitlab.data.standard_library import Text, standard_library_bytes
 __all__ = [
     "BatchIterator",
     "Batches",
+    "BetaSampler",
     "Text",
     "UnavailableDataset",
+    "UnreadableRecord",
+    "beta_sampler_init",
+    "beta_sampler_select",
+    "beta_sampler_update",
     "checkerboard",
     "load",
     "long_tail",
@@ -29,5 +42,6 @@ __all__ = [
     "standard_library_bytes",
     "stream",
     "symmetric_noise",
+    "variance_gain",
     "xor_mixture",
 ]

@@ -11,8 +11,10 @@ import os
 import pathlib
 import shutil
 import socket
+import time
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,10 +26,15 @@ from jax.typing import ArrayLike
 from logitlab.data.algorithmic import _checked_int
 
 REMAINDERS = ("drop", "mask")
+WAITS = (0.05, 0.2, 0.8)  # seconds before rows that cannot be read are tried again
 
 
 class UnavailableDataset(RuntimeError):
     """A data set is neither prepared nor can it be; the message says what to do."""
+
+
+class UnreadableRecord(RuntimeError):
+    """A record cannot be read, even when tried again; the message names it."""
 
 
 def prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
@@ -80,6 +87,7 @@ def load(
 
     Raises:
       UnavailableDataset: see :func:`prepare`.
+      UnreadableRecord: a record failed four times.
       ValueError: the data set does not say what to predict from what, or
         ``standardise`` without a split named ``train``.
 
@@ -93,7 +101,8 @@ def load(
     names, splits = _supervised(builder), {}
     for split in builder.info.splits:
         source = builder.as_data_source(split=split)
-        splits[split] = _read(source, range(len(source)), names)
+        what = f"split {split!r} of {name}"
+        splits[split] = _read(source, range(len(source)), names, what)
     if standardise:
         if "train" not in splits:
             raise ValueError(f"standardise needs a split train, {name} has {[*splits]}")
@@ -228,7 +237,8 @@ def stream(
       threads: batches read at once; twice as many are held ready.
 
     Returns:
-      :class:`Batches` of NumPy arrays. ``index`` is the position in the split.
+      :class:`Batches` of NumPy arrays. ``index`` is the position in the split. Reading
+      them raises :class:`UnreadableRecord` where a record failed four times.
 
     Raises:
       UnavailableDataset: see :func:`prepare`.
@@ -269,6 +279,7 @@ def stream(
         raise ValueError(
             f"split is {split!r}, expected one of {name}'s: {there}"
         ) from error
+    what = f"split {split!r} of {name}"
     rows = _checked_rows(rows, len(source))
     labels = _checked_labels(labels, len(source))
     if len(rows) < (batch_size if remainder == "drop" else 1):
@@ -284,7 +295,7 @@ def stream(
         positions = np.pad(positions, (0, batch_size - len(positions)), mode="edge")
         mine = slice(place * share, (place + 1) * share)
         index = rows[positions[mine]]
-        batch = _read(source, index.tolist(), names)
+        batch = _read(source, index.tolist(), names, what)
         if labels is not None:
             batch["y"] = labels[index]
         batch["index"] = index.astype(np.int32)
@@ -305,11 +316,30 @@ def stream(
     )
 
 
-def _read(source, positions, names):
+def _read(source, positions, names, what):
     """The rows at ``positions``, stacked: x as stored and y int32."""
-    examples = source.__getitems__([int(i) for i in positions])
+    positions = [int(i) for i in positions]
+    for wait in WAITS:
+        try:
+            examples = source.__getitems__(positions)
+            break
+        except Exception as error:  # each format and file system raises its own
+            warnings.warn(f"trying again to read {what}: {error}", stacklevel=2)
+            time.sleep(wait)
+    else:
+        examples = [_record(source, position, what) for position in positions]
     x, y = (np.stack([e[name] for e in examples]) for name in names)
     return {"x": x, "y": y.astype(np.int32) if y.dtype.kind in "iu" else y}
+
+
+def _record(source, position, what):
+    try:
+        return source.__getitems__([position])[0]
+    except Exception as error:
+        raise UnreadableRecord(
+            f"record {position} of {what} cannot be read: {type(error).__name__}: "
+            f"{error}"
+        ) from error
 
 
 def _supervised(builder):

@@ -15,6 +15,8 @@ from logitlab.losses import (
     imbalance,
     margin,
     ordinal,
+    policy_gradient,
+    preference,
     quantile,
     ranking,
     regression_as_classification,
@@ -35,6 +37,8 @@ from logitlab.losses.fenchel import *
 from logitlab.losses.imbalance import *
 from logitlab.losses.margin import *
 from logitlab.losses.ordinal import *
+from logitlab.losses.policy_gradient import *
+from logitlab.losses.preference import *
 from logitlab.losses.quantile import *
 from logitlab.losses.ranking import *
 from logitlab.losses.regression_as_classification import *
@@ -56,6 +60,8 @@ _FAMILIES = (
     imbalance,
     margin,
     ordinal,
+    policy_gradient,
+    preference,
     quantile,
     ranking,
     regression_as_classification,

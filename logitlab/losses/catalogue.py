@@ -105,6 +105,8 @@ def _contradictions(row: Row) -> Iterator[str]:
         yield f"where={row.where}, but its parameters are {', '.join(parameters)}"
     if row.kind == "batch" and "mask" not in parameters:
         yield "kind 'batch', but it takes no mask"
+    if row.tokens and "mask" not in parameters:
+        yield "its mask is about tokens, but it takes none"
     for name in row.hyper:
         kind = getattr(parameters.get(name), "kind", None)
         if kind is not inspect.Parameter.KEYWORD_ONLY or name in ("axis", "where"):

@@ -19,6 +19,8 @@ class Row:
       kind: what a call returns: ``example`` one number for each row of logits
         [..., C], ``elementwise`` one for each logit, ``batch`` one for a set of
         examples, ``pair`` one for each pair, ``sequence`` one for each token sequence.
+        Where a pair is two scores, not two of the classes (``shape`` has one axis),
+        they are the first two arguments, and what is said of logits is said of both.
       make: (key, shape, dtype) -> positional arguments, the logits first. ``shape`` is
         that of the logits: examples on the first axis, classes on the last, any sizes.
         Whatever has one entry per class or per example is one of the arguments.
@@ -47,6 +49,8 @@ class Row:
         The number of examples is not that of classes, and no other axis has either.
       surrogate: why the gradient is not the derivative of the value (a stop-gradient,
         a relaxation), for the few losses where it is not.
+      tokens: the last axis holds tokens of sequences, not classes: what stands for the
+        logits is one number for each token, and ``mask`` is about tokens.
     """
 
     loss: Callable
@@ -71,6 +75,7 @@ class Row:
     note: str = ""
     shape: tuple[int, ...] = (4, 5)
     surrogate: str = ""
+    tokens: bool = False
 
     @property
     def name(self) -> str:

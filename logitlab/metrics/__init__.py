@@ -6,6 +6,13 @@ from logitlab.metrics.collapse import (
     softmax_collapse_rows,
     zero_loss_fraction,
 )
+from logitlab.metrics.judges import (
+    conflict_ratio,
+    expected_score,
+    non_transitivity_ratio,
+    pairwise_from_bidirectional,
+    pairwise_from_perplexity,
+)
 from logitlab.metrics.mean import Mean, accuracy, mean_of, tree_norm
 from logitlab.metrics.rank_errors import (
     RankStats,
@@ -19,8 +26,13 @@ __all__ = [
     "RankStats",
     "accuracy",
     "ce_decomposition",
+    "conflict_ratio",
+    "expected_score",
     "mean_of",
     "nlm_alignment",
+    "non_transitivity_ratio",
+    "pairwise_from_bidirectional",
+    "pairwise_from_perplexity",
     "rank_error",
     "rank_stats",
     "softmax_collapse_fraction",

@@ -12,7 +12,7 @@ from logitlab.report.comparisons import intervals, ranking, trends
 from logitlab.report.conclusion import conclude
 from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.maps import Map, Sheet, probability_maps, surfaces
-from logitlab.report.page import verdict_table, write_page
+from logitlab.report.page import text_table, verdict_table, write_page
 
 __all__ = [
     "Claim",
@@ -32,6 +32,7 @@ __all__ = [
     "save",
     "small_multiples",
     "surfaces",
+    "text_table",
     "trends",
     "verdict_table",
     "write_claims",

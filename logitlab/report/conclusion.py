@@ -18,6 +18,7 @@ from logitlab.train.config import to_json
 from logitlab.train.files import write_file
 from logitlab.train.results import ArmResult
 from logitlab.train.study import Study
+from logitlab.train.writers import Table
 
 _PACKAGES = ("logitlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -28,7 +29,8 @@ def conclude(
     """Judges the claims, draws the figures and writes the report.
 
     Leaves ``claims.json``, ``figures/*.png``, ``summary.json`` (final numbers,
-    versions, hardware and the config's hash) and ``report.html`` in ``workdir``.
+    versions, hardware and the config's hash), ``report.html`` and, for a study that has
+    one, ``table.csv`` in ``workdir``.
 
     Args:
       study: whose figures and claims.
@@ -42,6 +44,9 @@ def conclude(
     for name, draw in study.figures.items():
         drawn[name] = workdir / "figures" / f"{name}.png"
         save(draw(results), drawn[name])
+    if study.table is not None:
+        table = Table(workdir / "table.csv", ())
+        table.replace(study.table(results))
     where, finals, text = environment(), final_numbers(results), to_json(config)
     summary = {
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),

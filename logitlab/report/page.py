@@ -152,6 +152,30 @@ def verdict_table(verdicts: Sequence[Verdict], width: int | None = None) -> str:
         reason = f" ({v.reason})" if v.reason else ""
         verdict = f"{_SYMBOLS[v.verdict]} {v.label}"
         rows.append((verdict, v.text, v.paper, v.measured + reason, v.tolerance))
+    lines = _laid_out(rows, width)
+    return "\n".join([*lines, "", *textwrap.wrap(outcome(verdicts), max(8, width))])
+
+
+def text_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """Rows as a table for the terminal, numbers to four digits.
+
+    Args:
+      rows: of the same columns; empty gives an empty string.
+      width: as for :func:`verdict_table`.
+    """
+    if not rows:
+        return ""
+    width = width or shutil.get_terminal_size().columns
+    cells = [tuple(map(_plain, row.values())) for row in rows]
+    return "\n".join(_laid_out([tuple(rows[0]), *cells], width))
+
+
+def _plain(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _laid_out(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Lines of a table whose first row is its header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
         widths[widths.index(max(widths))] -= 1
@@ -164,7 +188,7 @@ def verdict_table(verdicts: Sequence[Verdict], width: int | None = None) -> str:
             lines.append("  ".join(padded).rstrip())
         if row is rows[0]:
             lines.append("  ".join("-" * w for w in widths))
-    return "\n".join([*lines, "", *textwrap.wrap(outcome(verdicts), max(8, width))])
+    return lines
 
 
 def _claims(verdicts: Sequence[Verdict]) -> str:

@@ -1,6 +1,7 @@
 """How a run goes: from a study's arms to metrics, checkpoints and a report."""
 
 from logitlab.train.config import arm_configs, log_points, pick
+from logitlab.train.feeding import DataError
 from logitlab.train.files import WorkdirError
 from logitlab.train.loop import NonFiniteLoss
 from logitlab.train.program import build_program
@@ -13,6 +14,7 @@ from logitlab.train.study import Compute, Run, Stream, Study
 __all__ = [
     "ArmResult",
     "Compute",
+    "DataError",
     "Interrupted",
     "NonFiniteLoss",
     "Run",

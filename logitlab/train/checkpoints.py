@@ -3,13 +3,17 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import warnings
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from logitlab.train import processes
 from logitlab.train.files import WorkdirError, write_file
 
 FORMAT = 1  # of what is in a checkpoint; another one is not read
@@ -62,15 +66,25 @@ class Checkpoints:
         """
         with _said_of(self._folder):
             self._manager.wait_until_finished()  # half written is not damaged
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        found = processes.in_first(self._newest)
+        if found is None:
+            return None
+        step, meta, damaged = found
+        if damaged:
+            processes.in_first(lambda: self._delete(damaged, step))
+            self._manager.reload()
+        return step, meta
+
+    def _newest(self):
+        """Step and meta of the newest whole checkpoint, and what is damaged."""
         damaged = []
-        for step in steps:
+        for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 self._check(step)
-                args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-                meta = dict(self._manager.restore(step, args=args)["meta"])
-            except (OSError, ValueError, KeyError) as error:
-                damaged.append(f"{self._folder / str(step)}: {error}")
+                path = self._folder / str(step) / "meta" / "metadata"
+                meta = json.loads(path.read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                damaged.append([step, f"{self._folder / str(step)}: {error}"])
                 continue
             if (found := meta.pop("format", 0)) != FORMAT:
                 raise WorkdirError(
@@ -78,19 +92,21 @@ class Checkpoints:
                     f"version of logitlab reads {FORMAT}; choose another --workdir, or "
                     "go on with the version that wrote it"
                 )
-            for bad, what in zip(steps, damaged, strict=False):
-                warnings.warn(
-                    f"deleted a damaged checkpoint, {what}; going on from step {step}",
-                    stacklevel=2,
-                )
-                self._manager.delete(bad)
-            return step, meta
+            return step, meta, damaged
         if damaged:
             raise WorkdirError(
                 "every checkpoint is damaged; delete them to start again:\n  "
-                + "\n  ".join(damaged)
+                + "\n  ".join(what for _, what in damaged)
             )
         return None
+
+    def _delete(self, damaged, step):
+        for bad, what in damaged:
+            warnings.warn(
+                f"deleted a damaged checkpoint, {what}; going on from step {step}",
+                stacklevel=2,
+            )
+            shutil.rmtree(self._folder / str(bad))
 
     def restore(self, step: int, like: Any = None) -> Any:
         """The state saved at ``step``, with the types and shardings of ``like``."""
@@ -115,7 +131,7 @@ class Checkpoints:
         """Waits for what is being written, and seals what is complete."""
         with _said_of(self._folder):
             self._manager.wait_until_finished()
-            if jax.process_index() != 0:
+            if not processes.is_first():
                 return
             for step in self._manager.all_steps():
                 folder = self._folder / str(step)
@@ -139,6 +155,33 @@ class Checkpoints:
 
     def __exit__(self, *_):
         self.close()
+
+
+def read(folder: pathlib.Path, step: int, part: str | None = None) -> Mapping:
+    """A checkpoint's arrays as NumPy's, wherever they were when it was written.
+
+    Reads for this process alone. ``part`` is one entry of what was saved.
+    """
+    index = jax.process_index()
+    options = ocp.CheckpointManagerOptions(
+        create=False,
+        enable_async_checkpointing=False,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix="read"
+        ),
+    )
+    handlers = {"state": ocp.PyTreeCheckpointHandler()}
+    with ocp.CheckpointManager(
+        folder.absolute(), options=options, item_handlers=handlers
+    ) as manager:
+        tree = manager.item_metadata(step)["state"].tree
+        wanted = tree if part is None else {part: tree[part]}
+        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        args = ocp.args.PyTreeRestore(
+            item=wanted, restore_args=how, partial_restore=True
+        )
+        state = manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+    return state if part is None else state[part]
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 import pathlib
 
@@ -27,3 +28,21 @@ def write_file(path: str | os.PathLike, data: bytes | str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def append_file(path: str | os.PathLike, text: str) -> None:
+    """Adds to a file in one write; what a full disk cuts short is taken back.
+
+    Raises:
+      OSError: it cannot be written; the file is as it was.
+    """
+    data = text.encode()
+    with open(path, "ab", buffering=0) as file:
+        length = file.tell()
+        try:
+            if file.write(data) < len(data):  # the disk took a part
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(length)
+            raise

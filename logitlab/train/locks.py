@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""Who may use a folder: one run, or several that share it."""
 
 import contextlib
 import json
@@ -11,28 +11,35 @@ from collections.abc import Iterator
 from logitlab.train.files import WorkdirError
 
 
-@contextlib.contextmanager
-def only_run(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the workdir for this process; ``workdir/lock`` says for which one.
+class InUse(WorkdirError):
+    """Another process holds the folder; the message names it and its host."""
 
-    The lock is the kernel's: it goes with its process, however that ends, and a file
-    that is left over holds nobody up. Systems without such locks hold nothing.
+
+@contextlib.contextmanager
+def hold(folder: pathlib.Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds a folder for this process, or for all that hold it ``shared``.
+
+    ``folder/lock`` says which process it is. The lock is the kernel's: it goes with its
+    process, however that ends, and a file that is left over holds nobody up. Systems
+    without such locks hold nothing.
 
     Raises:
-      WorkdirError: another process holds it; the message names it and its host.
+      InUse: another process holds it.
+      WorkdirError: the folder cannot be written.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    path = pathlib.Path(workdir) / "lock"
+    path = pathlib.Path(folder) / "lock"
     with _opened(path) as file:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise WorkdirError(
-                f"{workdir} is in use by {_holder(path)}; wait for it, stop it, or "
+            raise InUse(
+                f"{folder} is in use by {_holder(path)}; wait for it, stop it, or "
                 "choose another --workdir"
             ) from None
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
@@ -44,6 +51,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
 
 def _opened(path):
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+", encoding="utf-8")
     except OSError as error:
         raise WorkdirError(f"cannot write to {path}: {error}") from error

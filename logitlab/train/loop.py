@@ -1,8 +1,9 @@
 """The loop: from a run and its seeds to rows in a table and a last checkpoint."""
 
 import dataclasses
-import functools
-import itertools
+import math
+import pathlib
+import resource
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from logitlab.train import processes
+from logitlab.train.best import Best
 from logitlab.train.checkpoints import Checkpoints
+from logitlab.train.events import Events
+from logitlab.train.feeding import Feeding
+from logitlab.train.hardware import peak_flops
 from logitlab.train.program import Program
 from logitlab.train.progress import Bar, Clock, Interrupted, Signals
 from logitlab.train.study import Run
@@ -32,12 +38,45 @@ class Logs:
 
     tables: Sequence[Any]
     timing: Table
+    events: Events
+
+    def append(self, rows: Sequence[Mapping], timing: Mapping | None = None) -> None:
+        """Adds rows everywhere; where they cannot be written, all processes raise."""
+
+        def add():
+            for table in self.tables:
+                table.append(rows)
+            if timing is not None:
+                self.timing.append([timing])
+
+        if not processes.is_first():
+            add()  # what the others hold stays in memory
+        processes.in_first(add)
+
+    def event(self, name: str, **fields) -> None:
+        """Notes what happened."""
+        processes.in_first(lambda: self.events(name, **fields))
 
     def drop_after(self, arm: str, step: int) -> None:
         """Forgets what a run had logged beyond the checkpoint it goes on from."""
         for table in [*self.tables, self.timing]:
             if isinstance(table, Table):
                 table.keep(lambda r: r["arm"] != arm or int(r["step"]) <= step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Steps to trace with JAX's profiler, from ``start`` to ``stop``."""
+
+    start: int
+    stop: int
+    folder: pathlib.Path
+
+    def __post_init__(self):
+        if not 0 <= self.start < self.stop:
+            raise ValueError(
+                f"profile is {self.start}:{self.stop}, expected steps START:STOP"
+            )
 
 
 def train(
@@ -51,6 +90,7 @@ def train(
     *,
     save_every: float = 60.0,
     nonfinite: str = "stop",
+    profile: Window | None = None,
     quiet: bool = False,
 ) -> None:
     """Runs an arm to its end, from its newest checkpoint if there is one.
@@ -72,6 +112,7 @@ def train(
         step, for a program that does, and count it in the column ``skipped``; or
         ``rollback`` to the newest checkpoint, from where that seed draws other random
         numbers and, if its data are not streamed, another order.
+      profile: steps to trace.
       quiet: no progress bar.
 
     Raises:
@@ -79,139 +120,213 @@ def train(
       NonFiniteLoss: the newest checkpoint stays the last good one. Also after three
         rollbacks, or where every step since the last evaluation was skipped.
       Interrupted: after SIGINT or SIGTERM.
+      DataError: a batch cannot be read.
     """
     if nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite is {nonfinite!r}, expected one of {NONFINITE}")
-    state = program.init()
-    step, active, rollbacks = 0, [True] * len(seeds), 0
-    latest = checkpoints.latest()
-    if latest is not None:
-        step, meta = latest
-        state, active = checkpoints.restore(step, like=state), meta["active"]
-        rollbacks = meta["rollbacks"]
-    logs.drop_after(name, step if latest else -1)
-    points = sorted({*run.evaluate_at, run.steps})
-    feed = _batches(program, step)
-    clock, saved, bar = (
-        Clock(),
-        time.monotonic(),
-        Bar(name, run.steps, step, quiet=quiet),
-    )
-    ticks = (step, time.perf_counter())
-    skipped = (step, np.asarray(jax.device_get(state.skipped)))
-
-    def save():
-        done = step == run.steps or not any(active)
-        meta = {"active": active, "done": done, "rollbacks": rollbacks}
-        checkpoints.save(step, state, meta)
-
-    try:
-        log = functools.partial(_log, name, run, program, seeds)
-        count = nonfinite == "skip"
-        if latest is None and points[0] == 0:
-            active = log(state, step, active, logs, bar, count)
-        while step < run.steps and any(active):
-            signals.raise_if_received()
-            target = next(p for p in points if p > step)
-            n = clock.chunk(target - step)
-            with clock.measure(n):
-                data, n = feed(n)
-                counts = jnp.asarray([n if a else 0 for a in active], jnp.int32)
-                state, loss = program.advance(state, data, counts)
-                loss = jax.device_get(loss)
-            if nonfinite != "skip" and not np.isfinite(loss).all():
-                where = _where(name, seeds, loss, state)
-                if nonfinite == "stop" or rollbacks == ROLLBACKS:
-                    raise NonFiniteLoss(f"{where}; {_kept(checkpoints)}")
-                if nonfinite == "rollback":
-                    rollbacks += 1
-                    state, step, active = _rolled_back(
-                        program, checkpoints, np.isfinite(loss), rollbacks
-                    )
-                    warnings.warn(f"{where}; back to step {step}", stacklevel=2)
-                    logs.drop_after(name, step if step else -1)
-                    if not step and points[0] == 0:
-                        active = log(state, step, active, logs, bar, count)
-                    feed = _batches(program, step)
-                    bar.update(step)
-                    continue
-                warnings.warn(f"{where}; it ends there", stacklevel=2)
-                active = (np.isfinite(loss) & active).tolist()
-            step += n
-            if any(active):
-                bar.update(step, {"loss": loss[active].mean()})
-            if step == target:
-                active = log(state, step, active, logs, bar, count)
-                if count:
-                    skipped = _check_skipped(name, seeds, state, step, skipped)
-                rate = (step - ticks[0]) / (time.perf_counter() - ticks[1])
-                logs.timing.append([_timing(name, step, rate)])
-                ticks = (step, time.perf_counter())
-            if time.monotonic() - saved > save_every:
-                save()
-                saved = time.monotonic()
-    except Interrupted:
-        if step:
-            save()
-        raise
-    else:
-        save()
-    finally:
-        bar.close()
+    _Training(
+        name, run, program, seeds, checkpoints, logs, save_every, nonfinite, profile
+    ).go(signals, quiet)
 
 
-def _rolled_back(program, checkpoints, fine, times):
-    """The newest checkpoint's state, step and seeds; those that failed draw anew."""
-    state, latest = program.init(), checkpoints.latest()
-    step, active = 0, [True] * len(fine)
-    if latest is not None:
-        step, active = latest[0], latest[1]["active"]
-        state = checkpoints.restore(step, like=state)
-    other = jax.vmap(lambda key: jax.random.fold_in(key, times))(state.key)
-    key = jnp.where(jnp.asarray(fine), state.key, other)
-    return state._replace(key=jax.device_put(key, state.key.sharding)), step, active
+class _Training:
+    """One arm on its way; ``state``, ``step`` and what else a checkpoint holds."""
+
+    def __init__(
+        self, name, run, program, seeds, checkpoints, logs, every, nonfinite, profile
+    ):
+        self.name, self.run, self.program, self.seeds = name, run, program, seeds
+        self.checkpoints, self.logs, self.save_every = checkpoints, logs, every
+        self.nonfinite, self.profile = nonfinite, profile
+        self.points = sorted({*run.evaluate_at, run.steps})
+        window = (profile.start, profile.stop) if profile else ()
+        self.marks = sorted({*self.points, *(s for s in window if s < run.steps)})
+        self.rollbacks, self.skipped = 0, None
+        self.clock, self.tracing = Clock(), False
+
+    def go(self, signals, quiet):
+        """Everything, from the newest checkpoint to the last."""
+        found = self._resume()
+        self.saved = time.monotonic()
+        self.bar = Bar(self.name, self.run.steps, self.step, quiet=quiet)
+        verb = "started" if found is None else "resumed"
+        self.logs.event(verb, arm=self.name, step=self.step, seeds=list(self.seeds))
+        try:
+            self._begin(fresh=found is None)
+            while self.step < self.run.steps and any(self.active):
+                signals.raise_if_received()
+                self._advance()
+                if processes.agree([self._due()])[0, 0]:
+                    self._save()
+        except Interrupted:
+            if self.step:
+                self._save()
+            self.logs.event("interrupted", arm=self.name, step=self.step)
+            raise
+        else:
+            self._save()
+            self.logs.event("done", arm=self.name, step=self.step)
+        finally:
+            self._trace(False)
+            self.bar.close()
+
+    def _resume(self):
+        """Takes up the newest checkpoint, or the state before the first step."""
+        self.state = self.program.init()
+        self.step, self.active = 0, [True] * len(self.seeds)
+        self.best = Best(self.run, len(self.seeds))
+        found = self.checkpoints.latest()
+        if found is not None:
+            self.step, meta = found
+            self.state = self.checkpoints.restore(self.step, like=self.state)
+            self.active, self.rollbacks = meta["active"], meta["rollbacks"]
+            self.best.load(meta["best"])
+        self.logs.drop_after(self.name, self.step if found else -1)
+        self.feeding = Feeding(self.name, self.program, self.step)
+        self.ticks = None  # the first dispatch compiles
+        return found
+
+    def _begin(self, fresh):
+        self.skipped = self.step, self._skips()
+        if fresh and self.points[0] == 0:
+            self._evaluate()
+
+    def _advance(self):
+        """Some steps, at most to the next mark."""
+        mark = next(m for m in self.marks if m > self.step)
+        n = int(processes.agree([self.clock.chunk(mark - self.step)])[0, 0])
+        window = self.profile
+        if window and window.start <= self.step < window.stop:
+            self._trace(True)
+        with self.clock.measure(n):
+            data, n = self.feeding.next(n)
+            counts = [n if going else 0 for going in self.active]
+            self.state, loss = self.program.advance(self.state, data, counts)
+            loss = jax.device_get(loss)
+        if self.nonfinite != "skip" and not np.isfinite(loss).all():
+            self._not_finite(loss)
+            if self.nonfinite == "rollback":
+                return
+        self.step += n
+        if any(self.active):
+            self.bar.update(self.step, {"loss": loss[self.active].mean()})
+        if window and self.step >= window.stop:
+            self._trace(False)
+        timing = self._timing()
+        if self.step in self.points:
+            self._evaluate(timing)
+            if self.nonfinite == "skip":
+                self._check_skipped()
+        if self.ticks is None or self.step in self.points:
+            self.ticks = self.step, time.perf_counter()
+
+    def _evaluate(self, timing=None):
+        """Evaluates, writes, and finds out which seeds go on."""
+        numbers = self.program.evaluate(self.state.params)
+        if self.nonfinite == "skip":
+            numbers = numbers | {"skipped": self._skips()}
+        rows = rows_of(self.name, self.seeds, self.active, self.step, numbers)
+        self.logs.append(rows, timing)
+        shown = {k: np.mean(numbers[k]) for k in self.run.show if k in numbers}
+        self.bar.update(self.step, shown)
+        better = self.best.update(self.step, numbers, self.active)
+        if any(better):
+            self.state = self.program.keep_best(self.state, better)
+        for i, going in enumerate(self.active):
+            if going and self.run.stop is not None:
+                going = not self.run.stop({k: float(v[i]) for k, v in numbers.items()})
+            self.active[i] = bool(going and not self.best.out_of_patience(i))
+
+    def _due(self):
+        return time.monotonic() - self.saved > self.save_every
+
+    def _save(self):
+        start = time.perf_counter()
+        meta = {
+            "active": self.active,
+            "done": self.step == self.run.steps or not any(self.active),
+            "rollbacks": self.rollbacks,
+            "best": self.best.to_json(),
+        }
+        self.checkpoints.save(self.step, self.state, meta)
+        self.saved = time.monotonic()
+        seconds = round(time.perf_counter() - start, 4)
+        self.logs.event("saved", arm=self.name, step=self.step, seconds=seconds)
+
+    def _not_finite(self, loss):
+        """Stops, ends the seeds that failed, or goes back."""
+        where = _where(self.name, self.seeds, loss, self.state)
+        self.logs.event("not finite", arm=self.name, step=self.step, what=where)
+        if self.nonfinite == "stop" or self.rollbacks == ROLLBACKS:
+            raise NonFiniteLoss(f"{where}; {_kept(self.checkpoints)}")
+        if self.nonfinite == "end":
+            warnings.warn(f"{where}; it ends there", stacklevel=2)
+            self.active = (np.isfinite(loss) & self.active).tolist()
+            return
+        times = self.rollbacks + 1
+        found = self._resume()
+        self.rollbacks = times
+        # Those that failed draw anew.
+        other = jax.vmap(lambda key: jax.random.fold_in(key, times))(self.state.key)
+        key = jnp.where(np.isfinite(loss), self.state.key, other)
+        key = jax.device_put(key, self.state.key.sharding)
+        self.state = self.state._replace(key=key)
+        warnings.warn(f"{where}; back to step {self.step}", stacklevel=2)
+        self._begin(fresh=found is None)
+        self.bar.update(self.step)
+
+    def _skips(self):
+        return np.asarray(jax.device_get(self.state.skipped))
+
+    def _check_skipped(self):
+        """Where nothing but skipping went on, it is no use."""
+        (before, old), count = self.skipped, self._skips()
+        new, steps = count - old, self.step - before
+        pairs = zip(new, self.seeds, strict=True)
+        said = ", ".join(f"{n} with seed {seed}" for n, seed in pairs if n)
+        if said:
+            what = f"arm {self.name!r} skipped steps before {self.step}, not finite"
+            if steps >= 10 and (new == steps).any():
+                raise NonFiniteLoss(
+                    f"{what}: {said}; there were {steps} since {before}"
+                )
+            warnings.warn(f"{what}: {said}", stacklevel=3)
+        self.skipped = self.step, count
+
+    def _trace(self, on):
+        if on == self.tracing or not processes.is_first():
+            return
+        if on:
+            jax.profiler.start_trace(str(self.profile.folder / self.name))
+        else:
+            jax.profiler.stop_trace()
+        self.tracing = on
+
+    def _timing(self):
+        rate = math.nan
+        if self.ticks is not None:
+            rate = (self.step - self.ticks[0]) / (time.perf_counter() - self.ticks[1])
+        device = jax.local_devices()[0]
+        flops = self.program.step_flops() * rate * np.mean(self.active)
+        numbers = {
+            "steps_per_second": rate,
+            "flops_per_second": flops,  # of one device
+            "utilisation": flops / (peak_flops(device) or math.nan),
+        }
+        return {
+            "arm": self.name,
+            "step": self.step,
+            "time": round(time.time(), 3),
+            **{k: f"{v:.4g}" if v == v else "" for k, v in numbers.items()},
+            "peak_bytes": _peak_bytes(device),
+        }
 
 
-def _check_skipped(name, seeds, state, step, before):
-    """Steps and counts now; where nothing but skipping went on, it is no use."""
-    count = np.asarray(jax.device_get(state.skipped))
-    new, steps = count - before[1], step - before[0]
-    pairs = zip(new, seeds, strict=True)
-    said = ", ".join(f"{n} with seed {seed}" for n, seed in pairs if n)
-    if said:
-        what = f"arm {name!r} skipped steps before {step}, not finite: {said}"
-        if steps >= 10 and (new == steps).any():
-            raise NonFiniteLoss(f"{what}; there were {steps} since {before[0]}")
-        warnings.warn(what, stacklevel=3)
-    return step, count
-
-
-def _log(name, run, program, seeds, state, step, active, logs, bar, count=False):
-    """Evaluates, writes, and returns which seeds go on."""
-    numbers = program.evaluate(state.params)
-    if count:
-        numbers = numbers | {"skipped": np.asarray(jax.device_get(state.skipped))}
-    for table in logs.tables:
-        table.append(rows_of(name, seeds, active, step, numbers))
-    shown = {k: np.mean(numbers[k]) for k in run.show if k in numbers}
-    bar.update(step, shown)
-    if run.stop is None:
-        return active
-    return [
-        going and not run.stop({k: float(v[i]) for k, v in numbers.items()})
-        for i, going in enumerate(active)
-    ]
-
-
-def _timing(name: str, step: int, rate: float) -> Mapping[str, Any]:
-    memory = jax.local_devices()[0].memory_stats() or {}
-    return {
-        "arm": name,
-        "step": step,
-        "time": round(time.time(), 3),
-        "steps_per_second": round(rate, 2),
-        "peak_bytes": memory.get("peak_bytes_in_use", ""),
-    }
+def _peak_bytes(device):
+    """Most memory in use so far: of the device, on a CPU of the process."""
+    if device.platform == "cpu":
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (device.memory_stats() or {}).get("peak_bytes_in_use", "")
 
 
 def _where(name, seeds, loss, state):
@@ -229,21 +344,3 @@ def _kept(checkpoints):
     if latest is None:
         return "there was no checkpoint yet"
     return f"the checkpoint of step {latest[0]} is kept"
-
-
-def _batches(program: Program, step: int):
-    """n -> (training data for the next at most n steps, their number)."""
-    if program.stream is None:
-        return lambda n: (program.data, n)
-    source = iter(program.stream.batches(step))
-
-    def stack(n):
-        batches = list(itertools.islice(source, min(n, program.stream.ahead)))
-        if not batches:
-            raise ValueError(
-                "the stream of training batches ended before the last step"
-            )
-        stacked = jax.tree.map(lambda *rows: np.stack(rows), *batches)
-        return program.place(stacked), len(batches)
-
-    return stack

@@ -1,7 +1,9 @@
 """Where arrays live: one mesh for one device and for a thousand."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,23 +42,152 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
     return jax.make_mesh(shape, names, kinds, devices=devices[:used])
 
 
+def place(tree, sharding):
+    """Puts arrays that every process has in full where ``sharding`` wants them.
+
+    Args:
+      tree: arrays.
+      sharding: one for all, or a tree of them.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    if not isinstance(sharding, jax.sharding.Sharding):
+        return jax.tree.map(place, tree, sharding)
+
+    def spread(leaf):
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            data = spread(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+    return jax.tree.map(spread, tree)
+
+
 def shard_rows(tree, mesh: Mesh, *, axis: int = 0):
     """Spreads ``axis`` over the mesh's ``data``; what does not divide is replicated."""
     ways = mesh.shape["data"]
 
-    def place(leaf):
-        leaf = jnp.asarray(leaf)
+    def put(leaf):
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         rows = leaf.ndim > axis and leaf.shape[axis] % ways == 0
         spec = P(*[None] * axis, "data") if rows else P()
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
+        return place(leaf, NamedSharding(mesh, spec))
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(put, tree)
 
 
 def replicate_rows(tree, mesh: Mesh, *, axis: int = 0):
     """Puts every leaf on every device, whatever its ``axis``."""
     del axis
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    return place(tree, NamedSharding(mesh, P()))
+
+
+def join_rows(tree, mesh: Mesh, *, axis: int = 0):
+    """One global array of each process's own rows, spread over the mesh's ``data``.
+
+    In one process this is :func:`shard_rows`.
+
+    Raises:
+      ValueError: processes would have to hold the same rows, or unequal numbers.
+    """
+    count = jax.process_count()
+    if count == 1:
+        return shard_rows(tree, mesh, axis=axis)
+    ways, places = mesh.shape["data"], {}
+    for at in np.ndindex(mesh.devices.shape):
+        where = at[mesh.axis_names.index("data")]
+        places.setdefault(mesh.devices[at].process_index, set()).add(where)
+    whole = len(places) == count and len(set.union(*places.values())) == ways
+    if not whole or any(len(p) * count != ways for p in places.values()):
+        raise ValueError(
+            f"mesh is {dict(mesh.shape)} over {count} processes: for batches from the "
+            "host, each process must have its own equal part of the axis data"
+        )
+    sharding = NamedSharding(mesh, P(*[None] * axis, "data"))
+
+    def put(leaf):
+        shape = list(np.shape(leaf))
+        shape[axis] *= count
+        if shape[axis] % ways:
+            raise ValueError(
+                f"a batch of {shape[axis]} rows does not divide over mesh "
+                f"{dict(mesh.shape)}"
+            )
+        return jax.make_array_from_process_local_data(sharding, leaf, tuple(shape))
+
+    return jax.tree.map(put, tree)
+
+
+Rules = Sequence[tuple[str, Sequence[Any]]]
+"""Pairs (pattern, axes): where a name matches, how its dimensions are spread."""
+
+
+def rule_shardings(tree, mesh: Mesh, rules: Rules, *, lead: int = 0, strict=True):
+    """A sharding for every leaf: that of the first rule whose pattern its name holds.
+
+    A name is the path to a leaf, joined by slashes: ``Dense_0/kernel``. A pattern is a
+    regular expression to be found in it. The axes are an entry for each dimension,
+    ``None`` or a name of the mesh; leaves without a rule are replicated.
+
+    Args:
+      tree: arrays, or their shapes.
+      mesh: where they go.
+      rules: as in ``(("head/kernel", (None, "model")), ("Dense_0", ("data",)))``.
+      lead: dimensions in front that the rules do not speak of, such as seeds.
+      strict: a rule must fit where it matches. Otherwise leaves that it does not fit
+        are replicated: an optimiser's state has the names of the parameters, but not
+        always their shapes.
+
+    Raises:
+      ValueError: a rule does not fit: it names an axis that the mesh lacks, has too
+        many entries, or does not divide a dimension.
+    """
+    rules = [(pattern, tuple(axes)) for pattern, axes in rules]
+    for pattern, axes in rules:
+        unknown = {a for a in axes if a is not None} - set(mesh.axis_names)
+        if unknown:
+            raise ValueError(
+                f"sharding rule {pattern!r} names axes {sorted(unknown)}, the mesh has "
+                f"{mesh.axis_names}"
+            )
+
+    def sharding(path, leaf):
+        name = _name(path)
+        for pattern, axes in rules:
+            if re.search(pattern, name):
+                shape = leaf.shape[lead:]
+                fits = len(axes) <= len(shape) and all(
+                    axis is None or size % mesh.shape[axis] == 0
+                    for size, axis in zip(shape, axes, strict=False)
+                )
+                if fits:
+                    return NamedSharding(mesh, P(*[None] * lead, *axes))
+                if strict:
+                    raise ValueError(
+                        f"sharding rule {pattern!r} spreads {axes} over mesh "
+                        f"{dict(mesh.shape)}, which does not fit {name} of shape "
+                        f"{shape}"
+                    )
+                break
+        return NamedSharding(mesh, P())
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def check_rules(trees: Sequence[Any], rules: Rules) -> None:
+    """Raises ``ValueError`` for a rule that matches no name of any tree."""
+    paths = [jax.tree_util.tree_flatten_with_path(tree)[0] for tree in trees]
+    names = sorted({_name(path) for leaves in paths for path, _ in leaves})
+    for pattern, _ in rules:
+        if not any(re.search(pattern, name) for name in names):
+            raise ValueError(
+                f"sharding rule {pattern!r} matches no parameter; there are {names}"
+            )
+
+
+def _name(path):
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def pad_rows(batch: Mapping, multiple: int, *, axis: int = 0) -> dict:

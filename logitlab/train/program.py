@@ -1,6 +1,8 @@
 """The compiled programs of one arm, over all its seeds and devices."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,17 +29,24 @@ class Program:
       init: () -> state.
       advance: (state, data, n) -> (state, loss), ``n`` [seeds]; donates the state.
       evaluate: params -> named numbers, each [seeds], on the host.
+      keep_best: (state, better) -> state whose ``best`` are the params of the seeds
+        that got better, bool [seeds].
       data: the training data that ``advance`` takes, unless it is streamed.
       place: puts stacked batches from the host on the devices.
       stream: where the training data come from, if they are streamed.
+      step_flops: () -> floating-point operations of a step on one device, all seeds, by
+        the compiler's count, in which a loop inside the loss counts once; NaN before
+        the first ``advance``.
     """
 
     init: Callable[[], steps.TrainState]
     advance: Callable
     evaluate: Callable[[Any], dict[str, np.ndarray]]
+    keep_best: Callable
     data: Any
     place: Callable
     stream: Stream | None
+    step_flops: Callable[[], float]
 
 
 def build_program(
@@ -47,7 +56,11 @@ def build_program(
     *,
     seeds_by: str = "auto",
     parallel: str = "jit",
+    sharding: meshes.Rules = (),
+    accumulate: int = 1,
+    precision: str | None = None,
     skip_nonfinite: bool = False,
+    shared: dict | None = None,
 ) -> Program:
     """Compiles nothing yet; places the data and wires the functions of a run.
 
@@ -58,38 +71,47 @@ def build_program(
       seeds_by: ``map`` runs them one after another, ``vmap`` side by side; ``auto`` is
         ``map`` on CPUs, where one run keeps the machine busy, else ``vmap``.
       parallel: ``jit`` over the mesh, or ``pmap`` over its devices.
+      sharding: rules by which names the parameters are spread, see
+        :func:`logitlab.train.mesh.rule_shardings`; the optimiser's state follows.
+      accumulate: parts of a batch that go one after another, see
+        :func:`logitlab.train.make_step`.
+      precision: dtype of the computation, see there.
       skip_nonfinite: steps that are not finite are skipped, and end nothing.
+      shared: where runs with the same ``at`` find each other's programs; one for all
+        calls with the same settings.
 
     Raises:
-      ValueError: a setting or a batch size outside its range, or a mesh for pmap with
-        other axes than ``data``.
+      ValueError: a setting or a batch size outside its range, a rule that does not fit,
+        or, for pmap, rules, several processes, or a mesh with other axes than ``data``.
     """
     if parallel not in PARALLEL:
         raise ValueError(f"parallel is {parallel!r}, expected one of {PARALLEL}")
     if seeds_by not in SEEDS_BY:
         raise ValueError(f"seeds_by is {seeds_by!r}, expected one of {SEEDS_BY}")
+    if "data" not in mesh.shape:
+        raise ValueError(f"mesh is {dict(mesh.shape)}, expected an axis data")
     if seeds_by == "auto":
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         seeds_by = "map" if on_cpu else "vmap"
-    if parallel == "pmap" and mesh.shape["data"] != mesh.size:
-        raise ValueError(
-            f"mesh is {dict(mesh.shape)}, but pmap knows the axis data alone"
-        )
+    if parallel == "pmap":
+        _check_pmap(mesh, sharding)
     over = _seed_map(seeds_by)
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    init_keys, data_keys = keys, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+    everywhere = NamedSharding(mesh, P())
+    keys = meshes.place(jnp.stack([jax.random.key(seed) for seed in seeds]), everywhere)
 
     own_data = callable(run.data)
-    data = dict(jax.jit(jax.vmap(run.data))(data_keys) if own_data else run.data)
     row_axis = 1 if own_data else 0
+    data = dict(_drawn(run.data, seeds) if own_data else run.data)
     stream = data.pop("train") if isinstance(data["train"], Stream) else None
     held = meshes.shard_rows(data, mesh, axis=row_axis)
-    # Under pmap every device has all rows, and cuts out its own.
-    spread = meshes.shard_rows if parallel == "jit" else meshes.replicate_rows
     train = data.get("train")
     if stream is None:
+        # What batches are drawn from must be at hand wherever they go; and under pmap
+        # every device cuts its own rows out of all.
+        everyone = parallel == "pmap" or run.batch_size is not None
         if run.batch_size is None:
             train = meshes.pad_rows(train, mesh.shape["data"], axis=row_axis)
+        spread = meshes.replicate_rows if everyone else meshes.shard_rows
         train = spread(train, mesh, axis=row_axis)
     feed = _feed(run, stream, train, row_axis)
 
@@ -97,61 +119,176 @@ def build_program(
         feed = _spread(feed, mesh)
     else:
         feed = _own_share(feed, mesh.shape["data"])
-    step = steps.make_step(
-        run.loss,
-        run.optimizer,
-        from_optimizer=run.from_optimizer,
-        axis_name=None if parallel == "jit" else "data",
-        skip_nonfinite=skip_nonfinite,
-    )
-    advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
 
-    def advance(state, data, n):
+    def advance_as(run, state, data, n):
+        step = steps.make_step(
+            run.loss,
+            run.optimizer,
+            from_optimizer=run.from_optimizer,
+            axis_name=None if parallel == "jit" else "data",
+            skip_nonfinite=skip_nonfinite,
+            accumulate=accumulate,
+            precision=precision,
+            inputs=run.inputs,
+        )
+        advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
         if own_data and stream is None:
             return over(advance_one)(state, data, n)
         return over(lambda state, n: advance_one(state, data, n))(state, n)
 
-    everywhere = NamedSharding(mesh, P())
-    if parallel == "jit":
-        dispatch = jax.jit(advance, donate_argnums=0, out_shardings=everywhere)
-    else:
+    draw = over(lambda key: steps.init_params(run.init, key))
+
+    def make(key, params):
+        return steps.init_state(
+            lambda _: params, run.optimizer, key, keep_best=run.best is not None
+        )
+
+    shapes = jax.eval_shape(lambda k: over(make)(k, draw(k)), keys)
+    placed = _state_shardings(shapes, mesh, sharding)
+
+    def init():
+        # Apart, so that arms which differ in their optimiser alone, by the length of
+        # its schedule for instance, share what takes long to compile.
+        params = jax.jit(draw, out_shardings=placed.params)(keys)
+        return jax.jit(over(make), out_shardings=placed)(keys, params)
+
+    def compiled_for(advance, args):
+        """What calls a function of ``args`` on the mesh, and what was compiled."""
+        if parallel == "jit":
+            spread = (placed, everywhere)
+            jitted = jax.jit(advance, donate_argnums=0, out_shardings=spread)
+            compiled = jitted.lower(*args).compile()
+            return compiled, compiled
         mapped = jax.pmap(
-            lambda state, data, n, place: advance(state, data, n),
+            lambda place, *args: advance(*args),
             axis_name="data",
-            in_axes=(None, None, None, 0),  # pmap asks for at least one mapped argument
+            in_axes=(0, *[None] * len(args)),  # pmap asks for a mapped argument
             out_axes=None,
             devices=list(mesh.devices.flat),
         )
         places = jnp.arange(mesh.size)
+        compiled = mapped.lower(places, *args).compile()
+        return functools.partial(compiled, places), compiled
 
-        def dispatch(state, data, n):
-            return mapped(state, data, n, places)
+    dispatch = _Advance(run, advance_as, compiled_for, everywhere, shared)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=everywhere)
     def evaluate(params, held):
         if own_data:
             return over(run.evaluate)(params, held)
         return over(lambda params: run.evaluate(params, held))(params)
 
-    def init():
-        # Apart, so that arms which differ in their optimiser alone, by the length of
-        # its schedule for instance, share what takes long to compile.
-        draw = over(lambda key: steps.init_params(run.init, key))
-        params = jax.jit(draw, out_shardings=everywhere)(init_keys)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=placed.best)
+    def keep_best(best, params, better):
+        def choose(old, new):
+            return jnp.where(jnp.expand_dims(better, range(1, new.ndim)), new, old)
 
-        def make(key, params):
-            return steps.init_state(lambda _: params, run.optimizer, key)
+        return jax.tree.map(choose, best, params)
 
-        return jax.jit(over(make), out_shardings=everywhere)(init_keys, params)
+    def place(batches):
+        if parallel == "pmap":
+            return meshes.replicate_rows(batches, mesh)
+        return meshes.join_rows(batches, mesh, axis=1)
 
+    # The compiler counts a loop's body once: a step, and with it one seed of `map`.
+    loops = accumulate * (len(seeds) if seeds_by == "map" else 1)
     return Program(
         init=init,
         advance=dispatch,
         evaluate=lambda params: _numbers(evaluate(params, held)),
+        keep_best=lambda state, better: state._replace(
+            best=keep_best(state.best, state.params, np.asarray(better))
+        ),
         data=train,
-        place=lambda batches: spread(batches, mesh, axis=1),
+        place=place,
         stream=stream,
+        step_flops=lambda: loops * dispatch.flops,
     )
+
+
+def _check_pmap(mesh, sharding):
+    if mesh.shape["data"] != mesh.size:
+        raise ValueError(
+            f"mesh is {dict(mesh.shape)}, but pmap knows the axis data alone"
+        )
+    if sharding:
+        raise ValueError(f"sharding is {sharding}, but pmap has parameters everywhere")
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"parallel is 'pmap', which is for one process; there are "
+            f"{jax.process_count()}: use 'jit'"
+        )
+
+
+def _drawn(data, seeds):
+    """Each seed's own data, stacked."""
+    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds])
+    return jax.jit(jax.vmap(data))(keys)
+
+
+def _state_shardings(shapes, mesh, rules):
+    """Where the arrays of a state go: parameters by rule, the rest after them."""
+    everywhere = NamedSharding(mesh, P())
+    if not rules:
+        return jax.tree.map(lambda _: everywhere, shapes)
+    params = meshes.rule_shardings(shapes.params, mesh, rules, lead=1)
+    return steps.TrainState(
+        step=everywhere,
+        params=params,
+        opt_state=meshes.rule_shardings(
+            shapes.opt_state, mesh, rules, lead=1, strict=False
+        ),
+        key=everywhere,
+        skipped=everywhere,
+        best=params if jax.tree.leaves(shapes.best) else (),
+    )
+
+
+class _Advance:
+    """The ``advance`` of a program: compiled at its first call, and counted.
+
+    Runs with the same ``at`` use what the first of them compiled.
+    """
+
+    def __init__(self, run, advance_as, compiled_for, everywhere, shared):
+        self._run, self._advance_as, self._compiled_for = run, advance_as, compiled_for
+        self._everywhere, self._shared = everywhere, {} if shared is None else shared
+        self._call = self.compiled = None
+
+    def __call__(self, state, data, n):
+        args = state, data, meshes.place(np.asarray(n, np.int32), self._everywhere)
+        if self._call is None:
+            self._compile(args)
+        return self._call(*args)
+
+    def _compile(self, args):
+        run, values = self._run, dict(self._run.values)
+        if run.at is not None:
+            shapes = [(a.shape, a.dtype, a.sharding) for a in jax.tree.leaves(args)]
+            key = run.at, str(shapes)
+            if key not in self._shared:
+                self._shared[key] = self._for_all((*args, values))
+            if self._shared[key] is not None:
+                call, self.compiled = self._shared[key]
+                self._call = lambda *args: call(*args, values)
+                return
+        plain = functools.partial(self._advance_as, run)
+        self._call, self.compiled = self._compiled_for(plain, args)
+
+    def _for_all(self, args):
+        """One program for all values, if the run does not look at them."""
+
+        def advance(state, data, n, values):
+            return self._advance_as(self._run.at(values), state, data, n)
+
+        try:
+            return self._compiled_for(advance, args)
+        except TypeError:  # of JAX, where a traced value should be a number
+            return None
+
+    @functools.cached_property
+    def flops(self) -> float:
+        return (self.compiled.cost_analysis() or {}).get("flops", math.nan)
 
 
 def _seed_map(seeds_by):

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import tqdm
 
+from logitlab.train import processes
+
 
 class Interrupted(Exception):
     """Ctrl-C or a preemption notice came; the state was saved.
@@ -55,9 +57,12 @@ class Signals:
                 signal.signal(kind, handler)
 
     def raise_if_received(self) -> None:
-        """Raises :class:`Interrupted` after a signal."""
-        if self.received is not None:
-            raise Interrupted(self.received)
+        """Raises :class:`Interrupted` after a signal, in whichever process it came.
+
+        All processes must ask at the same point.
+        """
+        if signum := int(processes.agree([self.received or 0]).max()):
+            raise Interrupted(signum)
 
 
 class Bar:

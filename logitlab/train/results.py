@@ -21,7 +21,7 @@ class ArmResult(Mapping):
         label: str,
         seeds: Sequence[int],
         rows: Sequence[Mapping[str, str]],
-        arrays: Callable[[], Mapping] = dict,
+        arrays: Callable[[str], Mapping] = lambda part: {},
     ):
         """Rows are those of ``metrics.csv``; ``arrays`` loads what it cannot hold."""
         self.label, self.seeds = label, tuple(seeds)
@@ -65,4 +65,9 @@ class ArmResult(Mapping):
     @property
     def arrays(self) -> Mapping:
         """Arrays (seeds, ...): final parameters of a run, arrays of a computed arm."""
-        return self._load()
+        return self._load("params")
+
+    @property
+    def best_arrays(self) -> Mapping:
+        """The parameters at each seed's best evaluation, for a run that keeps them."""
+        return self._load("best")

@@ -2,27 +2,37 @@
 
 import contextlib
 import json
+import os
 import pathlib
+import socket
 import time
 
 import jax
 import numpy as np
 
+from logitlab.train import checkpoints as saved
 from logitlab.train import config as configs
 from logitlab.train import mesh as meshes
+from logitlab.train import processes
 from logitlab.train.checkpoints import Checkpoints
+from logitlab.train.events import Events
 from logitlab.train.files import WorkdirError, write_file
-from logitlab.train.locks import only_run
-from logitlab.train.loop import NONFINITE, Logs, train
+from logitlab.train.locks import InUse, hold
+from logitlab.train.loop import NONFINITE, Logs, Window, train
 from logitlab.train.program import PARALLEL, SEEDS_BY, build_program
 from logitlab.train.progress import Signals
 from logitlab.train.results import ArmResult
 from logitlab.train.study import Compute, Run, Study
-from logitlab.train.writers import Table, TensorBoard, rows_of
+from logitlab.train.writers import KEYS, Table, TensorBoard, rows_of
 
 
-def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
+def open_workdir(
+    workdir: pathlib.Path, config, *, allow_changes: bool = False
+) -> pathlib.Path:
     """Makes the workdir and leaves ``config.json``, or checks the one that is there.
+
+    With ``allow_changes`` another config takes its place, with a warning that lists
+    what is different.
 
     Raises:
       WorkdirError: it holds another config; the message lists the keys that differ, and
@@ -30,38 +40,57 @@ def open_workdir(workdir: pathlib.Path, config) -> pathlib.Path:
     """
     workdir = pathlib.Path(workdir)
     path, text = workdir / "config.json", configs.to_json(config)
-    if path.exists():
-        lines = configs.differences(
-            json.loads(path.read_text("utf-8")), json.loads(text)
-        )
-        if lines:
-            raise WorkdirError(
-                f"{workdir} holds a run of another config; choose another --workdir, "
-                "or make these equal:\n  " + "\n  ".join(lines)
-            )
-        return workdir
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            write_file(path, text)
-    except OSError as error:
-        raise WorkdirError(f"cannot write to workdir {workdir}: {error}") from error
+        if path.exists():
+            before = json.loads(path.read_text("utf-8"))
+            lines = configs.differences(before, json.loads(text))
+            if not lines:
+                return workdir
+            changes = "\n  " + "\n  ".join(lines)
+            if not allow_changes:
+                raise WorkdirError(
+                    f"{workdir} holds a run of another config; choose another "
+                    "--workdir, make these equal, or go on with --allow_config_changes:"
+                    + changes
+                )
+            print(f"{workdir} goes on with another config:{changes}")
+        else:
+            workdir.mkdir(parents=True, exist_ok=True)
+        write_file(path, text)
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"cannot use workdir {workdir}: {error}") from error
     return workdir
 
 
 def run_study(
-    study: Study, config, workdir: pathlib.Path, *, quiet: bool = False
+    study: Study,
+    config,
+    workdir: pathlib.Path,
+    *,
+    allow_changes: bool = False,
+    profile: tuple[int, int] | None = None,
+    share: bool = False,
+    quiet: bool = False,
 ) -> dict[str, ArmResult]:
     """Runs every arm that is not done, and reads the results of all.
 
     What it needs of the config: ``seed``, ``seeds`` (how many), ``seeds_by``, ``mesh``,
     ``parallel``, ``nonfinite``, ``checkpoint.every_seconds``, ``checkpoint.keep``,
-    ``tensorboard``.
+    ``tensorboard``; and, where it has them, ``sharding`` (rules for parameters),
+    ``accumulate`` and ``precision``, see :func:`build_program`.
+
+    In a run of several processes all call this alike; the first one writes.
 
     Args:
       study: what to run.
       config: the locked config that made it.
-      workdir: where everything goes.
+      workdir: where everything goes; on a file system that all processes see.
+      allow_changes: go on in a workdir of another config.
+      profile: first and last step of a window to trace, of each arm, into
+        ``workdir/profile``.
+      share: other calls, of other processes or machines, may work on the same workdir,
+        each on arms that no other has in hand; all must say so. What an arm leaves is
+        in ``arms/``, until the last is done and ``metrics.csv`` is put together.
       quiet: no progress bars.
 
     Raises:
@@ -69,68 +98,170 @@ def run_study(
       WorkdirError: the workdir holds another config, is in use by another process, or
         cannot be written; or every checkpoint of an arm is damaged.
       NonFiniteLoss: see :func:`logitlab.train.loop.train`.
+      DataError: a training batch cannot be read.
       Interrupted: after SIGINT or SIGTERM; the same call goes on.
     """
-    _check(config)
+    _check(study, config)
     mesh = meshes.make_mesh(config.mesh.to_dict())
-    workdir = open_workdir(workdir, config)
-    alone = only_run(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
-    with alone:
-        return _run_arms(study, config, workdir, mesh, quiet)
+    workdir = pathlib.Path(workdir)
+    window = None if profile is None else Window(*profile, workdir / "profile")
+    with contextlib.ExitStack() as held:
+
+        def open_and_hold():
+            open_workdir(workdir, config, allow_changes=allow_changes)
+            held.enter_context(hold(workdir, shared=share))
+            _check_sharing(workdir, share)
+
+        processes.in_first(open_and_hold)
+        arms = _Arms(study, config, mesh, workdir, window, quiet)
+        with Signals().catch() as signals:
+            if share:
+                return _run_shared(arms, workdir, signals)
+            logs = _open_logs(workdir, config, held, mesh)
+            for name in study.arms:
+                arms.run(name, logs, signals)
+            processes.barrier("study")
+            logs.event("end")
+            return arms.results(logs.tables[0].rows)
 
 
-def _run_arms(study, config, workdir, mesh, quiet):
-    seeds = tuple(range(config.seed, config.seed + config.seeds))
-    first = jax.process_index() == 0
-    table = Table(workdir / "metrics.csv", writes=first)
-    timing = Table(workdir / "timing.csv", ("arm", "step"), writes=first)
-    board = None
+def _open_logs(folder, config, held, mesh):
+    """The tables and the log in a folder, until ``held`` closes."""
+    first = processes.is_first()
+    table = Table(folder / "metrics.csv", writes=first)
+    timing = Table(folder / "timing.csv", ("arm", "step"), writes=first)
+    tables = [table]
     if config.tensorboard and first:
-        board = TensorBoard(workdir / "tensorboard")
-    logs = Logs([table, *([board] if board else [])], timing)
-    results = {}
-    with Signals().catch() as signals:
-        for name, arm in study.arms.items():
-            signals.raise_if_received()
-            folder = workdir / "checkpoints" / name
-            with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
-                latest = checkpoints.latest()
-                if latest is None or not latest[1]["done"]:
-                    if isinstance(arm, Compute):
-                        _compute(name, arm, seeds, checkpoints, logs)
-                    else:
-                        program = build_program(
-                            arm,
-                            seeds,
-                            mesh,
-                            seeds_by=config.seeds_by,
-                            parallel=config.parallel,
-                            skip_nonfinite=config.nonfinite == "skip",
-                        )
-                        train(
-                            name,
-                            arm,
-                            program,
-                            seeds,
-                            checkpoints,
-                            logs,
-                            signals,
-                            save_every=config.checkpoint.every_seconds,
-                            nonfinite=config.nonfinite,
-                            quiet=quiet,
-                        )
-            rows = [row for row in table.rows if row["arm"] == name]
-            results[name] = ArmResult(
-                study.labels.get(name, name), seeds, rows, _loader(folder, arm)
+        board = TensorBoard(folder / "tensorboard")
+        tables.append(held.enter_context(contextlib.closing(board)))
+    processes.barrier("logs")  # all have read what there was
+    logs = Logs(tables, timing, Events(folder / "log.jsonl", writes=first))
+    logs.event(
+        "run",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        jax=jax.__version__,
+        device=jax.devices()[0].device_kind,
+        mesh=dict(mesh.shape),
+        processes=jax.process_count(),
+    )
+    return logs
+
+
+class _Arms:
+    """The arms of a study, to be run in any order."""
+
+    def __init__(self, study, config, mesh, workdir, window, quiet):
+        self.study, self.config, self.mesh = study, config, mesh
+        self._workdir, self._window = workdir, window
+        self._quiet = quiet or not processes.is_first()
+        self._seeds = tuple(range(config.seed, config.seed + config.seeds))
+        self._shared = {}  # compiled programs
+
+    def run(self, name, logs, signals):
+        """Runs an arm to its end, if it is not there."""
+        signals.raise_if_received()
+        arm, config = self.study.arms[name], self.config
+        with Checkpoints(self._folder(name), config.checkpoint.keep) as checkpoints:
+            latest = checkpoints.latest()
+            if latest is not None and latest[1]["done"]:
+                return
+            if isinstance(arm, Compute):
+                _compute(name, arm, self._seeds, checkpoints, logs)
+                return
+            train(
+                name,
+                arm,
+                self._program(arm),
+                self._seeds,
+                checkpoints,
+                logs,
+                signals,
+                save_every=config.checkpoint.every_seconds,
+                nonfinite=config.nonfinite,
+                profile=self._window,
+                quiet=self._quiet,
             )
-    if board:
-        board.close()
-    return results
+
+    def results(self, rows):
+        """What the rows of ``metrics.csv`` say, for each arm."""
+        return {
+            name: ArmResult(
+                self.study.labels.get(name, name),
+                self._seeds,
+                [row for row in rows if row["arm"] == name],
+                _reader(self._folder(name), arm),
+            )
+            for name, arm in self.study.arms.items()
+        }
+
+    def _folder(self, name):
+        return self._workdir / "checkpoints" / name
+
+    def _program(self, run):
+        config = self.config
+        return build_program(
+            run,
+            self._seeds,
+            self.mesh,
+            seeds_by=config.seeds_by,
+            parallel=config.parallel,
+            sharding=config.get("sharding", ()),
+            accumulate=config.get("accumulate", 1),
+            precision=config.get("precision", ""),
+            skip_nonfinite=config.nonfinite == "skip",
+            shared=self._shared,
+        )
 
 
-def _check(config):
+def _run_shared(arms, workdir, signals):
+    """Runs arms that nobody else has in hand, until there are none left."""
+    waiting = list(arms.study.arms)
+    while waiting:
+        before = len(waiting)
+        for name in tuple(waiting):
+            folder = workdir / "arms" / name
+            with contextlib.ExitStack() as held:
+                if processes.in_first(lambda: _claimed(folder, held)):  # noqa: B023
+                    logs = _open_logs(folder, arms.config, held, arms.mesh)
+                    arms.run(name, logs, signals)
+                    processes.barrier(name)
+                    waiting.remove(name)
+        if len(waiting) == before:
+            signals.raise_if_received()
+            time.sleep(1)  # others are at it; should one die, its arm is free again
+    rows = processes.in_first(lambda: _put_together(workdir, list(arms.study.arms)))
+    return arms.results(rows)
+
+
+def _claimed(folder, held):
+    try:
+        held.enter_context(hold(folder))
+    except InUse:
+        return False
+    return True
+
+
+def _put_together(workdir, names):
+    """Makes the tables of the whole from those of the arms; returns the rows."""
+    for file, keys in (("timing.csv", ("arm", "step")), ("metrics.csv", KEYS)):
+        parts = [Table(workdir / "arms" / name / file, keys) for name in names]
+        whole = Table(workdir / file, keys)
+        whole.replace([row for part in parts for row in part.rows])
+    return whole.rows
+
+
+def _check_sharing(workdir, share):
+    if share and not (workdir / "arms").exists() and (workdir / "metrics.csv").exists():
+        raise WorkdirError(f"{workdir} was begun by a run that does not --share it")
+    if (workdir / "arms").exists() and not share:
+        raise WorkdirError(f"{workdir} was begun with --share; go on with it")
+
+
+def _check(study, config):
     """Refuses what would fail only after the workdir was bound to it."""
     least = {"seeds": config.seeds, "checkpoint.keep": config.checkpoint.keep}
+    least["accumulate"] = config.get("accumulate", 1)
     for name, value in least.items():
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
@@ -138,6 +269,10 @@ def _check(config):
     for name, choices in known.items():
         if config[name] not in choices:
             raise ValueError(f"{name} is {config[name]!r}, expected one of {choices}")
+    if rules := config.get("sharding", ()):
+        runs = [arm for arm in study.arms.values() if isinstance(arm, Run)]
+        key = jax.random.key(0)
+        meshes.check_rules([jax.eval_shape(run.init, key) for run in runs], rules)
 
 
 def _compute(name, arm, seeds, checkpoints, logs):
@@ -150,19 +285,21 @@ def _compute(name, arm, seeds, checkpoints, logs):
     ]
     stacked = {k: np.stack([v[k] for v in values]) for k in values[0]}
     numbers = {k: v for k, v in stacked.items() if v.ndim == 1}
-    for table in logs.tables:
-        table.append(rows_of(name, seeds, [True] * len(seeds), 0, numbers))
     seconds = round(time.perf_counter() - start, 3)
-    logs.timing.append([{"arm": name, "step": 0, "seconds": seconds}])
+    logs.append(
+        rows_of(name, seeds, [True] * len(seeds), 0, numbers),
+        {"arm": name, "step": 0, "seconds": seconds},
+    )
+    logs.event("computed", arm=name, seconds=seconds)
     arrays = {k: v for k, v in stacked.items() if v.ndim > 1} or {"none": np.zeros(1)}
     checkpoints.save(0, arrays, {"done": True})
 
 
-def _loader(folder, arm):
-    def load():
-        with Checkpoints(folder) as checkpoints:
-            step, _ = checkpoints.latest()
-            arrays = checkpoints.restore(step)
-        return arrays["params"] if isinstance(arm, Run) else arrays
+def _reader(folder, arm):
+    """part -> arrays of the arm's last checkpoint."""
 
-    return load
+    def read(part):
+        step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        return saved.read(folder, step, part if isinstance(arm, Run) else None)
+
+    return read

@@ -1,6 +1,6 @@
 """One update, and many of them in one compiled program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from logitlab import numerics
+from logitlab.train.mesh import pad_rows
 from logitlab.train.study import Batch
 
 
@@ -15,7 +16,8 @@ class TrainState(NamedTuple):
     """All that changes during training, and so all that a checkpoint holds.
 
     ``key`` stays the same: a step draws from it by folding its number in. ``skipped``
-    counts the steps that changed nothing, for not being finite.
+    counts the steps that changed nothing, for not being finite. ``best`` holds the
+    parameters of the best evaluation, where a run keeps them.
     """
 
     step: jax.Array
@@ -23,6 +25,7 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
     key: jax.Array
     skipped: jax.Array
+    best: Any = ()
 
 
 Optimizer = optax.GradientTransformation | Callable[[jax.Array], Any]
@@ -34,12 +37,15 @@ def init_params(init: Callable, key: jax.Array) -> Any:
     return init(jax.random.split(key)[0])
 
 
-def init_state(init: Callable, optimizer: Optimizer, key: jax.Array) -> TrainState:
+def init_state(
+    init: Callable, optimizer: Optimizer, key: jax.Array, *, keep_best: bool = False
+) -> TrainState:
     """The state before the first step."""
     params, key = init_params(init, key), jax.random.split(key)[1]
     opt_state = _made(optimizer, key).init(params)
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, opt_state, key, zero)
+    best = params if keep_best else ()
+    return TrainState(zero, params, opt_state, key, zero, best)
 
 
 def _made(optimizer, key):
@@ -53,6 +59,9 @@ def make_step(
     from_optimizer: Callable | None = None,
     axis_name: str | None = None,
     skip_nonfinite: bool = False,
+    accumulate: int = 1,
+    precision: str | None = None,
+    inputs: Sequence[str] = ("x",),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     """A step: (state, batch) -> (state, mean loss before the update).
 
@@ -70,7 +79,25 @@ def make_step(
       axis_name: the mapped axis that the rows are spread over.
       skip_nonfinite: a step whose loss or gradient is infinite or NaN changes nothing
         but its number and the count of such steps.
+      accumulate: how many parts of a batch go one after another, to need less memory.
+        Mean and gradient are those of the whole batch, if the loss of a row depends on
+        no other row; what it draws at random is another draw.
+      precision: a dtype in which ``loss`` gets the floats of the params and of the
+        batch's ``inputs``. Params, their gradients, the optimiser's state and the mean
+        keep theirs, and the mean is at least float32.
+      inputs: the entries of a batch that the model computes with.
+
+    Raises:
+      ValueError: ``accumulate`` is below 1, or ``precision`` no float dtype.
     """
+    if accumulate < 1:
+        raise ValueError(f"accumulate is {accumulate}, expected at least 1")
+    lower = _caster(precision)
+
+    def losses_of(params, rows, key, *more):
+        low = {name: lower(rows[name]) for name in inputs if name in rows}
+        losses = loss(lower(params), {**rows, **low}, key, *lower(more))
+        return losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
 
     def step(state, batch):
         key = jax.random.fold_in(jax.random.split(state.key)[0], state.step)
@@ -83,16 +110,25 @@ def make_step(
         if from_optimizer is not None:
             more = (jax.lax.stop_gradient(from_optimizer(state.opt_state)),)
 
-        def mean_loss(params):
-            losses = loss(params, rows, key, *more)
+        def mean_loss(params, rows, key, total=None):
+            losses = losses_of(params, rows, key, *more)
             mask = rows.get("mask", jnp.ones(losses.shape, bool))
-            if axis_name is None:
+            if total is None:
                 return numerics.masked_mean(losses, mask)
             kept = mask.sum(dtype=losses.dtype)
-            share = jnp.maximum(kept, 1) / jnp.maximum(jax.lax.psum(kept, axis_name), 1)
+            share = jnp.maximum(kept, 1) / jnp.maximum(total, 1).astype(losses.dtype)
             return numerics.masked_mean(losses, mask) * share
 
-        value, grads = jax.value_and_grad(mean_loss)(params)
+        graded = jax.value_and_grad(mean_loss)
+        if accumulate == 1 and axis_name is None:
+            value, grads = graded(params, rows, key)
+        else:
+            total = _count(rows)
+            if axis_name is not None:
+                total = jax.lax.psum(total, axis_name)
+            value, grads = _added_up(
+                graded, params, rows, key, total, accumulate, axis_name
+            )
         if axis_name is not None:
             value, grads = jax.lax.psum((value, grads), axis_name)
         updates, opt_state = _made(optimizer, state.key).update(
@@ -108,9 +144,59 @@ def make_step(
                 (state.params, state.opt_state),
             )
             skipped = skipped + ~fine
-        return TrainState(state.step + 1, params, opt_state, state.key, skipped), value
+        return state._replace(
+            step=state.step + 1, params=params, opt_state=opt_state, skipped=skipped
+        ), value
 
     return step
+
+
+def _caster(precision):
+    """Tree -> tree whose floats have the dtype ``precision``, if there is one."""
+    if not precision:
+        return lambda tree: tree
+    try:
+        dtype = jnp.dtype(precision)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"precision is {precision!r}, expected a float dtype, or none")
+
+    def cast(leaf):
+        floats = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jnp.asarray(leaf, dtype) if floats else leaf
+
+    return lambda tree: jax.tree.map(cast, tree)
+
+
+def _count(rows):
+    """How many rows of a batch count."""
+    if "mask" in rows:
+        return rows["mask"].sum()
+    return jnp.asarray(_rows(rows))
+
+
+def _added_up(graded, params, rows, key, total, parts, axis_name):
+    """Mean loss and gradient of a batch whose parts go one after another."""
+    if parts == 1:
+        return graded(params, rows, key, total)
+
+    def split(leaf):
+        # Every parts-th row, so that a part is spread over the devices as the batch is.
+        return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+
+    rows = jax.tree.map(split, pad_rows(rows, parts))
+
+    def of(i):
+        part = jax.tree.map(lambda leaf: leaf[i], rows)
+        return graded(params, part, jax.random.fold_in(key, i), total)
+
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(of, 0))
+    if axis_name is not None:
+        zeros = jax.lax.pcast(zeros, axis_name, to="varying")
+    return jax.lax.fori_loop(
+        0, parts, lambda i, sums: jax.tree.map(jnp.add, sums, of(i)), zeros
+    )
 
 
 def _all_finite(tree):

@@ -50,9 +50,19 @@ class Run:
         reference of :func:`logitlab.optim.xgd`. No gradient passes.
       stop: takes the numbers of one evaluation of one seed, true ends that seed.
       show: the metrics that the progress bar shows.
+      inputs: the entries of a batch that the model computes with, whose dtype a
+        precision policy sets.
+      best: the metric by whose best value each seed's parameters are kept too, and come
+        back in a result's ``best_arrays``.
+      best_by: ``min`` or ``max``.
+      patience: a seed ends after that many evaluations without a better ``best``.
+      values: numbers that this run differs in from others with the same ``at``.
+      at: values -> such a run. Runs of a study with the same ``at`` train in one
+        compiled program, if it takes traced values; otherwise each in its own.
 
     Raises:
-      ValueError: ``steps`` is negative, or ``evaluate_at`` goes beyond them.
+      ValueError: ``steps`` is negative, ``evaluate_at`` goes beyond them, ``best_by``
+        is neither of the two, or ``patience`` is below 1 or without ``best``.
     """
 
     init: Callable[[jax.Array], Any]
@@ -66,6 +76,12 @@ class Run:
     from_optimizer: Callable[[Any], Any] | None = None
     stop: Callable[[Mapping[str, float]], bool] | None = None
     show: Sequence[str] = ()
+    inputs: Sequence[str] = ("x",)
+    best: str | None = None
+    best_by: str = "min"
+    patience: int | None = None
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    at: Callable[[Mapping[str, Any]], "Run"] | None = None
 
     def __post_init__(self):
         if self.steps < 0:
@@ -73,6 +89,13 @@ class Run:
         if not all(0 <= step <= self.steps for step in self.evaluate_at):
             points = list(self.evaluate_at)
             raise ValueError(f"evaluate_at is {points}, expected 0 to {self.steps}")
+        if self.best_by not in ("min", "max"):
+            raise ValueError(f"best_by is {self.best_by!r}, expected 'min' or 'max'")
+        if self.patience is not None and (self.patience < 1 or self.best is None):
+            raise ValueError(
+                f"patience is {self.patience} and best {self.best!r}, expected at "
+                "least 1 and a metric"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +121,8 @@ class Study:
       summary: what the study asks, in a paragraph.
       captions: figure name -> what to see in it.
       labels: arm name -> name in legends, where they differ.
+      table: function of the results to rows, what is to be read at the end beside the
+        verdicts; it is left in ``table.csv``.
     """
 
     arms: Mapping[str, Run | Compute]
@@ -109,3 +134,4 @@ class Study:
     summary: str = ""
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    table: Callable[[Mapping], Sequence[Mapping[str, Any]]] | None = None

@@ -1,15 +1,13 @@
 """Where numbers go while a run goes on: a CSV table always, TensorBoard on request."""
 
 import csv
-import errno
 import io
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from logitlab.train.files import WorkdirError, write_file
+from logitlab.train.files import WorkdirError, append_file, write_file
 
 KEYS = ("arm", "seed", "step")
 
@@ -31,6 +29,7 @@ class Table:
         memory.
         """
         self.path, self.writes = pathlib.Path(path), writes
+        self._keys = tuple(keys)
         self.columns, self.rows = list(keys), []
         if self.path.exists():
             text = self.path.read_text("utf-8")
@@ -58,23 +57,12 @@ class Table:
             if new or not self.path.exists():
                 self._rewrite()
             else:
-                self._extend(self._text(rows).encode())
+                append_file(self.path, self._text(rows))
         except OSError as error:
             self.columns, self.rows = before
             raise WorkdirError(
                 f"cannot write to {self.path}: {error}; it is as it was before"
             ) from error
-
-    def _extend(self, text):
-        length = self.path.stat().st_size
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                if file.write(text) < len(text):  # the disk took a part
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-        except OSError:
-            os.truncate(self.path, length)
-            raise
 
     def keep(self, wanted) -> None:
         """Drops the rows for which ``wanted(row)`` is false."""
@@ -82,6 +70,12 @@ class Table:
         if len(rows) != len(self.rows):
             self.rows = rows
             self._rewrite()
+
+    def replace(self, rows: Sequence[Mapping]) -> None:
+        """Puts rows in the place of all there are."""
+        self.rows = [dict(row) for row in rows]
+        self.columns = list(dict.fromkeys([*self._keys, *(k for r in rows for k in r)]))
+        self._rewrite()
 
     def _rewrite(self):
         if not self.writes:

@@ -210,23 +210,18 @@ def test_golden_preference(case):
     def total(hidden, weight, bias):
         log_p = of("", hidden, weight, bias)
         good, bad = jnp.split(log_p, 2)
-        beta, eps = p["beta"], p["label_smoothing"]
-        log_sigmoid = jax.nn.log_sigmoid
+        beta = p["beta"]
         if p["kind"] == "dpo":
             names = ("ref_hidden", "ref_weight", "ref_bias")
             ref = of("ref_", *(given[k].astype("f4") for k in names))
-            better, worse = jnp.split(ref, 2)
-            d = beta * ((good - better) - (bad - worse))
-            each = -log_sigmoid(d)
-            if p["loss_type"] == "robust":
-                each = (-(1 - eps) * log_sigmoid(d) + eps * log_sigmoid(-d)) / (
-                    1 - 2 * eps
-                )
+            each = losses.dpo_loss(
+                good, bad, *jnp.split(ref, 2), beta=beta, loss_type=p["loss_type"],
+                label_smoothing=p["label_smoothing"],
+            )  # fmt: skip
         elif p["kind"] == "orpo":
-            odds = good - bad - (jnp.log1p(-jnp.exp(good)) - jnp.log1p(-jnp.exp(bad)))
-            each = -beta * log_sigmoid(odds)
+            each = losses.orpo_odds_ratio_loss(good, bad, beta=beta)
         else:
-            each = -log_sigmoid(beta * (good - bad) - p["gamma"])
+            each = losses.simpo_loss(good, bad, beta=beta, gamma=p["gamma"])
         loss = each.mean()
         if p["compute_nll"]:
             length = kept[: len(kept) // 2].sum(-1)

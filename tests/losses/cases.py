@@ -18,11 +18,18 @@ quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 class Case:
-    """A row, arguments for it, and its value and gradient, compiled once."""
+    """A row, arguments for it, and its value and gradient, compiled once.
+
+    The two scores of a pair stand for logits together, on an axis of two: what is said
+    of logits is said of both.
+    """
 
     def __init__(self, row):
         self.row, self.shape = row, tuple(row.shape)
         self.classes = self.shape[-1] if len(self.shape) > 1 else None
+        self.two = row.kind == "pair" and self.classes is None
+        if self.two:
+            self.shape = (*self.shape, 2)
         self.examples = self.shape[0]
         self.traced = jax.jit(self.value_and_grad)  # one trace for many programs
         self.optimized = jax.jit(self.scaled)
@@ -32,10 +39,16 @@ class Case:
 
     def args(self, seed, dtype="float32", shape=None):
         """What the row's ``make`` draws."""
-        return _drawn(self.row.make, shape or self.shape, jnp.dtype(dtype), seed)
+        shape, dtype = shape or self.shape, jnp.dtype(dtype)
+        if not self.two:
+            return _drawn(self.row.make, shape, dtype, seed)
+        chosen, rejected, *rest = _drawn(self.row.make, shape[:-1], dtype, seed)
+        return jnp.asarray(np.stack([chosen, rejected], -1)), *rest
 
     def loss(self, *args, **options):
         """The loss itself; one that returns a state too returns its numbers first."""
+        if self.two:
+            args = (args[0][..., 0], args[0][..., 1], *args[1:])
         out = self.row.loss(*args, **self.row.hyper, **options)
         return out[0] if isinstance(out, tuple) else out
 

@@ -144,6 +144,9 @@ def check_where(case):
 
 def check_mask(case):
     """An example left out is an example deleted, a label of -100 behind it included."""
+    if case.row.tokens:
+        _check_token_mask(case)
+        return
     keep = np.arange(case.examples) != 1
     args = case.args(5)
     at = case.label_at() if case.classes is not None else None
@@ -191,3 +194,35 @@ def check_mask(case):
             case.row.rtol,
             "masked mean",
         )
+
+
+def _check_token_mask(case):
+    """A token left out is a token deleted; a sequence without any costs nothing."""
+    args, (rows, columns) = case.args(5), case.shape
+    row, column = np.arange(rows) != 1, np.arange(columns) != 1
+    keep = row[:, None] & column
+
+    def delete(a):
+        a = take_classes(a, np.flatnonzero(column), columns)
+        return a[row] if a.ndim and a.shape[0] == rows else a
+
+    def spoil(a):
+        if not is_float(a) or a.ndim == 0 or a.shape[0] != rows:
+            return a
+        return np.where(keep if a.ndim == 2 else row, a, np.nan).astype(a.dtype)
+
+    want = case.run(map_arrays(delete, args))
+    kept = {"elementwise": keep, "sequence": row}.get(case.row.kind)
+    for what, given in {"mask": args, "mask, NaN": map_arrays(spoil, args)}.items():
+        values, grad = case.run(given, mask=keep)
+        assert (grad[~keep] == 0).all(), f"{what}: gradient of a masked token\n{grad}"
+        if kept is not None:
+            assert (values[~kept] == 0).all(), (
+                f"{what}: what is left out costs {values}"
+            )
+            values = values[kept].reshape(want[0].shape)
+        grad = grad[keep].reshape(want[1].shape)
+        assert_same((values, grad), want, case.row.rtol, what)
+    values, grad = case.run(args, mask=keep & False)
+    assert (values == 0).all(), f"empty mask: {values}"
+    assert (grad == 0).all(), f"empty mask: gradient\n{grad}"

@@ -21,9 +21,12 @@ def check_sharded(case, kind):
     it, and the last is compiled. Others compile those that split the classes: what
     moves between examples does so in the last of them too.
     """
-    if case.row.gathers and case.row.kind == "batch" and kind == AxisType.Explicit:
+    whole_set = case.row.kind == "batch" or case.classes is None
+    if case.row.gathers and whole_set and kind == AxisType.Explicit:
         return  # there jax refuses to gather unless the user asks for it
-    shape = (3072,) if case.classes is None else (16, *case.shape[1:-1], 192)
+    shape = (3072, *case.shape[1:])
+    if case.classes is not None:
+        shape = (16, *case.shape[1:-1], 192)
     args = case.args(0, shape=shape)
     if case.classes is None:
         specs = [P(("data", "model"))]

@@ -35,7 +35,9 @@ from logitlab import links
 
 def check_result(case):
     """Shape and dtype of what comes back, for float32 and bfloat16."""
-    shape = {"example": case.shape[:-1], "elementwise": case.shape}.get(case.row.kind)
+    shapes = {"example": case.shape[:-1], "elementwise": case.shape}
+    shapes["sequence"] = case.shape[:-1] if case.row.tokens else case.shape[:1]
+    shape = case.shape[:-1] if case.two else shapes.get(case.row.kind)
     for dtype in ("float32", "bfloat16"):
         args = case.args(0, dtype)
         values, grad = case.call(args)

@@ -87,6 +87,7 @@ def test_merge_takes_each_row_once():
         (dict(kind="batches"), "kind 'batches'"),
         (dict(kind="batch"), "no mask"),
         (dict(where=False), "where=False"),
+        (dict(tokens=True), "about tokens"),
         (dict(source=""), "no source"),
         (dict(hyper=dict(tau=1.0)), "'tau'"),
         (dict(hyper=dict(axis=0)), "'axis'"),

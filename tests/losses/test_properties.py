@@ -23,6 +23,20 @@ HONEST = rows.Row(
     proper=True,
     label_only=True,
 )
+SEQUENCES = dict(
+    kind="sequence",
+    make=lambda key, shape, dtype: (
+        jax.random.normal(key, shape, dtype),
+        jnp.arange(1, shape[0] + 1, dtype=dtype),
+    ),
+    shift_invariant=False,
+    lower=None,
+    calibrated=False,
+    proper=False,
+    label_only=False,
+    where=False,
+    tokens=True,
+)
 MEAN = dict(kind="batch", convex=True, calibrated=True, proper=False, label_only=False)
 
 
@@ -61,6 +75,34 @@ def test_an_honest_elementwise_row_passes():
     )
     found = properties.failures(row, ["numbers", "edges"])
     assert not found
+
+
+def test_an_honest_row_of_sequences_passes():
+    def nll(logps, weights, *, mask=None):
+        keep = numerics.kept(mask, logps.shape)
+        logps = jnp.where(keep, numerics.promote(logps), 0)
+        weights = jnp.where(keep.any(-1), numerics.promote(weights), 0)
+        return -weights * logps.sum(-1)
+
+    row = dataclasses.replace(HONEST, loss=nll, **SEQUENCES)
+    assert not properties.failures(row, ["numbers", "edges"])
+
+
+def _pairs(key, shape, dtype):
+    return tuple(3 * jax.random.normal(key, (2, *shape), dtype))
+
+
+PAIR = dict(kind="pair", make=_pairs, shape=(6,), where=False, symmetric=False)
+PAIR |= dict(calibrated=False, proper=False, label_only=False)
+
+
+def test_an_honest_pair_row_passes():
+    def logistic(chosen, rejected):
+        x = numerics.promote(rejected) - numerics.promote(chosen)
+        return jax.nn.softplus(x)
+
+    row = dataclasses.replace(HONEST, loss=logistic, **PAIR)
+    assert not properties.failures(row)
 
 
 def _nll(logits, labels, axis=-1, where=None):
@@ -106,6 +148,16 @@ def multiplies(logits, labels, *, axis=-1, where=None, mask=None):
 
 def ignores_mask(logits, labels, *, axis=-1, where=None, mask=None):
     return _nll(logits, labels, axis, where).mean()
+
+
+def multiplies_tokens(logps, weights, *, mask=None):
+    keep = numerics.kept(mask, logps.shape)
+    return -weights * (logps * keep).sum(-1)
+
+
+def counts_all_tokens(logps, weights, *, mask=None):
+    logps = jnp.where(numerics.kept(mask, logps.shape), logps, 0)
+    return -weights * logps.mean(-1)
 
 
 def clamps_labels(logits, labels, *, axis=-1, where=None):
@@ -158,6 +210,11 @@ def looks(logits, labels, *, axis=-1, where=None):
     return nll if isinstance(labels, jax.core.Tracer) else nll + 1
 
 
+def sees_the_chosen_only(chosen, rejected):
+    stopped = jax.lax.stop_gradient(numerics.promote(rejected))
+    return jax.nn.softplus(stopped - numerics.promote(chosen))
+
+
 def mixes_examples(logits, labels, *, axis=-1, where=None):
     nll = _nll(logits, labels, axis, where)
     return nll - jnp.mean(nll)  # one example, one loss
@@ -172,6 +229,8 @@ LIARS = [
     (leaks_slope, "edges", "torture", "NaN in the gradient", {}),
     (multiplies, "edges", "mask", "NaN behind the mask", MEAN),
     (ignores_mask, "edges", "mask", "NaN behind the mask", MEAN),
+    (multiplies_tokens, "edges", "mask", "NaN", SEQUENCES),
+    (counts_all_tokens, "edges", "mask", "mask: value", SEQUENCES),
     (clamps_labels, "edges", "mask", "expected NaN", {}),
     (mixes_examples, "edges", "mask", "masked mean", {}),
     (stops, "numbers", "gradient", "central difference", {}),
@@ -185,6 +244,7 @@ LIARS = [
     (halves, "numbers", "result", "give bfloat16", {}),
     (looks, "numbers", "eager", "eager", {}),
     (trusts_the_top, "numbers", "fused", "in the same program", {}),
+    (sees_the_chosen_only, "numbers", "gradient", "central difference", PAIR),
 ]
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import pytest
 import toy
 
 from logitlab import train
-from logitlab.train import Study, WorkdirError, checkpoints
+from logitlab.train import Stream, Study, WorkdirError, checkpoints, feeding
 from logitlab.train.checkpoints import Checkpoints
-from logitlab.train.locks import only_run
+from logitlab.train.locks import hold
 from logitlab.train.writers import Table
 
 HERE = pathlib.Path(__file__).parent
@@ -31,7 +32,7 @@ LONG = """
     from logitlab import train
 
     config = ConfigDict(json.loads(sys.argv[2])).lock()
-    steps = 600
+    steps = int(sys.argv[3])
     run = toy.run(steps=steps, evaluate_at=range(0, steps + 1, 5), batch_size=4)
     train.run_study(train.Study({"a": run}), config, pathlib.Path(sys.argv[1]))
 """
@@ -62,33 +63,41 @@ def test_killed_at_random_moments_it_ends_the_same(config, tmp_path):
     with config.unlocked():
         config.checkpoint.every_seconds = 0.05
     settings = json.dumps(config.to_dict())
-    ends_well(start(LONG, str(tmp_path / "whole"), settings))
+    ends_well(start(LONG, str(tmp_path / "whole"), settings, "600"))
     chance, log = random.Random(0), tmp_path / "parts/metrics.csv"
     for _ in range(3):
-        process, goal = start(LONG, str(tmp_path / "parts"), settings), rows(log)
+        process, goal = start(LONG, str(tmp_path / "parts"), settings, "600"), rows(log)
         goal += chance.randrange(3, 60)
         while rows(log) < goal and process.poll() is None:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    ends_well(start(LONG, str(tmp_path / "parts"), settings))
-    assert log.read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
+    ends_well(start(LONG, str(tmp_path / "parts"), settings, "600"))
+    same_end(tmp_path, 600)
+
+
+def same_end(folder, steps):
+    """Bytes of the rows and bits of the parameters."""
+    whole, parts = (
+        (folder / name / "metrics.csv").read_bytes() for name in ("whole", "parts")
+    )
+    assert whole == parts
     ends = [
-        Checkpoints(tmp_path / name / "checkpoints/a").restore(600)["params"]["w"]
+        checkpoints.read(folder / name / "checkpoints/a", int(steps), "params")["w"]
         for name in ("whole", "parts")
     ]
     np.testing.assert_array_equal(*ends)
 
 
 def test_two_runs_in_one_workdir(config, tmp_path):
-    hold = """
+    holding = """
         import pathlib, sys, time
-        from logitlab.train.locks import only_run
-        with only_run(pathlib.Path(sys.argv[1])):
+        from logitlab.train.locks import hold
+        with hold(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(600)
     """
-    other = start(hold, str(tmp_path))
+    other = start(holding, str(tmp_path))
     assert other.stdout.readline() == "held\n"
     study = Study({"a": toy.run()})
     message = f"is in use by process {other.pid} on .* choose another --workdir"
@@ -99,8 +108,107 @@ def test_two_runs_in_one_workdir(config, tmp_path):
     other.communicate()
     assert (tmp_path / "lock").exists()  # stale, and in nobody's way
     train.run_study(study, config, tmp_path, quiet=True)
-    with only_run(tmp_path):  # and given back
+    with hold(tmp_path):  # and given back
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+
+
+SHARED = """
+    import json, pathlib, sys, time
+    import toy
+    from ml_collections import ConfigDict
+    from logitlab import train
+    from logitlab.train import loop
+
+    append = loop.Logs.append
+
+    def slowly(self, rows, timing=None):
+        append(self, rows, timing)
+        print(rows[0]["arm"], flush=True)
+        time.sleep(0.1)
+
+    loop.Logs.append = slowly
+    config = ConfigDict(json.loads(sys.argv[2])).lock()
+    arms = {name: toy.run(evaluate_at=range(21)) for name in "abcd"}
+    train.run_study(
+        train.Study(arms), config, pathlib.Path(sys.argv[1]), share=True, quiet=True
+    )
+"""
+
+
+def test_processes_that_share_a_workdir(config, tmp_path):
+    arms = {name: toy.run(evaluate_at=range(21)) for name in "abcd"}
+    train.run_study(Study(arms), config, tmp_path / "alone", quiet=True)
+    together = tmp_path / "together"
+    settings = str(together), json.dumps(config.to_dict())
+    first, second = start(SHARED, *settings), start(SHARED, *settings)
+    mine = {first.stdout.readline(), second.stdout.readline()}
+    assert len(mine) == 2  # not the same arm
+    first.send_signal(signal.SIGKILL)  # the second takes over what it had in hand
+    first.communicate()
+    ends_well(second)
+    for name in ("metrics.csv", "config.json"):
+        assert (together / name).read_bytes() == (
+            tmp_path / "alone" / name
+        ).read_bytes()
+    assert rows(together / "timing.csv") == rows(tmp_path / "alone/timing.csv")
+    results = train.run_study(Study(arms), config, together, share=True, quiet=True)
+    assert results["d"].arrays["w"].shape == (2, 3)
+    for share, there in [(False, together), (True, tmp_path / "alone")]:
+        with pytest.raises(WorkdirError, match="was begun"):
+            train.run_study(Study(arms), config, there, share=share, quiet=True)
+
+
+def test_a_disk_that_fills_up_in_a_run(config, tmp_path):
+    """A real one of 1 MB, where users may have mounts of their own."""
+    mount = f"mount -t tmpfs -o size=1000k tmpfs {tmp_path} && exec "
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    try:
+        subprocess.run([*own, mount + "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no mounts in user namespaces here")
+    code = """
+        import json, pathlib, sys
+        import jax, numpy as np, toy
+        from ml_collections import ConfigDict
+        from logitlab import train
+        from logitlab.train.checkpoints import Checkpoints
+
+        workdir = pathlib.Path(sys.argv[1]) / "run"
+        config = ConfigDict(json.loads(sys.argv[2])).lock()
+        def study():
+            noise = lambda key: {"w": jax.random.normal(key, (3,)),
+                                 "noise": jax.random.normal(key, (20_000,))}
+            return train.Study({"a": toy.run(init=noise, evaluate_at=range(21))})
+        try:
+            train.run_study(study(), config, workdir, quiet=True)
+        except train.WorkdirError as error:
+            print(error)
+        kept = [p.name for p in (workdir / "checkpoints/a").iterdir()]
+        lines = (workdir / "metrics.csv").read_text().splitlines()
+        assert len({line.count(",") for line in lines}) == 1, lines
+        with Checkpoints(workdir / "checkpoints/a") as saved:
+            assert saved.latest() is not None, kept
+        # With room again, the same call goes on.
+        (workdir.parent / "ballast").unlink()
+        result = train.run_study(study(), config, workdir, quiet=True)["a"]
+        assert result.steps.tolist() == list(range(21))
+    """
+    with config.unlocked():
+        config.checkpoint.every_seconds = 0.0
+        config.seeds = 1
+    ballast = f"head -c 600000 /dev/zero > {tmp_path}/ballast && exec "
+    command = [*own, mount.replace("exec", "") + ballast + '"$@"', "sh"]
+    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [*command, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+        + [json.dumps(config.to_dict())],
+        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "cannot write" in ran.stdout
+    assert "No space left" in ran.stdout
 
 
 def two_checkpoints(folder):
@@ -177,6 +285,86 @@ def test_checkpoints_of_another_format(tmp_path, monkeypatch):
         pytest.raises(WorkdirError, match="is of checkpoint format 0, this version"),
     ):
         saved.latest()
+
+
+def test_a_source_that_fails_now_and_then(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(feeding, "WAITS", (0, 0, 0))
+    batch = {"x": np.ones((4, 3), np.float32), "y": np.ones(4, np.float32)}
+    failures = []
+
+    def batches(step):
+        for at in range(step, 20):
+            if at % 3 == 2 and failures.count(at) < 2:
+                failures.append(at)
+                raise OSError("the network is down")
+            yield batch
+
+    def broken(step):
+        if step > 4:
+            raise OSError("no such shard")
+        yield from [batch] * (5 - step)
+        raise OSError("no such shard")
+
+    def study(source):
+        run = toy.run(
+            data={"train": Stream(source, ahead=4)},
+            evaluate=lambda params, parts: {"norm": jnp.abs(params["w"]).sum()},
+        )
+        return Study({"a": run})
+
+    with pytest.warns(UserWarning, match="trying again to read the batch of step"):
+        result = train.run_study(study(batches), config, tmp_path / "1", quiet=True)
+    assert failures == [at for at in range(2, 20, 3) for _ in range(2)]
+    whole = study(lambda step: iter([batch] * (20 - step)))
+    expected = train.run_study(whole, config, tmp_path / "2", quiet=True)["a"]
+    np.testing.assert_array_equal(result["a"]["norm"], expected["norm"])
+    message = "cannot read the batch of step 5 of arm 'a': no such shard"
+    with (
+        pytest.warns(UserWarning, match="trying again"),
+        pytest.raises(train.DataError, match=message),
+    ):
+        train.run_study(study(broken), config, tmp_path / "3", quiet=True)
+
+
+def test_another_config_on_request(config, tmp_path, capsys):
+    study = Study({"a": toy.run()})
+    train.run_study(study, config, tmp_path, quiet=True)
+    with config.unlocked():
+        config.checkpoint.keep = 5
+    with pytest.raises(WorkdirError, match="keep: 2 there, 5 here"):
+        train.run_study(study, config, tmp_path, quiet=True)
+    train.run_study(study, config, tmp_path, allow_changes=True, quiet=True)
+    assert "checkpoint.keep: 2 there, 5 here" in capsys.readouterr().out
+    train.run_study(study, config, tmp_path, quiet=True)  # it is its own now
+
+
+def test_a_config_that_is_damaged(config, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WorkdirError, match="cannot use workdir .*Expecting"):
+        train.run_study(Study({"a": toy.run()}), config, tmp_path, quiet=True)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(config, tmp_path):
+    with config.unlocked():
+        config.checkpoint.every_seconds = 0.05
+    settings = json.dumps(config.to_dict())
+    ends_well(start(LONG, str(tmp_path / "whole"), settings, "20000"))
+    chance, kills = random.Random(1), 0
+    while kills < 100:
+        process = start(LONG, str(tmp_path / "parts"), settings, "20000")
+        try:
+            process.wait(chance.uniform(3, 9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        if process.returncode == 0 and kills < 100:  # begin again
+            same_end(tmp_path, "20000")
+            shutil.rmtree(tmp_path / "parts")
+    ends_well(start(LONG, str(tmp_path / "parts"), settings, "20000"))
+    same_end(tmp_path, "20000")
 
 
 @pytest.fixture

@@ -1,3 +1,6 @@
+import csv
+import dataclasses
+import json
 import os
 import signal
 import warnings
@@ -11,12 +14,25 @@ import toy
 
 from logitlab import train
 from logitlab.train import Interrupted, NonFiniteLoss, Stream, Study, WorkdirError
+from logitlab.train.loop import Logs
 
 ALWAYS = range(0, 21)
 
 
 def numbers(workdir):
     return (workdir / "metrics.csv").read_bytes()
+
+
+def before_rows_of(step, patch, action):
+    """Has ``action`` happen when a run is about to write the rows of a step."""
+    append = Logs.append
+
+    def after_action(self, rows, timing=None):
+        if rows[0]["step"] == step:
+            action()
+        append(self, rows, timing)
+
+    patch.setattr(Logs, "append", after_action)
 
 
 def test_runs_every_arm_and_reads_its_results(config, tmp_path):
@@ -33,7 +49,9 @@ def test_runs_every_arm_and_reads_its_results(config, tmp_path):
     assert header == "arm,seed,step,loss,norm"
     assert first.startswith("a,3,0,")
     timing = (tmp_path / "timing.csv").read_text()
-    assert timing.startswith("arm,step,time,steps_per_second,peak_bytes")
+    assert timing.startswith(
+        "arm,step,time,steps_per_second,flops_per_second,utilisation,peak_bytes\n"
+    )
 
 
 def test_a_second_call_trains_nothing(config, tmp_path):
@@ -54,17 +72,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, kind, monkeypa
     study = Study({"a": toy.run(evaluate_at=ALWAYS), "b": toy.run(batch_size=3)})
     whole = train.run_study(study, config, tmp_path / "whole", quiet=True)
 
-    from logitlab.train import loop
-
-    log = loop._log
-
-    def and_then_a_signal(name, run, program, seeds, state, step, *rest):
-        if step == 7:
-            os.kill(os.getpid(), kind)
-        return log(name, run, program, seeds, state, step, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_log", and_then_a_signal)
+        before_rows_of(7, patch, lambda: os.kill(os.getpid(), kind))
         with pytest.raises(Interrupted) as stopped:
             train.run_study(study, config, tmp_path / "parts", quiet=True)
     assert stopped.value.exit_code == 128 + kind
@@ -82,19 +91,13 @@ def test_rows_after_the_checkpoint_are_forgotten(config, tmp_path, monkeypatch):
     study = Study({"a": toy.run(evaluate_at=ALWAYS)})
     train.run_study(study, config, tmp_path / "whole", quiet=True)
 
-    from logitlab.train import loop
-
-    log = loop._log
-
-    def fails_at_9(name, run, program, seeds, state, step, *rest):
-        if step == 9:
-            raise OSError("no space left on device")
-        return log(name, run, program, seeds, state, step, *rest)
+    def fails():
+        raise OSError("no space left on device")
 
     with config.unlocked():
         config.checkpoint.every_seconds = 0.0
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_log", fails_at_9)
+        before_rows_of(9, patch, fails)
         with pytest.raises(OSError, match="no space"):
             train.run_study(study, config, tmp_path / "parts", quiet=True)
     with open(tmp_path / "parts/metrics.csv", "a") as file:
@@ -219,6 +222,81 @@ def test_a_seed_stops_alone(config, tmp_path):
         assert result.final("loss")[i] == losses[first, i]
 
 
+def test_the_best_is_kept_and_waited_for(config, tmp_path, monkeypatch):
+    """The loss falls, then rises: weights go past the best point, and back no more."""
+    target = 0.5
+
+    def run(**changes):
+        return toy.run(
+            init=lambda key: {"w": jax.random.uniform(key, maxval=0.1)},
+            loss=lambda params, batch, key: batch["x"][:, 0] * 0 - params["w"],
+            optimizer=optax.sgd(0.1),
+            evaluate=lambda params, data: {"miss": jnp.abs(params["w"] - target)},
+            evaluate_at=ALWAYS,
+            best="miss",
+            **changes,
+        )
+
+    study = Study({"a": run(patience=4), "b": run()})
+    results = train.run_study(study, config, tmp_path / "whole", quiet=True)
+    miss = results["b"]["miss"]
+    best = miss.argmin(0)
+    assert ((best > 2) & (best < 8)).all()
+    for i, at in enumerate(best):
+        assert np.isfinite(results["a"]["miss"][: at + 5, i]).all()
+        assert np.isnan(results["a"]["miss"][at + 5 :, i]).all()
+        for name in "ab":
+            kept = results[name].best_arrays["w"][i]
+            np.testing.assert_allclose(abs(kept - target), miss[at, i], rtol=1e-6)
+    assert (results["b"].arrays["w"] > 1).all()
+
+    with monkeypatch.context() as patch:
+        at = best.max() + 2  # waiting already
+        before_rows_of(at, patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train.run_study(study, config, tmp_path / "parts", quiet=True)
+    parts = train.run_study(study, config, tmp_path / "parts", quiet=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    kept = [r["a"].best_arrays["w"] for r in (results, parts)]
+    np.testing.assert_array_equal(*kept)
+    wrong = Study({"a": dataclasses.replace(run(), best="mis")})
+    with pytest.raises(ValueError, match=r"best is 'mis', expected .*\['miss'\]"):
+        train.run_study(wrong, config, tmp_path / "wrong", quiet=True)
+
+
+def test_what_happened_is_logged_and_a_window_traced(config, tmp_path):
+    study = Study({"a": toy.run()})
+    train.run_study(study, config, tmp_path, profile=(3, 7), quiet=True)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    named = [event["event"] for event in events]
+    assert named == ["run", "started", "saved", "done", "end"]
+    assert events[0]["processes"] == 1
+    assert events[2]["step"] == 20
+    assert list(tmp_path.glob("profile/a/**/*.xplane.pb"))
+    with pytest.raises(ValueError, match="profile is 7:7, expected steps START:STOP"):
+        train.run_study(study, config, tmp_path, profile=(7, 7), quiet=True)
+
+
+def test_utilisation_is_against_the_counted_operations(config, tmp_path):
+    n = 64
+    run = toy.run(
+        init=lambda key: {"w": jax.random.normal(key, (n, n))},
+        loss=lambda params, batch, key: ((batch["x"] @ params["w"]) ** 2).sum(-1),
+        data={"train": {"x": jnp.ones((n, n))}},
+        evaluate=lambda params, data: {"norm": params["w"].sum()},
+        evaluate_at=(10, 20),
+    )
+    train.run_study(Study({"a": run}), config, tmp_path, quiet=True)
+    with open(tmp_path / "timing.csv", newline="") as file:
+        *_, row = csv.DictReader(file)
+    counted = float(row["flops_per_second"]) / float(row["steps_per_second"])
+    products = 2 * 2 * 2 * n**3  # two products of two seeds
+    np.testing.assert_allclose(counted, products, rtol=0.1)
+    assert 0 < float(row["utilisation"]) < 1
+    assert float(row["peak_bytes"]) > 1e7
+
+
 def test_streams_resume_where_they_were(config, tmp_path, monkeypatch):
     asked = []
 
@@ -237,17 +315,8 @@ def test_streams_resume_where_they_were(config, tmp_path, monkeypatch):
     study = Study({"a": run})
     train.run_study(study, config, tmp_path / "whole", quiet=True)
 
-    from logitlab.train import loop
-
-    log = loop._log
-
-    def and_then_a_signal(name, run, program, seeds, state, step, *rest):
-        if step == 13:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return log(name, run, program, seeds, state, step, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_log", and_then_a_signal)
+        before_rows_of(13, patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
             train.run_study(study, config, tmp_path / "parts", quiet=True)
     train.run_study(study, config, tmp_path / "parts", quiet=True)
@@ -292,7 +361,7 @@ def test_a_workdir_of_another_config(config, tmp_path):
 
 def test_a_workdir_that_cannot_be_made(config, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WorkdirError, match="cannot write to workdir"):
+    with pytest.raises(WorkdirError, match="cannot use workdir"):
         train.run_study(Study({}), config, tmp_path / "file/deeper", quiet=True)
 
 

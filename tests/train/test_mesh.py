@@ -64,3 +64,37 @@ def test_keys_are_placed_too():
     mesh = meshes.make_mesh({"data": -1})
     keys = jax.random.split(jax.random.key(0), 8)
     assert meshes.shard_rows(keys, mesh).sharding.spec == P("data")
+
+
+TREE = {"Dense_0": {"kernel": np.zeros((3, 4, 6)), "bias": np.zeros((3, 6))}}
+
+
+def test_rules_are_found_by_name():
+    mesh = meshes.make_mesh({"data": 4, "model": 2})
+    rules = (("Dense_./kernel$", ("data", "model")), ("bias|kernel", ()))
+    placed = meshes.rule_shardings(TREE, mesh, rules, lead=1)["Dense_0"]
+    assert placed["kernel"].spec == P(None, "data", "model")
+    assert placed["bias"].is_fully_replicated
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (("kernel", ("heads",)), r"'kernel' names axes \['heads'\], the mesh has"),
+        (("kernel", (None, "data")), r"does not fit Dense_0/kernel of shape \(4, 6\)"),
+        (("bias", (None, "model")), r"does not fit Dense_0/bias of shape \(6,\)"),
+    ],
+)
+def test_rules_that_do_not_fit(rule, message):
+    mesh = meshes.make_mesh({"data": 4, "model": 2})
+    with pytest.raises(ValueError, match=message):
+        meshes.rule_shardings(TREE, mesh, [rule], lead=1)
+    if "heads" not in message:
+        loose = meshes.rule_shardings(TREE, mesh, [rule], lead=1, strict=False)
+        assert all(s.is_fully_replicated for s in jax.tree.leaves(loose))
+
+
+def test_a_rule_without_parameters():
+    meshes.check_rules([{"w": 0}, TREE], [("w", ()), ("kernel", ())])
+    with pytest.raises(ValueError, match=r"'ker' matches no .*; there are \['w'\]"):
+        meshes.check_rules([{"w": 0}], [("ker", ())])

@@ -1,58 +1,182 @@
+import dataclasses
+import functools
+import math
+import re
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import toy
+from jax.sharding import PartitionSpec as P
 
 from logitlab.train import Stream, build_program
 from logitlab.train.mesh import make_mesh
 
+COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 
-def trained(run, seeds=(0, 1), devices=1, steps=20, **settings):
-    mesh = make_mesh({"data": devices}, jax.devices()[:devices])
+
+def trained(run, seeds=(0, 1), devices=1, model=1, steps=20, **settings):
+    mesh = make_mesh(
+        {"data": devices, "model": model}, jax.devices()[: devices * model]
+    )
     program = build_program(run, seeds, mesh, **settings)
-    data = program.data
+    data, n = program.data, steps
     if program.stream is not None:
         batches = program.stream.batches(0)
         rows = [next(batches) for _ in range(steps)]
         data = program.place(jax.tree.map(lambda *a: np.stack(a), *rows))
-    counts = jnp.full(len(seeds), steps, jnp.int32)
-    state, value = program.advance(program.init(), data, counts)
+    state, value = program.advance(program.init(), data, [n] * len(seeds))
     return jax.device_get(state), jax.device_get(value)
 
 
-def by_hand(optimizer, seed, steps=20):
+@functools.cache
+def by_hand(optimizer, seed, x64=False, steps=20):
     """The same training in five plain lines of Optax."""
+    assert jax.config.jax_enable_x64 == x64  # what was cached is of that width
     key = jax.random.key(seed)
-    batch = toy.data(jax.random.fold_in(key, 1))["train"]
-    params = toy.init(jax.random.split(key)[0])
+    batch = wide_data(jax.random.fold_in(key, 1))["train"]
+    params = wide_init(jax.random.split(key)[0])
     state = optimizer.init(params)
-    for _ in range(steps):
-        grads = jax.grad(lambda p: toy.loss(p, batch, None).mean())(params)
+
+    @jax.jit
+    def step(params, state):
+        grads = jax.grad(lambda p: wide_loss(p, batch, None).mean())(params)
         updates, state = optimizer.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-    return params["w"]
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = step(params, state)
+    return params
 
 
+def wide_data(key):
+    return {"train": {"x": jax.random.normal(key, (10, 3))}}
+
+
+def wide_init(key):
+    keys = jax.random.split(key)
+    return {
+        "hidden": {"kernel": jax.random.normal(keys[0], (3, 8))},
+        "head": {"kernel": jax.random.normal(keys[1], (8, 2)), "bias": jnp.zeros(2)},
+    }
+
+
+def wide_loss(params, batch, key):
+    hidden = jnp.tanh(batch["x"] @ params["hidden"]["kernel"])
+    logits = hidden @ params["head"]["kernel"] + params["head"]["bias"][None]
+    return jax.nn.logsumexp(logits, -1) - logits[:, 0]
+
+
+def wide(**changes):
+    settings = dict(init=wide_init, loss=wide_loss, data=wide_data, evaluate=None)
+    return toy.run(**settings | changes)
+
+
+RULES = (("hidden/kernel", (None, "model")), ("head/kernel", ("model", "data")))
 SETTINGS = {
     "map": dict(seeds_by="map"),
     "vmap": dict(seeds_by="vmap"),
     "sharded": dict(devices=4),  # 10 rows on 4 devices: padded and masked
     "sharded vmap": dict(devices=4, seeds_by="vmap"),
+    "parameters": dict(devices=2, model=4, sharding=RULES),
+    "accumulated": dict(accumulate=3),  # 10 rows in 3 parts
+    "accumulated, sharded": dict(devices=2, model=2, sharding=RULES, accumulate=2),
     "pmap": dict(devices=4, parallel="pmap"),
     "pmap vmap": dict(devices=4, parallel="pmap", seeds_by="vmap"),
+    "accumulated, pmap": dict(devices=4, parallel="pmap", accumulate=2),
 }
+# Adam does not see a wrong scale, SGD no error of 1e-8.
+BOTH = optax.partition(
+    {"sgd": optax.sgd(0.05), "adam": optax.adam(0.05, eps=1e-8)},
+    {"hidden": "sgd", "head": "adam"},
+)
 
 
-@pytest.mark.parametrize("optimizer", [optax.sgd(0.05), optax.adam(0.05, eps=1e-8)])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_gives_the_same_numbers(name, optimizer):
-    state, _ = trained(toy.run(optimizer=optimizer), **SETTINGS[name])
+def test_every_setting_gives_the_same_numbers(name, x64):
+    state, _ = trained(wide(optimizer=BOTH), **SETTINGS[name])
     for i, seed in enumerate((0, 1)):
-        expected = by_hand(optimizer, seed)
-        np.testing.assert_allclose(state.params["w"][i], expected, rtol=1e-5, atol=1e-6)
+        got = jax.tree.map(lambda a, i=i: a[i], state.params)
+        expected = jax.device_get(by_hand(BOTH, seed, x64=True))
+        chex.assert_trees_all_close(got, expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(state.step, [20, 20])
+
+
+def test_and_in_float32():
+    state, _ = trained(wide(optimizer=BOTH), (0,), **SETTINGS["accumulated, sharded"])
+    got = jax.tree.map(lambda a: a[0], state.params)
+    expected = jax.device_get(by_hand(BOTH, 0))
+    chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_and_what_the_optimiser_knows_of_them_are_spread():
+    mesh = make_mesh({"data": 2, "model": 4})
+    run = wide(optimizer=optax.adam(0.1), best="loss")
+    program = build_program(run, (0, 1), mesh, sharding=RULES)
+    state, _ = program.advance(program.init(), program.data, [1, 1])
+    specs = {"hidden": P(None, None, "model"), "head": P(None, "model", "data")}
+    for tree in (
+        state.params,
+        state.opt_state[0].mu,
+        state.opt_state[0].nu,
+        state.best,
+    ):
+        for name, spec in specs.items():
+            assert tree[name]["kernel"].sharding.spec == spec
+        assert tree["head"]["bias"].sharding.is_fully_replicated
+    # Of factored statistics the rules fit none, and those stay whole.
+    program = build_program(
+        wide(optimizer=optax.adafactor(0.1, min_dim_size_to_factor=2)),
+        (0,),
+        mesh,
+        sharding=RULES,
+    )
+    program.advance(program.init(), program.data, [1])
+
+
+def test_bytes_reduced_are_those_of_the_gradients():
+    run = wide(batch_size=8)  # drawn from rows that every device has
+    program = build_program(run, (0,), make_mesh({"data": 8}))
+    program.advance(program.init(), program.data, [1])
+    text = program.advance.compiled.as_text()
+    moved = re.findall(rf"= (.*?) ({COLLECTIVES})(?:-start)?\(", text)
+    assert {name for _, name in moved} == {"all-reduce"}
+    shapes = re.findall(r"f32\[([\d,]*)\]", " ".join(shape for shape, _ in moved))
+    numbers = sum(math.prod(int(n) for n in s.split(",") if n) for s in shapes)
+    assert numbers == 3 * 8 + 8 * 2 + 2 + 1  # and the loss
+
+
+def test_a_precision_is_that_of_the_computation_alone():
+    seen = {}
+
+    def loss(params, batch, key):
+        seen.update(kernel=params["head"]["kernel"].dtype, x=batch["x"].dtype)
+        seen.update(y=batch["y"].dtype)
+        return wide_loss(params, batch, key)
+
+    def data(key):
+        train = wide_data(key)["train"]
+        return {"train": train | {"y": jnp.zeros(10)}}
+
+    run = wide(loss=loss, data=data, optimizer=optax.adam(0.01))
+    low, value = trained(run, precision="bfloat16")
+    assert seen == dict(kernel=jnp.bfloat16, x=jnp.bfloat16, y=jnp.float32)
+    assert value.dtype == np.float32
+    for leaf in jax.tree.leaves((low.params, low.opt_state[0].mu)):
+        assert leaf.dtype == np.float32
+    high, _ = trained(run)
+    moved = max(
+        np.abs(a - b).max()
+        for a, b in zip(*map(jax.tree.leaves, (low.params, high.params)), strict=True)
+    )
+    assert 0 < moved < 0.02  # of 20 steps of 0.01
+    spread, _ = trained(run, precision="bfloat16", devices=4)
+    chex.assert_trees_all_close(spread.params, low.params, atol=2e-2)
+    with pytest.raises(ValueError, match="precision is 'int8', expected a float dtype"):
+        trained(run, precision="int8")
 
 
 @pytest.mark.parametrize("name", ["sharded", "pmap", "vmap"])
@@ -99,7 +223,7 @@ def test_minibatches_do_not_depend_on_where_a_call_ends():
 
 @pytest.mark.parametrize("name", ["map", "sharded", "pmap"])
 def test_streamed_batches(name):
-    full = toy.data(jax.random.fold_in(jax.random.key(0), 1))["train"]
+    full = wide_data(jax.random.fold_in(jax.random.key(0), 1))["train"]
     batch = jax.tree.map(np.asarray, full)
 
     def batches(step):
@@ -107,10 +231,12 @@ def test_streamed_batches(name):
         while True:
             yield batch
 
-    run = toy.run(data={"train": Stream(batches)}, evaluate=lambda p, d: {})
+    run = wide(data={"train": Stream(batches)}, evaluate=lambda p, d: {})
     state, _ = trained(run, seeds=(0,), **SETTINGS[name])
-    expected = by_hand(optax.adam(0.05), 0)
-    np.testing.assert_allclose(state.params["w"][0], expected, rtol=1e-5, atol=1e-6)
+    got = jax.tree.map(lambda a: a[0], state.params)
+    chex.assert_trees_all_close(
+        got, jax.device_get(by_hand(optax.adam(0.05), 0)), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_stops_at_the_first_loss_that_is_not_finite():
@@ -146,12 +272,18 @@ def test_gradients_are_reduced_once(parallel):
 
 
 def test_one_compilation_for_all_distances():
+    traces = []
+
+    def loss(params, batch, key):
+        traces.append(1)
+        return toy.loss(params, batch, key)
+
     mesh = make_mesh({"data": 1}, jax.devices()[:1])
-    program = build_program(toy.run(), (0, 1, 2), mesh)
+    program = build_program(toy.run(loss=loss), (0, 1, 2), mesh)
     state = program.init()
     for n in (1, 2, 7):
         state, _ = program.advance(state, program.data, jnp.full(3, n, jnp.int32))
-    assert program.advance._cache_size() == 1
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize(
@@ -159,6 +291,9 @@ def test_one_compilation_for_all_distances():
     [
         (dict(seeds_by="scan"), "seeds_by is 'scan'"),
         (dict(parallel="xmap"), "parallel is 'xmap'"),
+        (dict(accumulate=0), "accumulate is 0, expected at least 1"),
+        (dict(parallel="pmap", model=2), "pmap knows the axis data alone"),
+        (dict(parallel="pmap", sharding=(("w", ()),)), "has parameters everywhere"),
     ],
 )
 def test_unknown_settings(settings, message):
@@ -180,3 +315,36 @@ def test_evaluate_must_return_scalars():
     program = build_program(run, (0,), mesh)
     with pytest.raises(ValueError, match=r"'w' with shape \(3,\)"):
         program.evaluate(program.init().params)
+
+
+def test_runs_with_the_same_at_share_a_program():
+    traces = []
+
+    def loss(params, batch, key):
+        traces.append(1)
+        return toy.loss(params, batch, key)
+
+    def at(values):
+        return toy.run(loss=loss, optimizer=optax.sgd(values["rate"]))
+
+    def careful(values):
+        rate = values["rate"]
+        if rate <= 0:  # looks at the number
+            raise ValueError
+        return at(values)
+
+    mesh, shared, rates = make_mesh({"data": 1}), {}, (0.01, 0.02, 0.04)
+    for same, compiled in [(at, 1), (careful, 3)]:
+        traces.clear()
+        for rate in rates:
+            values = {"rate": rate}
+            run = dataclasses.replace(same(values), values=values, at=same)
+            program = build_program(run, (0, 1), mesh, shared=shared)
+            state, _ = program.advance(program.init(), program.data, [5, 5])
+            expected, _ = trained(at(values), steps=5)
+            traces.pop()
+            np.testing.assert_allclose(
+                state.params["w"], expected.params["w"], rtol=1e-6
+            )
+            assert state.params["w"].dtype == np.float32
+        assert len(traces) == compiled

@@ -1,0 +1,59 @@
+r"""A grid or a random search over the entries of another config.
+
+python -m experiments.main --config=configs/sweep.py --workdir=runs/sweep
+
+Every point is an arm of one study: resumed like any other, and with `--share` taken by
+whichever process or machine that works on the same workdir is free. Points that differ
+in floats alone train in one compiled program, where the experiment only calculates with
+them. Ends in a table, best point first, and a figure. Another sweep, say
+
+    --config.base=configs/grokking.py:smoke --config.x64=True --config.arms="('exact',)"
+    --config.fields="(('optim.learning_rate', (0.001, 0.003, 0.01)),)"
+
+Variants, after a colon:
+  grid    learning rate and width for three losses on half-wrong digits; three minutes
+  random  the learning rate and the momentum of one of them, sixteen points
+  smoke   seconds; for tests
+Expected of `grid`: the learning rate that suits the cross-entropy is too small for the
+absolute error, which gains most from 1.0.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("grid", "random", "smoke")
+
+
+def get_config(variant: str = "grid") -> ConfigDict:
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r}, expected one of {', '.join(VARIANTS)}")
+    config = ConfigDict()
+    config.experiment, config.variant = "sweep", variant
+    config.preliminary = False
+    config.seed, config.seeds, config.seeds_by = 0, 3, "auto"
+    config.x64 = False
+    config.parallel, config.mesh, config.nonfinite = "jit", dict(data=-1), "end"
+    config.sharding, config.accumulate, config.precision = (), 1, ""
+    config.checkpoint = dict(every_seconds=60.0, keep=1)
+    config.tensorboard = False
+    config.base = "configs/loss_comparison.py:noise"
+    config.set = (("noise.rates", (0.5,)), ("pick", ("ce", "gce", "mae")))
+    config.arms = ()  # of the base; none: all
+    # (entry, values) of a grid; of a random search (entry, "choice", values) or
+    # (entry, "uniform" or "log", low, high).
+    config.fields = (
+        ("optim.learning_rate", (0.03, 0.1, 0.3, 1.0)),
+        ("model.MLP.widths", ((32,), (128,))),
+    )
+    config.points = 0  # of a random search; 0: the whole grid
+    config.metric, config.best_by = "test/accuracy", "max"
+    if variant == "random":
+        config.arms, config.points = ("gce_50",), 16
+        config.fields = (
+            ("optim.learning_rate", "log", 0.01, 3.0),
+            ("optim.sgd.momentum", "uniform", 0.0, 0.95),
+        )
+    if variant == "smoke":
+        config.seeds, config.arms = 2, ("ce_50",)
+        config.set += (("epochs", 1),)
+        config.fields = (("optim.learning_rate", (0.03, 0.1)),)
+    return config.lock()

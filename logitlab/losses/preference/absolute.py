@@ -1,0 +1,439 @@
+"""Losses of what each answer of a pair is worth, and not of their difference alone."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+from logitlab.losses.preference import draws, pairs
+
+__all__ = [
+    "aot_loss",
+    "apo_down_loss",
+    "apo_zero_loss",
+    "bco_pair_loss",
+    "dpop_loss",
+    "nca_loss",
+    "sppo_loss",
+]
+
+
+def nca_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+) -> jax.Array:
+    r"""Noise-contrastive alignment of pairs: absolute rewards, that resist a fall.
+
+    .. math:: \ell = \mathrm{sp}(-\beta a) + \tfrac12 \mathrm{sp}(\beta a)
+        + \tfrac12 \mathrm{sp}(\beta b), \quad
+        a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
+        b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
+      ref_rejected_logps [...] -> [...]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive.
+
+    Returns:
+      One number per pair in nats, float32 (float64 for float64 log-probabilities);
+      2 log 2 where policy and reference agree.
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: the shapes differ, or ``beta`` is not positive.
+
+    Numerics: relative error below 1e-5 for rewards up to 80.
+
+    Source: Chen et al. 2024, arXiv:2402.05369.
+
+    >>> zero = jnp.zeros(1)
+    >>> nca_loss(zero, zero, zero, zero)
+    Array([1.3862944], dtype=float32)
+    """
+    good, bad = _rewards(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
+    )
+    either = (jax.nn.softplus(good) + jax.nn.softplus(bad)) / 2
+    return jax.nn.softplus(-good) + either
+
+
+def bco_pair_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+    shift: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Binary classifier optimisation on pairs: each answer above or below a shift.
+
+    .. math:: \ell = \mathrm{sp}(-(\beta a - \delta)) + \mathrm{sp}(\beta b - \delta),
+        \quad a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
+        b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    More than DPO's loss, whatever the shift.
+
+    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
+      ref_rejected_logps [...] -> [...]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive.
+      shift: delta, a number without gradient; :func:`running_mean_update` tracks one.
+
+    Returns:
+      One number per pair in nats, float32 (float64 for float64 log-probabilities).
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: the shapes differ, or ``beta`` is not positive.
+
+    Numerics: relative error below 1e-5, value and gradient, for rewards up to 80.
+
+    Source: Jung et al. 2024, arXiv:2404.04656.
+
+    >>> zero = jnp.zeros(1)
+    >>> bco_pair_loss(jnp.float32([12]), jnp.float32([4]), zero, zero, shift=0.3)
+    Array([1.0855505], dtype=float32)
+    """
+    good, bad = _rewards(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
+    )
+    shift = jax.lax.stop_gradient(jnp.asarray(shift, good.dtype))
+    return jax.nn.softplus(shift - good) + jax.nn.softplus(bad - shift)
+
+
+def sppo_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+    chosen_win_prob: ArrayLike = 1.0,
+    rejected_win_prob: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Self-play preference optimisation: log-ratios go to the win probabilities.
+
+    .. math:: \ell = \Bigl(a - \frac{p_w - 1/2}{\beta}\Bigr)^2
+        + \Bigl(b - \frac{p_l - 1/2}{\beta}\Bigr)^2, \quad
+        a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
+        b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    Some code takes the mean of the two squares, half of this.
+
+    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
+      ref_rejected_logps [...] -> [...]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive, the inverse of the paper's eta.
+      chosen_win_prob: the probability, one or [...], that the answer beats one of the
+        policy's; by default the hard loss.
+      rejected_win_prob: the same of the rejected answer.
+
+    Returns:
+      One number per pair, float32 (float64 for float64 log-probabilities).
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: the shapes differ, or ``beta`` is not positive.
+
+    Numerics: relative error below 1e-5 off the minimum.
+
+    Source: Wu et al. 2024, arXiv:2405.00675.
+
+    >>> zero = jnp.zeros(1)
+    >>> sppo_loss(zero, zero, zero, zero)
+    Array([50.], dtype=float32)
+    """
+    good, bad = _rewards(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
+    )
+    beta = jnp.asarray(beta, good.dtype)
+
+    def error(reward, win_prob):
+        target = jax.lax.stop_gradient(jnp.asarray(win_prob, reward.dtype)) - 0.5
+        return jnp.square((reward - target) / beta)
+
+    return error(good, chosen_win_prob) + error(bad, rejected_win_prob)
+
+
+def apo_zero_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+) -> jax.Array:
+    r"""Anchored preference optimisation where chosen answers beat the model's own.
+
+    .. math:: \ell = 1 - \sigma(\beta a) + \sigma(\beta b), \quad
+        a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
+        b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
+      ref_rejected_logps [...] -> [...]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive.
+
+    Returns:
+      One number per pair, in [0, 2], float32 (float64 for float64 log-probabilities).
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: the shapes differ, or ``beta`` is not positive.
+
+    Numerics: relative error below 1e-5, value and gradient, for rewards up to 80.
+
+    Source: D'Oosterlinck et al. 2024, arXiv:2408.06266.
+
+    >>> zero = jnp.zeros(1)
+    >>> apo_zero_loss(jnp.float32([400]), jnp.float32([-400]), zero, zero)
+    Array([8.496708e-18], dtype=float32)
+    """
+    good, bad = _rewards(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
+    )
+    return pairs.sigmoid(-good) + pairs.sigmoid(bad)
+
+
+def apo_down_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+) -> jax.Array:
+    r"""Anchored preference optimisation where the model beats even chosen answers.
+
+    .. math:: \ell = \sigma(\beta a) + 1 - \sigma(\beta (a - b)), \quad
+        a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
+        b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
+      ref_rejected_logps [...] -> [...]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive.
+
+    Returns:
+      One number per pair, in [0, 2], float32 (float64 for float64 log-probabilities).
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: the shapes differ, or ``beta`` is not positive.
+
+    Numerics: relative error below 1e-5, value and gradient, for rewards up to 80.
+
+    Source: D'Oosterlinck et al. 2024, arXiv:2408.06266.
+
+    >>> zero = jnp.zeros(1)
+    >>> apo_down_loss(zero, zero, zero, zero)
+    Array([1.], dtype=float32)
+    """
+    pairs.positive(beta=beta)
+    logps = pairs.referenced(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+    )
+    good = pairs.log_ratio(logps[0], logps[2], beta)
+    return pairs.sigmoid(good) + pairs.sigmoid(-pairs.margin(*logps, beta=beta))
+
+
+def dpop_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+    lam: ArrayLike = 50.0,
+) -> jax.Array:
+    r"""DPO-Positive: DPO with a penalty while the chosen answer gets less likely.
+
+    .. math:: \ell = \mathrm{sp}\bigl(-\beta (\Delta - \lambda \max(0, -a))\bigr), \quad
+        a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
+        \Delta = a - \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    Training starts at the kink, where policy and reference agree; its slope there is
+    that of DPO.
+
+    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
+      ref_rejected_logps [...] -> [...]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive.
+      lam: lambda, 5 to 500; 0 is DPO.
+
+    Returns:
+      One number per pair in nats, float32 (float64 for float64 log-probabilities).
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: the shapes differ, or ``beta`` is not positive.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: Pal et al. 2024, arXiv:2402.13228.
+
+    >>> zero = jnp.zeros(1)
+    >>> jax.grad(lambda c: dpop_loss(c, zero, zero, zero).sum())(zero)
+    Array([-0.05], dtype=float32)
+    """
+    pairs.positive(beta=beta)
+    logps = pairs.referenced(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+    )
+    fall = jax.nn.relu(-pairs.log_ratio(logps[0], logps[2], beta))
+    penalty = jnp.asarray(lam, fall.dtype) * fall
+    return pairs.logistic(pairs.margin(*logps, beta=beta) - penalty)
+
+
+def aot_loss(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    ref_chosen_logps: ArrayLike,
+    ref_rejected_logps: ArrayLike,
+    *,
+    beta: ArrayLike = 0.1,
+    label_smoothing: ArrayLike = 0.0,
+    paired: bool = True,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Alignment by optimal transport: quantiles of a batch instead of its pairs.
+
+    .. math:: \ell_i = (1 - \epsilon)\, \mathrm{sp}(-\beta m_i)
+        + \epsilon\, \mathrm{sp}(\beta m_i), \quad
+        m = \mathrm{sort}(\log \pi(y_w) - \log \pi(y_l))
+        - \mathrm{sort}(\log \pi_{ref}(y_w) - \log \pi_{ref}(y_l))
+
+    The smallest of each batch come first: a loss belongs to a quantile, not to a pair.
+    Unpaired, :math:`m = \mathrm{sort}(a) - \mathrm{sort}(b)` with a and b the
+    log-ratios of chosen and of rejected answers to the reference.
+
+    Shapes: chosen_logps [..., B], rejected_logps [..., B], ref_chosen_logps [..., B],
+      ref_rejected_logps [..., B], mask [..., B] -> [..., B]
+
+    Args:
+      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
+      rejected_logps: the same of the rejected ones.
+      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
+      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
+      beta: positive.
+      label_smoothing: epsilon, in [0, 1].
+      paired: chosen and rejected answers belong together.
+      mask: bool, the pairs that take part. Their losses come first, then zeros.
+
+    Returns:
+      B losses in nats, float32 (float64 for float64 log-probabilities); divide their
+      sum by the number of pairs.
+
+    Raises:
+      TypeError: an array is not floating point, or ``mask`` is not bool.
+      ValueError: the shapes differ, there is no batch, or a hyper-parameter is outside
+        its range.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: Melnyk et al. 2024, arXiv:2406.05882.
+
+    >>> chosen, zero = jnp.float32([9, 3]), jnp.zeros(2)
+    >>> aot_loss(chosen, zero, zero, zero, beta=1.0)
+    Array([0.04858735, 0.0001234 ], dtype=float32)
+    """
+    pairs.positive(beta=beta)
+    pairs.smoothing(label_smoothing)
+    chosen, rejected, *ref = pairs.referenced(
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+    )
+    if not chosen.ndim:
+        raise ValueError("chosen_logps has shape (), expected (..., B)")
+    kept = numerics.kept(mask, chosen.shape)
+    # Quarters, as in `pairs.margin`: no difference of two of them overflows.
+    chosen, rejected, *ref = (
+        jnp.where(kept, a, 0) / 4 for a in (chosen, rejected, *ref)
+    )
+    if paired:
+        high, low = chosen - rejected, ref[0] - ref[1]
+    else:
+        high, low = chosen - ref[0], rejected - ref[1]
+    used = jnp.flip(jnp.sort(kept, -1), -1)  # as many as there are, the first
+    high, low = (
+        jnp.where(used, jnp.sort(jnp.where(kept, a, jnp.inf), -1), 0)
+        for a in (high, low)
+    )
+    x = 4 * jnp.asarray(beta, high.dtype) * (high - low)
+    return jnp.where(used, pairs.logistic(x, label_smoothing), 0)
+
+
+def _rewards(chosen, rejected, ref_chosen, ref_rejected, beta):
+    """Rewards of both answers."""
+    pairs.positive(beta=beta)
+    chosen, rejected, *ref = pairs.referenced(
+        chosen, rejected, ref_chosen, ref_rejected
+    )
+    good = pairs.log_ratio(chosen, ref[0], beta)
+    return good, pairs.log_ratio(rejected, ref[1], beta)
+
+
+def _row(loss, source, **facts):
+    return draws.pair_row(loss, source, golden="dpo_family", **facts)
+
+
+_ABSOLUTE = dict(shift_invariant=False, convex=True)
+
+ROWS = (
+    _row(nca_loss, "Chen et al. 2024, arXiv:2402.05369", **_ABSOLUTE),
+    _row(bco_pair_loss, "Jung et al. 2024, arXiv:2404.04656", **_ABSOLUTE),
+    _row(sppo_loss, "Wu et al. 2024, arXiv:2405.00675", **_ABSOLUTE),
+    _row(
+        apo_zero_loss,
+        "D'Oosterlinck et al. 2024, arXiv:2408.06266",
+        shift_invariant=False,
+        upper=2.0,
+    ),
+    _row(
+        apo_down_loss,
+        "D'Oosterlinck et al. 2024, arXiv:2408.06266",
+        shift_invariant=False,
+        upper=2.0,
+    ),
+    _row(dpop_loss, "Pal et al. 2024, arXiv:2402.13228", **_ABSOLUTE),
+    _row(
+        aot_loss,
+        "Melnyk et al. 2024, arXiv:2406.05882",
+        gathers="a batch is sorted on one device",
+        note="Losses come in sorted order; takes mask",
+    ),
+)
