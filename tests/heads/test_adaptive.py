@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import quick_jit
+from interpreter import interpreted
 
 from logitlab import heads
 
@@ -15,8 +17,6 @@ CUTOFFS, D, V = (3, 7), 8, 19
 
 
 # What is compared is arithmetic, not how fast it is: compile quickly.
-QUICK = {"xla_backend_optimization_level": 0}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 def close(got, want, rtol=1e-9):
@@ -80,7 +80,7 @@ def test_golden(x64, case, in_buffers):
         )
         return losses @ given["cotangent"], losses
 
-    @quick_jit
+    @interpreted
     def run(*arguments):
         z = logits(*arguments)
         return (
@@ -111,7 +111,7 @@ def test_buffers_change_nothing(x64, name):
     *arguments, y = draw()
     ct = np.random.default_rng(1).normal(size=len(y))
 
-    @quick_jit
+    @interpreted
     def run(arguments, y):
         def total(capacity, hidden, head, tails, bias):
             losses = heads.adaptive_softmax(
@@ -156,7 +156,7 @@ def test_buffers_are_all_that_exists():
 def test_batch_shapes_and_vmap(capacity):
     hidden, head, tails, bias, y = draw(24, "f4")
     loss = functools.partial(heads.adaptive_softmax, bias=bias, cutoffs=CUTOFFS)
-    loss = quick_jit(loss, static_argnames="capacity")
+    loss = interpreted(loss, static_argnames="capacity")
     flat = loss(hidden, head, tails, y)
     for shape in [(), (24,), (2, 12), (0,)]:
         h = hidden[: int(np.prod(shape))].reshape(*shape, D)
@@ -164,7 +164,7 @@ def test_batch_shapes_and_vmap(capacity):
         got = loss(h, head, tails, some, capacity=capacity)
         assert got.shape == shape
         np.testing.assert_allclose(got.ravel(), flat[: got.size], rtol=1e-5)
-    over = quick_jit(
+    over = interpreted(
         jax.vmap(
             lambda h, y: heads.adaptive_softmax(
                 h, head, tails, y, cutoffs=CUTOFFS, bias=bias, capacity=capacity
@@ -179,7 +179,7 @@ def test_batch_shapes_and_vmap(capacity):
 def test_predict(x64, chunk):
     hidden, head, tails, bias, _ = draw()
     predict = functools.partial(heads.adaptive_predict, cutoffs=CUTOFFS)
-    got = quick_jit(functools.partial(predict, token_chunk=chunk))(
+    got = interpreted(functools.partial(predict, token_chunk=chunk))(
         hidden.reshape(5, 8, D), head, tails, bias=bias
     )
     want = oracle(hidden, head, tails, bias).argmax(-1)
@@ -190,7 +190,7 @@ def test_predict(x64, chunk):
 def test_probabilities_add_up():
     rng = np.random.default_rng(0)
 
-    @quick_jit
+    @interpreted
     def run(head, *tails):
         one = lambda v: heads.adaptive_log_prob(  # noqa: E731
             head, tails, jnp.full(6, v), cutoffs=CUTOFFS
@@ -240,7 +240,7 @@ def test_what_a_row_does_not_use_is_not_looked_at():
         return -heads.adaptive_log_prob(head, tails, 4, cutoffs=CUTOFFS)
 
     arguments = jnp.zeros(5), jnp.zeros(4), jnp.full(12, jnp.nan)
-    value, grads = quick_jit(jax.value_and_grad(nll, (0, 1, 2)))(*arguments)
+    value, grads = interpreted(jax.value_and_grad(nll, (0, 1, 2)))(*arguments)
     np.testing.assert_allclose(value, np.log(20), rtol=1e-6)
     assert np.isfinite(np.concatenate(grads)).all()
     assert not grads[2].any()
@@ -257,7 +257,7 @@ def test_16_bit():
         )
         return losses.sum(), losses
 
-    gradient = quick_jit(jax.grad(total, (0, 1, 2), has_aux=True))
+    gradient = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
     grads, losses = gradient(hidden, head, tails)
     assert losses.dtype == np.float32
     assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype("bfloat16")}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import N, V, assert_close, cases_of, draw, quick_jit
+from interpreter import interpreted
 
 from logitlab import heads, numerics
 
@@ -31,7 +32,7 @@ def test_equals_the_dense_divergence(x64, kind, transposed):
     where = np.arange(V) != 3
     turn = (lambda a: a.T) if transposed else (lambda a: a)
 
-    @quick_jit
+    @interpreted
     def both(h, kernel, bias, h2, kernel2, bias2, t):
         def ours(h, kernel, bias, h2, kernel2, bias2, t, chunk):
             out = heads.fused_linear_distillation(
@@ -125,21 +126,31 @@ def test_unsure_models_are_exact_too():
 
 
 def test_extremes():
+    wants = dict(forward_kl=1e4, reverse_kl=1e4, jsd=np.log(2), total_variation=1)
     h = np.ones((1, 1), "f4")
-    for kind in DIVERGENCES:
-        far = heads.fused_linear_distillation(
-            h, np.float32([[1e4, 0, -1e4]]), heads.Linear(h, np.float32([[0, 1e4, 0]])),
-            divergence=kind, vocab_chunk=2,
-        )  # fmt: skip
-        want = dict(forward_kl=1e4, reverse_kl=1e4, jsd=np.log(2), total_variation=1)
-        np.testing.assert_allclose(far[0], want[kind], 1e-6)
-        same = heads.Linear(h, np.float32([[1e4, 0, -1e4]]))
-        assert (
-            heads.fused_linear_distillation(h, same.kernel, same, divergence=kind) == 0
-        )
-        none = heads.fused_linear_distillation(
-            h, np.zeros((1, 3), "f4"), same, divergence=kind, where=np.zeros(3, bool)
-        )
+
+    @jax.jit
+    def run(kernel, teacher):
+        same = heads.Linear(h, kernel)
+
+        def loss(kernel, teacher, kind, **options):
+            return heads.fused_linear_distillation(
+                h, kernel, teacher, divergence=kind, **options
+            )[0]
+
+        return {
+            kind: (
+                loss(kernel, heads.Linear(h, teacher), kind, vocab_chunk=2),
+                loss(kernel, same, kind),
+                loss(0 * kernel, same, kind, where=np.zeros(3, bool)),
+            )
+            for kind in DIVERGENCES
+        }
+
+    got = run(np.float32([[1e4, 0, -1e4]]), np.float32([[0, 1e4, 0]]))
+    for kind, (far, same, none) in got.items():
+        np.testing.assert_allclose(far, wants[kind], 1e-6)
+        assert same == 0
         assert none == 0
 
 
@@ -164,7 +175,7 @@ def test_golden(case):
         return out, dict(loss=out, soft_loss=soft, hard_loss=hard)
 
     arguments = [given[f"student_{k}"].astype("f4") for k in names]
-    take = quick_jit(jax.grad(total, (0, 1, 2), has_aux=True))
+    take = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
     grads, values = take(*arguments)
     for name, got in values.items():
         if name != "hard_loss" or p["hard_weight"]:

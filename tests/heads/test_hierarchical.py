@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import quick_jit
+from interpreter import interpreted
 
 from logitlab import heads
 
 # What is compared is arithmetic, not how fast it is: compile quickly.
-QUICK = {"xla_backend_optimization_level": 0}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 CLUSTERS = np.array([2, 0, 2, 2, 3, 0, 3, 2, 2, 3, 0])  # 1 is empty, 2 has most
 D, K, M, V = 4, 4, 5, 11
 LAYOUT = heads.two_level_layout(CLUSTERS)
@@ -50,7 +50,7 @@ def test_two_level(x64, labels):
     *kernels, y = draw()
     y = {"all": y, "one": 0 * y, "one cluster": np.where(y % 2, 4, 6)}[labels]
     want = -dense(*kernels)[np.arange(len(y)), y]
-    np.testing.assert_allclose(quick_jit(two_level)(*kernels, y), want, rtol=1e-12)
+    np.testing.assert_allclose(interpreted(two_level)(*kernels, y), want, rtol=1e-12)
 
 
 def test_two_level_gradient(x64):
@@ -68,8 +68,8 @@ def test_two_level_gradient(x64):
         both = jnp.where(label > 0, members, 0).sum(-1) + classes
         return -jnp.where(own > 0, both, 0).sum(-1) @ ct
 
-    got = quick_jit(jax.grad(lambda *a: two_level(*a, y) @ ct, range(5)))(*kernels)
-    want = quick_jit(jax.grad(dense_loss, range(5)))(*kernels)
+    got = interpreted(jax.grad(lambda *a: two_level(*a, y) @ ct, range(5)))(*kernels)
+    want = interpreted(jax.grad(dense_loss, range(5)))(*kernels)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
     assert not np.any(got[2][1])  # nobody is in the empty cluster
@@ -90,7 +90,7 @@ def test_two_level_probabilities_add_up(scale):
     *kernels, _ = draw(3, "f4")
     kernels = [scale * a for a in kernels]
     hidden = np.repeat(kernels[0], V, 0) / scale
-    losses = quick_jit(two_level)(hidden, *kernels[1:], np.tile(np.arange(V), 3))
+    losses = interpreted(two_level)(hidden, *kernels[1:], np.tile(np.arange(V), 3))
     assert np.isfinite(losses).all()
     total = np.exp(-losses, dtype="f8").reshape(3, V).sum(-1)
     np.testing.assert_allclose(total, 1, rtol=1e-5)
@@ -185,7 +185,7 @@ def test_hierarchical_softmax(x64, transposed):
         losses = jnp.stack(rows, 1)
         return (losses * ct).sum(), losses
 
-    run = lambda f: quick_jit(jax.grad(f, (0, 1, 2), has_aux=True))  # noqa: E731
+    run = lambda f: interpreted(jax.grad(f, (0, 1, 2), has_aux=True))  # noqa: E731
     (grads, losses), (want_grads, want) = (
         run(f)(hidden, kernel, bias) for f in (ours, theirs)
     )
@@ -199,7 +199,7 @@ def test_one_class():
     tree, layout = heads.build_huffman([7]), heads.two_level_layout([0])
     hidden, y = jnp.full((2, D), 1e38), jnp.zeros(2, int)
 
-    @quick_jit
+    @interpreted
     def walk(h):
         loss = lambda h: heads.hierarchical_softmax(h, jnp.zeros((D, 0)), y, tree)  # noqa: E731
         return loss(h), jax.grad(lambda h: loss(h).sum())(h)
@@ -208,7 +208,7 @@ def test_one_class():
     assert losses.tolist() == [0, 0]
     assert not grad.any()
     kernels = jnp.ones((D, 1)), jnp.ones((1, D, 1))
-    loss = quick_jit(functools.partial(heads.two_level_softmax, layout=layout))
+    loss = interpreted(functools.partial(heads.two_level_softmax, layout=layout))
     assert loss(hidden / 1e38, *kernels, y).tolist() == [0, 0]
 
 
@@ -247,11 +247,11 @@ def test_extremes_and_masks():
 
 def test_batch_shapes_vmap_and_16_bit():
     *kernels, y = draw(12, "f4")
-    run = quick_jit(two_level)
+    run = interpreted(two_level)
     flat = run(*kernels, y)
     tree = heads.build_huffman(np.ones(V))
     nodes = np.random.default_rng(0).normal(size=(D, V - 1)).astype("f4")
-    walk = quick_jit(lambda h, y: heads.hierarchical_softmax(h, nodes, y, tree))
+    walk = interpreted(lambda h, y: heads.hierarchical_softmax(h, nodes, y, tree))
     flat_walk = walk(kernels[0], y)
     for shape in [(), (3, 4), (0,)]:
         size = int(np.prod(shape))
@@ -263,10 +263,10 @@ def test_batch_shapes_vmap_and_16_bit():
             assert got.shape == shape
             np.testing.assert_allclose(got.ravel(), want[:size], rtol=1e-5)
     h, some = kernels[0].reshape(3, 4, D), y.reshape(3, 4)
-    over = quick_jit(jax.vmap(lambda h, y: two_level(h, *kernels[1:], y)))
+    over = interpreted(jax.vmap(lambda h, y: two_level(h, *kernels[1:], y)))
     np.testing.assert_allclose(over(h, some).ravel(), flat, rtol=1e-5)
     cut = [jnp.asarray(a, jnp.bfloat16) for a in kernels]
-    gradient = quick_jit(jax.grad(lambda *a: two_level(*a, y).sum(), range(5)))
+    gradient = interpreted(jax.grad(lambda *a: two_level(*a, y).sum(), range(5)))
     assert {g.dtype for g in gradient(*cut)} == {jnp.dtype("bfloat16")}
     assert run(*cut, y).dtype == walk(cut[0], y).dtype == np.float32
 
@@ -280,7 +280,7 @@ def test_bad_labels():
         for loss, args in ((two_level, kernels), (walk, kernels[:1])):
             with pytest.raises(ValueError, match=rf"outside \[0, {V}\): \[{bad}\]"):
                 loss(*args, y)
-            got = quick_jit(loss)(*args, y)
+            got = interpreted(loss)(*args, y)
             assert np.isnan(got).tolist() == [False, True, False]
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import D, N, V, assert_close, cases_of, draw, quick_jit
+from interpreter import interpreted
 
 from logitlab import heads, links, losses, numerics
 from logitlab.losses.catalogue import CATALOGUE
@@ -34,7 +35,7 @@ def test_losses_of_the_labels_probability(x64, name):
     (h, kernel, bias, y), loss = draw(dtype="f8"), loss_of(name)
     slopes = np.random.default_rng(1).normal(size=N)
 
-    @quick_jit
+    @interpreted
     def both(h, kernel, bias):
         def ours(h, kernel, bias):
             return heads.linear_label_loss(
@@ -116,7 +117,7 @@ def test_values_that_the_loss_closes_over(x64):
         return losses.comp_sum_loss(h @ kernel, y, tau=tau).sum()
 
     assert_close(
-        *quick_jit(lambda t: (jax.grad(ours)(t), jax.grad(theirs)(t)))(1.3), 1e-10
+        *interpreted(lambda t: (jax.grad(ours)(t), jax.grad(theirs)(t)))(1.3), 1e-10
     )
 
 
@@ -148,7 +149,7 @@ def test_cross_entropy_by_its_formula(x64, smoothing, weighted):
         lse = jax.nn.logsumexp(z, -1)
         return -(target * each[None] * log_p).sum(-1) + lam * lse**2
 
-    @quick_jit
+    @interpreted
     def both(*arguments):
         def with_gradient(f):
             grads = jax.grad(lambda *a: f(*a).sum(), (0, 1, 2))(*arguments)
@@ -184,7 +185,7 @@ def test_golden_cross_entropy(x64, case):
         return mean, mean
 
     bias = given.get("bias", np.zeros(len(given["weight"])))
-    take = quick_jit(jax.grad(total, (0, 1, 2), has_aux=True))
+    take = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
     grads, out = take(given["hidden"], given["weight"], bias)
     assert_close(out, np.asarray(want["loss"]), 1e-9)
     names = ["hidden", "weight", "bias"][: 3 if "grad_bias" in want else 2]
@@ -228,7 +229,7 @@ def test_golden_preference(case):
         return loss, log_p
 
     arguments = [given[k].astype("f4") for k in ("hidden", "weight", "bias")]
-    take = quick_jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))
+    take = interpreted(jax.value_and_grad(total, (0, 1, 2), has_aux=True))
     (loss, log_p), grads = take(*arguments)
     assert_close(log_p, np.concatenate([want["chosen_logps"], want["rejected_logps"]]))
     assert_close(loss, np.asarray(want["loss"]))

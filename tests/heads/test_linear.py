@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawing import D, N, V, assert_close, cases_of, draw, quick_jit
+from drawing import D, N, V, assert_close, cases_of, draw
+from interpreter import interpreted
 
 from logitlab import heads, links, losses, numerics
 from logitlab.losses.catalogue import CATALOGUE
@@ -30,7 +31,7 @@ def test_equals_the_dense_loss(x64, chunks, transposed):
     def dense(h, kernel, bias):
         return losses.cross_entropy(h @ turn(kernel) + bias[None], y)
 
-    @quick_jit
+    @interpreted
     def each(h, kernel, bias):
         ours = lambda *a: (fused(*a[:2], y, bias=a[2]) * ct).sum()  # noqa: E731
         theirs = lambda *a: (dense(*a) * ct).sum()  # noqa: E731
@@ -38,7 +39,7 @@ def test_equals_the_dense_loss(x64, chunks, transposed):
             jax.value_and_grad(f, (0, 1, 2))(h, kernel, bias) for f in (ours, theirs)
         ]
 
-    @quick_jit
+    @interpreted
     def mean(h, kernel, bias, w):
         ours = lambda *a: 3 * fused(*a[:2], y, bias=a[2], weights=a[3])  # noqa: E731
         theirs = lambda *a: 3 * (dense(*a[:3]) * a[3]).sum() / a[3].sum()  # noqa: E731
@@ -67,7 +68,7 @@ def test_every_loss_of_the_catalogue(x64, name):
         out = row.loss(logits, *rest, **row.hyper)
         return out[0] if isinstance(out, tuple) else out
 
-    @quick_jit
+    @interpreted
     def both(h, kernel, bias):
         def ours(h, kernel, bias):
             return heads.linear_loss(
@@ -123,7 +124,7 @@ def test_golden_cross_entropy(x64, case):
         return mean + penalty, mean + penalty
 
     bias = given.get("bias", np.zeros(len(given["weight"])))
-    grads, out = jax.grad(total, (0, 1, 2), has_aux=True)(
+    grads, out = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))(
         given["hidden"], given["weight"], bias
     )
     assert_close(out, np.asarray(want["loss"]), 1e-9)
@@ -160,7 +161,8 @@ def test_golden_entropy(x64, case):
         return out, (nll, h)
 
     arguments = given["hidden"], given["weight"]
-    grads, (nll, entropy) = jax.grad(total, (0, 1), has_aux=True)(*arguments)
+    take = interpreted(jax.grad(total, (0, 1), has_aux=True))
+    grads, (nll, entropy) = take(*arguments)
     want = case["outputs"]
     assert_close(nll, np.asarray(want["nll"]), 1e-5)
     assert_close(entropy, np.asarray(want["entropy"]), 1e-5)
@@ -205,7 +207,8 @@ def test_golden_distillation(case):
     arguments = [
         given[f"student_{k}"].astype("f4") for k in ("hidden", "weight", "bias")
     ]
-    grads, values = jax.grad(total, (0, 1, 2), has_aux=True)(*arguments)
+    take = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
+    grads, values = take(*arguments)
     for got, name in zip(values, ("loss", "soft_loss", "hard_loss"), strict=True):
         if name != "hard_loss" or p["hard_weight"]:
             assert_close(got, np.asarray(want[name]), 1e-5)
@@ -218,7 +221,7 @@ def test_a_token_without_weight_is_not_there(x64):
     w = np.where(np.arange(N) % 3, 1.5, 0.0)
     kept = w > 0
 
-    @quick_jit
+    @interpreted
     def ours(h, kernel, y):
         return jax.value_and_grad(
             lambda h, k: heads.linear_loss(
@@ -233,7 +236,8 @@ def test_a_token_without_weight_is_not_there(x64):
     value, (dh, dk) = ours(
         np.where(kept[:, None], h, np.nan), kernel, np.where(kept, y, -100)
     )
-    want, (want_h, want_k) = jax.value_and_grad(theirs, (0, 1))(h[kept], kernel)
+    take = interpreted(jax.value_and_grad(theirs, (0, 1)))
+    want, (want_h, want_k) = take(h[kept], kernel)
     assert_close((value, dh[kept], dk), (want, want_h, want_k), 1e-12)
     assert (dh[~kept] == 0).all()
     none = heads.linear_loss(losses.cross_entropy, h, kernel, y, weights=0 * w)
@@ -261,7 +265,9 @@ def test_what_the_loss_closes_over_gets_its_gradient(x64):
         return loss_of(scale, prior)(h @ kernel, target, y).sum() * (1 + 1 / N)
 
     arguments = 1.3, np.linspace(-1, 1, V), target
-    got, want = (quick_jit(jax.grad(f, (0, 1, 2)))(*arguments) for f in (ours, theirs))
+    got, want = (
+        interpreted(jax.grad(f, (0, 1, 2)))(*arguments) for f in (ours, theirs)
+    )
     assert_close(got, want, 1e-12)
 
 
@@ -281,7 +287,7 @@ def test_a_teacher_gets_gradients_unless_they_are_stopped(x64):
 
     arguments = h, kernel, h2, kernel2, bias2
     got, want = (
-        quick_jit(jax.value_and_grad(f, range(5)))(*arguments) for f in (ours, theirs)
+        interpreted(jax.value_and_grad(f, range(5)))(*arguments) for f in (ours, theirs)
     )
     assert_close(got, want, 1e-11)
 
@@ -313,7 +319,7 @@ def test_sixteen_bits(dtype):
 
     value, grads = jax.value_and_grad(fused, (0, 1, 2))(h, kernel, bias)
     wide = [a.astype("f4") for a in (h, kernel, bias)]
-    want, exact = jax.value_and_grad(dense, (0, 1, 2))(*wide)
+    want, exact = interpreted(jax.value_and_grad(dense, (0, 1, 2)))(*wide)
     assert value.dtype == np.float32
     assert_close(value, want, 1e-5)  # products are exact, sums are wide
     assert [g.dtype for g in grads] == [dtype] * 3
@@ -322,26 +328,28 @@ def test_sixteen_bits(dtype):
 
 def test_leading_axes_vmap_and_scan():
     h, kernel, bias, y = draw(n=12)
-    want = losses.cross_entropy(h @ kernel, y)
-    fused = functools.partial(heads.linear_loss, losses.cross_entropy, token_chunk=5)
-    got = fused(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
-    assert_close(got, want.reshape(3, 4))
-    assert_close(fused(h[0], kernel, y[0]), want[0])
-    assert fused(h[:0], kernel, y[:0]).shape == (0,)
-    assert (
-        heads.linear_loss(
-            losses.cross_entropy, h[:0], kernel, y[:0], weights=np.zeros(0, "f4")
-        )
-        == 0
-    )
-    many = jax.vmap(fused, (0, None, 0))(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
-    assert_close(many, want.reshape(3, 4))
     kernels = np.stack([kernel, 2 * kernel])
-    grads = jax.vmap(jax.grad(lambda k: fused(h, k, y).sum()))(kernels)
-    each = [
-        jax.grad(lambda k: losses.cross_entropy(h @ k, y).sum())(k) for k in kernels
-    ]
-    assert_close(grads, np.stack(each))
+
+    @interpreted
+    def run(h, kernel, y):
+        dense, three = losses.cross_entropy, (h.reshape(3, 4, D), y.reshape(3, 4))
+        fused = functools.partial(heads.linear_loss, dense, token_chunk=5)
+        nothing, weights = (h[:0], kernel, y[:0]), np.zeros(0, "f4")
+        want = dense(h @ kernel, y)
+        slopes = jax.vmap(jax.grad(lambda k: fused(h, k, y).sum()))(kernels)
+        each = [jax.grad(lambda k: dense(h @ k, y).sum())(k) for k in kernels]
+        return [
+            (fused(three[0], kernel, three[1]), want.reshape(3, 4)),
+            (fused(h[0], kernel, y[0]), want[0]),
+            (fused(*nothing), jnp.zeros(0)),
+            (heads.linear_loss(dense, *nothing, weights=weights), jnp.zeros(())),
+            (jax.vmap(fused, (0, None, 0))(three[0], kernel, three[1]),
+             want.reshape(3, 4)),
+            (slopes, jnp.stack(each)),
+        ]  # fmt: skip
+
+    for got, want in run(h, kernel, y):
+        assert_close(got, want)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -352,7 +360,7 @@ def test_what_else_comes_of_the_same_pass(weighted):
         weights=np.ones(N, "f4") if weighted else None,
     )  # fmt: skip
 
-    @quick_jit
+    @interpreted
     def both(h, kernel):
         def with_stats(h):
             out, stats = fused(h, kernel, y, aux=heads.label_stats)
@@ -386,7 +394,7 @@ def test_second_derivatives(x64, weighted):
         out = losses.cross_entropy(h @ kernel, y)
         return jnp.square(out.mean() if weighted else out).sum()
 
-    @quick_jit
+    @interpreted
     def both(h):
         return [jax.jacrev(jax.grad(f))(h) for f in (ours, theirs)]
 

@@ -1,15 +1,13 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import quick_jit
+from interpreter import interpreted
 
 from logitlab import heads, numerics
 
 # What is compared is arithmetic, not how fast it is: compile quickly.
-QUICK = {"xla_backend_optimization_level": 0}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 K, V, D = 5, 13, 4
 MAPPING = np.array([0, 2, 2, 4, 1, 1, 2, 2, 0, 4, 4, 4, 2])  # code 3 is empty
 
@@ -42,7 +40,7 @@ def test_equals_the_scattered_softmax(x64, biased):
         out = jax.nn.log_softmax(full)[np.arange(20), y]
         return out @ ct, out
 
-    run = lambda f: quick_jit(jax.grad(f, (0, 1), has_aux=True))(z, bias)  # noqa: E731
+    run = lambda f: interpreted(jax.grad(f, (0, 1), has_aux=True))(z, bias)  # noqa: E731
     (grads, out), (want_grads, want) = run(ours), run(theirs)
     np.testing.assert_allclose(out, want, rtol=1e-12)
     np.testing.assert_allclose(out, log_softmax(z[:, MAPPING] + bias)[np.arange(20), y])
@@ -56,7 +54,7 @@ def test_equals_the_scattered_softmax(x64, biased):
 def test_probabilities_add_up(scale):
     z = scale * np.random.default_rng(0).normal(size=K).astype("f4")
     z = np.broadcast_to(z, (V, K))
-    out = quick_jit(log_probs)(z, np.arange(V), MAPPING)
+    out = interpreted(log_probs)(z, np.arange(V), MAPPING)
     np.testing.assert_allclose(np.exp(out, dtype="f8").sum(), 1, rtol=1e-5)
 
 
@@ -136,16 +134,18 @@ def test_the_bound_on_zipf(x64):
     for method in ("random", "singletons", "frequency"):
         m = np.asarray(heads.vq_mapping(q, k, method=method, key=jax.random.key(0)))
         n, mass = np.bincount(m, minlength=k), np.bincount(m, q, minlength=k)
-        cost = quick_jit(lambda z, m: -q @ log_probs_of_all(z, m))
+        cost = interpreted(lambda z, m: -q @ log_probs_of_all(z, m))
         best = np.log(mass / n)
         got[method] = float(cost(best, m)) - entropy
         np.testing.assert_allclose(got[method], excess(q, m, k), rtol=1e-9)
         # It is a minimum of a convex function.
-        gradient = quick_jit(jax.grad(lambda z, m: -q @ log_probs_of_all(z, m)))
+        gradient = interpreted(jax.grad(lambda z, m: -q @ log_probs_of_all(z, m)))
         assert np.abs(gradient(best, m)).max() < 1e-12
         # A bias for each class takes it away.
         bias = np.log(q) - best[m]
-        free = quick_jit(lambda z, m, b: -q @ log_probs_of_all(z, m, b))(best, m, bias)
+        free = interpreted(lambda z, m, b: -q @ log_probs_of_all(z, m, b))(
+            best, m, bias
+        )
         np.testing.assert_allclose(free, entropy, rtol=1e-12)
     assert got["random"] > 1.5
     assert 0.1 < got["singletons"] < 1
@@ -234,20 +234,20 @@ def test_loss_costs_no_vocabulary():
 def test_batch_shapes_vmap_and_16_bit():
     rng = np.random.default_rng(0)
     h, c = rng.normal(size=(12, D)).astype("f4"), rng.normal(size=(K, D)).astype("f4")
-    y, run = rng.integers(0, V, 12), quick_jit(heads.vq_loss)
+    y, run = rng.integers(0, V, 12), interpreted(heads.vq_loss)
     flat = run(h, c, y, MAPPING)
     for shape in [(), (3, 4), (0,)]:
         size = int(np.prod(shape))
         got = run(h[:size].reshape(*shape, D), c, y[:size].reshape(shape), MAPPING)
         assert got.shape == shape
         np.testing.assert_allclose(got.ravel(), flat[:size], rtol=1e-5)
-    over = quick_jit(jax.vmap(lambda h, y: heads.vq_loss(h, c, y, MAPPING)))
+    over = interpreted(jax.vmap(lambda h, y: heads.vq_loss(h, c, y, MAPPING)))
     got = over(h.reshape(3, 4, D), y.reshape(3, 4))
     np.testing.assert_allclose(got.ravel(), flat, rtol=1e-5)
     cut = jnp.asarray(h, jnp.bfloat16), jnp.asarray(c, jnp.bfloat16)
     bias = jnp.zeros(V, jnp.bfloat16)
     total = lambda h, c, b: heads.vq_loss(h, c, y, MAPPING, token_bias=b).sum()  # noqa: E731
-    grads = quick_jit(jax.grad(total, (0, 1, 2)))(*cut, bias)
+    grads = interpreted(jax.grad(total, (0, 1, 2)))(*cut, bias)
     assert {g.dtype for g in grads} == {jnp.dtype("bfloat16")}
     assert run(*cut, y, MAPPING).dtype == np.float32
 
@@ -258,7 +258,7 @@ def test_bad_labels():
         y = np.array([0, bad, 9])
         with pytest.raises(ValueError, match=rf"labels outside \[0, {V}\): \[{bad}\]"):
             heads.vq_loss(h, c, y, MAPPING)
-        got = quick_jit(heads.vq_loss)(h, c, y, MAPPING)
+        got = interpreted(heads.vq_loss)(h, c, y, MAPPING)
         assert np.isnan(got).tolist() == [False, True, False]
 
 

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from interpreter import interpreted
 
 from logitlab import heads
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden/sampled_softmax.json"
 CASES = json.loads(GOLDEN.read_text())["cases"]
 # What is compared is arithmetic, not how fast it is: compile quickly.
-QUICK = {"xla_backend_optimization_level": 0}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 loss = jax.jit(heads.sampled_softmax_loss)
 log_uniform = jax.jit(
     heads.log_uniform_sample, static_argnums=(1, 2), static_argnames="unique"
@@ -49,7 +48,7 @@ def test_golden(x64, case):
         )
         return losses @ given["cotangent"], losses
 
-    gradient = quick_jit(jax.grad(total, (0, 1, 2), has_aux=True))
+    gradient = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
     grads, losses = gradient(given["weights"], given["biases"], given["hidden"])
     want = case["outputs"]
     close(losses, want["loss"])
@@ -88,8 +87,10 @@ def test_all_other_classes_are_the_full_softmax(x64):
         )
 
     full = lambda z: -jnp.diagonal(jax.nn.log_softmax(z))  # noqa: E731
-    np.testing.assert_allclose(quick_jit(sampled)(z), full(z), rtol=1e-14)
-    grads = (quick_jit(jax.grad(lambda z, f=f: f(z).sum()))(z) for f in (sampled, full))
+    np.testing.assert_allclose(interpreted(sampled)(z), full(z), rtol=1e-14)
+    grads = (
+        interpreted(jax.grad(lambda z, f=f: f(z).sum()))(z) for f in (sampled, full)
+    )
     np.testing.assert_allclose(*grads, rtol=1e-12, atol=1e-15)
 
 
@@ -115,7 +116,7 @@ def test_a_sample_of_everything_is_the_full_softmax(x64):
         return -jnp.take_along_axis(z, y[:, None], -1).sum()
 
     got, want = (
-        quick_jit(jax.value_and_grad(f, (0, 1, 2)))(h, kernel, bias)
+        interpreted(jax.value_and_grad(f, (0, 1, 2)))(h, kernel, bias)
         for f in (sampled, full)
     )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
@@ -336,7 +337,7 @@ def test_sampled_softmax(x64, sampler, unique, num_true):
 
     turned = functools.partial(ours, transposed=True)
     fs = theirs, ours, turned
-    run = quick_jit(lambda *a: [jax.value_and_grad(f, (0, 1, 2))(*a) for f in fs])
+    run = interpreted(lambda *a: [jax.value_and_grad(f, (0, 1, 2))(*a) for f in fs])
     want, *got = run(h, kernel, bias)
     for some in got:
         for a, b in zip(jax.tree.leaves(some), jax.tree.leaves(want), strict=True):
@@ -358,7 +359,7 @@ def test_batch_shapes_vmap_and_16_bit():
     h, kernel = rng.normal(size=(12, 4)).astype("f4"), rng.normal(size=(4, 9))
     kernel, y = kernel.astype("f4"), rng.integers(0, 9, 12)
     plain = functools.partial(heads.sampled_softmax, num_sampled=5, unique=False)
-    run = quick_jit(plain)
+    run = interpreted(plain)
     key = jax.random.key(0)
     flat = run(key, h, kernel, y)
     for shape in [(), (3, 4), (0,)]:
@@ -366,11 +367,11 @@ def test_batch_shapes_vmap_and_16_bit():
         got = run(key, h[:size].reshape(*shape, 4), kernel, y[:size].reshape(shape))
         assert got.shape == shape
         np.testing.assert_allclose(got.ravel(), flat[:size], rtol=1e-5)
-    over = quick_jit(jax.vmap(lambda h, y: plain(key, h, kernel, y)))
+    over = interpreted(jax.vmap(lambda h, y: plain(key, h, kernel, y)))
     got = over(h.reshape(3, 4, 4), y.reshape(3, 4))
     np.testing.assert_allclose(got.ravel(), flat, rtol=1e-5)
     cut = jnp.asarray(h, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
-    grads = quick_jit(jax.grad(lambda *a: plain(key, *a, y).sum(), (0, 1)))(*cut)
+    grads = interpreted(jax.grad(lambda *a: plain(key, *a, y).sum(), (0, 1)))(*cut)
     assert {g.dtype for g in grads} == {jnp.dtype("bfloat16")}
     assert run(key, *cut, y).dtype == np.float32
     for bad in (-1, 9):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import D, N, V, assert_close, cases_of, draw, quick_jit
+from interpreter import interpreted
 
 from logitlab import heads, links, losses
 
@@ -50,7 +51,7 @@ def test_equal_those_of_dense_logits(x64, transposed, transform, where):
         z = z if change is None else change(z)
         return weighted(heads.label_stats(z, y, class_weight=CLASS_WEIGHT, where=mask))
 
-    @quick_jit
+    @interpreted
     def each(h, kernel, bias):
         out = []
         for chunk in CHUNKS:
@@ -85,7 +86,7 @@ def test_equal_the_formulas():
     h, kernel, bias, y = draw()
     z = h.astype("f8") @ kernel + bias
 
-    @quick_jit
+    @interpreted
     def fused(h, kernel, bias):
         return heads.linear_label_stats(h, kernel, y, bias=bias, vocab_chunk=3)
 
@@ -189,7 +190,7 @@ def test_golden(case):
         return out, (nll, entropy)
 
     arguments = given["hidden"].astype("f4"), given["weight"].astype("f4")
-    grads, values = quick_jit(jax.grad(total, (0, 1), has_aux=True))(*arguments)
+    grads, values = interpreted(jax.grad(total, (0, 1), has_aux=True))(*arguments)
     want = case["outputs"]
     assert_close(values, [np.asarray(want["nll"]), np.asarray(want["entropy"])])
     assert_close(grads, [np.asarray(want[f"grad_{k}"]) for k in ("hidden", "weight")])
@@ -207,7 +208,7 @@ def test_closed_over_values_get_gradients(x64):
     def theirs(t):
         return weighted(heads.label_stats(h @ kernel / t, y))[0]
 
-    assert_close(*quick_jit(lambda t: (jax.grad(ours)(t), jax.grad(theirs)(t)))(1.7))
+    assert_close(*interpreted(lambda t: (jax.grad(ours)(t), jax.grad(theirs)(t)))(1.7))
 
 
 def test_second_derivatives(x64):
@@ -223,7 +224,7 @@ def test_second_derivatives(x64):
     def weighted_squares(stats):
         return sum((s[:3] * a**2).sum() for s, a in zip(SLOPES, stats[:5], strict=True))
 
-    @quick_jit
+    @interpreted
     def both(h):
         return [jax.jacrev(jax.grad(f))(h) for f in (ours, theirs)]
 

@@ -6,11 +6,13 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+from interpreter import interpreted
 
 BIG = float(np.finfo(np.float32).max)
 TINY = 1e-36  # nothing below it is told from 0 in float32
 # Compiling is nearly all of the time. One program of each row, that for float32, is
-# compiled as a user's is; the others skip what only makes code fast.
+# compiled as a user's is; others that must be compiled skip what only makes code fast,
+# and those that need not be are interpreted.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 
@@ -29,18 +31,19 @@ class Case:
         if self.two:
             self.shape = (*self.shape, 2)
         self.examples = self.shape[0]
-        self.optimized = jax.jit(self.value_and_grad)
-        self.quick = quick_jit(self.value_and_grad)
+        self.traced = jax.jit(self.value_and_grad)  # one trace for many programs
+        self.optimized = jax.jit(self.scaled)
+        self.quick = interpreted(self.traced)
         self.has_key = any(is_key(a) for a in self.args(0))
         self.takes_label = self.classes is not None and self.label_at() is not None
 
     def args(self, seed, dtype="float32", shape=None):
         """What the row's ``make`` draws."""
-        key, shape = jax.random.key(seed), shape or self.shape
+        shape, dtype = shape or self.shape, jnp.dtype(dtype)
         if not self.two:
-            return tuple(self.row.make(key, shape, jnp.dtype(dtype)))
-        chosen, rejected, *rest = self.row.make(key, shape[:-1], jnp.dtype(dtype))
-        return jnp.stack([chosen, rejected], -1), *rest
+            return _drawn(self.row.make, shape, dtype, seed)
+        chosen, rejected, *rest = _drawn(self.row.make, shape[:-1], dtype, seed)
+        return jnp.asarray(np.stack([chosen, rejected], -1)), *rest
 
     def loss(self, *args, **options):
         """The loss itself; one that returns a state too returns its numbers first."""
@@ -59,6 +62,19 @@ class Case:
         (_, values), grad = jax.value_and_grad(total, has_aux=True)(args[0])
         return values, grad
 
+    def scaled(self, args, factor):
+        """The same for logits that the program itself computes, as users' programs do.
+
+        A factor of 1 changes no number.
+        """
+
+        def total(z):
+            values = self.loss(z * factor, *args[1:])
+            return values.sum(), values
+
+        (_, values), grad = jax.value_and_grad(total, has_aux=True)(args[0])
+        return values, grad
+
     def run(self, args, **options):
         """Values and gradient as float64 arrays, computed in the arguments' dtype."""
         return wide(self.call(args, options))
@@ -67,7 +83,7 @@ class Case:
         """Values and gradient, by the program that is meant for such arguments."""
         plain = args[0].dtype == np.float32 and args[0].shape == self.shape
         if plain and not options:
-            return self.optimized(tuple(args))
+            return self.optimized(tuple(args), np.float32(1))
         return self.quick(tuple(args), options or None)
 
     def run64(self, args, **options):
@@ -89,6 +105,17 @@ class Case:
     def with_labels(self, args, labels):
         at = self.label_at()
         return (*args[:at], np.asarray(labels, np.int32), *args[at + 1 :])
+
+
+@functools.cache
+def _drawn(make, shape, dtype, seed):
+    draw = _drawing(make, shape, dtype)
+    return map_arrays(jnp.asarray, draw(jax.random.key(seed)))
+
+
+@functools.cache
+def _drawing(make, shape, dtype):
+    return interpreted(lambda key: tuple(make(key, shape, dtype)))
 
 
 _CASES = {}

@@ -2,7 +2,8 @@
 
 import jax
 import numpy as np
-from cases import BIG, assert_same, is_float, map_arrays, quick_jit, take_classes
+from cases import BIG, assert_same, is_float, map_arrays, take_classes
+from interpreter import interpreted
 
 from logitlab import numerics
 
@@ -71,7 +72,7 @@ def check_sizes(case):
         batches.append(case.args(0, shape=(0, *case.shape[1:])))
     if case.classes is not None and _accepts(case, (*case.shape[:-1], 1)):
         batches.append(case.args(0, shape=(*case.shape[:-1], 1)))
-    results = quick_jit(lambda many: [case.value_and_grad(a) for a in many])(batches)
+    results = [case.quick(args) for args in batches]
     for args, (values, grad) in zip(batches, results, strict=True):
         assert np.isfinite(values).all(), f"logits {args[0].shape}: {values}"
         assert np.isfinite(grad).all(), f"logits {args[0].shape}: gradient {grad}"
@@ -79,7 +80,7 @@ def check_sizes(case):
 
 def _accepts(case, shape):
     try:
-        jax.eval_shape(case.value_and_grad, case.args(0, shape=shape))
+        jax.eval_shape(case.traced, case.args(0, shape=shape))
     except ValueError:
         return False
     return True
@@ -182,7 +183,7 @@ def check_mask(case):
             values = case.loss(z, *rest)
             return numerics.masked_mean(values, keep), values
 
-        run = quick_jit(jax.grad(masked, has_aux=True))
+        run = interpreted(jax.grad(masked, has_aux=True))
         grad, values = run(spoilt[0], spoilt[1:])
         assert np.isnan(values[~keep]).all(), (
             f"under jit a label of -100 costs {values[~keep]}, expected NaN"

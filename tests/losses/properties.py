@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import meshes
 import numpy as np
 from cases import (
-    QUICK,
     TINY,
     assert_same,
     case_of,
@@ -25,6 +24,7 @@ from cases import (
     to_float64,
     wide,
 )
+from interpreter import interpreted
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -103,7 +103,7 @@ def check_gradient(case):
 
 
 def _second_order(case):
-    @quick_jit
+    @interpreted
     def run(args, directions):
         def first(z):
             return case.loss(z, *args[1:]).sum()
@@ -263,7 +263,7 @@ def check_transforms(case):
     many = [case.args(seed) for seed in range(3)]
     want = _loop(case, many)
 
-    @quick_jit
+    @interpreted
     def run(stacked):
         first = jax.tree.map(lambda a: a[0], stacked)
 
@@ -273,8 +273,8 @@ def check_transforms(case):
 
         values, pull = jax.vjp(loss, first[0])
         return {
-            "vmap": jax.vmap(case.value_and_grad)(stacked),
-            "scan": jax.lax.map(case.value_and_grad, stacked),
+            "vmap": jax.vmap(case.traced)(stacked),
+            "scan": jax.lax.map(case.traced, stacked),
             "remat": (values, *pull(jnp.ones_like(values))),
         }
 
@@ -285,44 +285,59 @@ def check_transforms(case):
 
 
 def check_devices(case):
-    """shard_map and pmap give the numbers of a loop."""
+    """shard_map, pmap and an exported program give the numbers of a loop.
+
+    In one program, for then the compiler finds that their bodies are the same.
+    """
     many = [case.args(seed) for seed in range(2)]
     want, stacked = _loop(case, many)["loop"], _stack(many)
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
+    across = jax.pmap(case.traced, devices=jax.devices()[:2])
+    exported = _exported(case, many[0])
+
+    def local(program):
+        @functools.partial(
+            jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P("data")
+        )
+        def run(stacked):
+            pair = program(jax.tree.map(lambda a: a[0], stacked))
+            return jax.tree.map(lambda a: a[None], pair)
+
+        return run
 
     @quick_jit
-    @functools.partial(
-        jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P("data")
-    )
-    def local(stacked):
-        pair = case.value_and_grad(jax.tree.map(lambda a: a[0], stacked))
-        return jax.tree.map(lambda a: a[None], pair)
+    def run(stacked):
+        return {
+            "shard_map": local(case.traced)(stacked),
+            "pmap": across(stacked),
+            "export": local(exported)(stacked),
+        }
 
-    assert_same(wide(local(stacked)), want, case.row.rtol, "shard_map")
-    across = jax.pmap(case.value_and_grad, devices=jax.devices()[:2])
-    across = across.lower(stacked).compile(compiler_options=QUICK)
-    assert_same(wide(across(stacked)), want, case.row.rtol, "pmap")
+    for name, got in run(stacked).items():
+        assert_same(wide(got), want, case.row.rtol, name)
 
 
-def check_export(case):
-    """A serialized program gives the same numbers."""
-    args = case.args(0)
+def _exported(case, args):
+    """Value and gradient as a program that was written down and read again."""
     at = [i for i, a in enumerate(args) if is_key(a)]  # travel as plain integers
 
+    def data(args):
+        return tuple(
+            jax.random.key_data(a) if i in at else a for i, a in enumerate(args)
+        )
+
     def program(args):
-        return case.value_and_grad(
+        return case.traced(
             tuple(
                 jax.random.wrap_key_data(a) if i in at else a
                 for i, a in enumerate(args)
             )
         )
 
-    data = tuple(jax.random.key_data(a) if i in at else a for i, a in enumerate(args))
-    exported = jax.export.export(jax.jit(program))(data)
+    exported = jax.export.export(jax.jit(program))(data(args))
     if importlib.util.find_spec("flatbuffers"):  # what serializing needs
         exported = jax.export.deserialize(exported.serialize())
-    got = quick_jit(exported.call)(data)
-    assert_same(wide(got), case.run(args), case.row.rtol, "export")
+    return lambda args: exported.call(data(args))
 
 
 def _loop(case, many):
@@ -399,21 +414,12 @@ def check_links(case):
 def check_fused(case):
     """Logits that the same program computes: compilers round a product only once."""
 
-    @jax.jit
-    def run(args, factor):
-        def total(z):
-            values = case.loss(z * factor, *args[1:])
-            return values.sum(), values
-
-        (_, values), grad = jax.value_and_grad(total, has_aux=True)(args[0])
-        return values, grad
-
     for scale, factor in ((1, 1.43), (12, 0.31)):
         args = case.args(0)
         args = case.with_logits(args, scale * np.asarray(args[0]))
         factor = args[0].dtype.type(factor)
         values, grad = case.run(case.with_logits(args, args[0] * factor))
-        got = wide(run(args, factor))
+        got = wide(case.optimized(args, factor))
         text = "logits computed in the same program"
         assert_same(got, (values, grad * factor), max(case.row.rtol, 1e-5), text)
 
@@ -436,11 +442,7 @@ EDGES = {
     "where": edges.check_where,
     "mask": edges.check_mask,
 }
-TRANSFORMS = {
-    "transforms": check_transforms,
-    "devices": check_devices,
-    "export": check_export,
-}
+TRANSFORMS = {"transforms": check_transforms, "devices": check_devices}
 SHARDED = {
     "auto": functools.partial(meshes.check_sharded, kind=AxisType.Auto),
     "explicit": functools.partial(meshes.check_sharded, kind=AxisType.Explicit),

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreter import interpreted
 
 from logitlab.losses import aggregate
 
@@ -9,12 +10,14 @@ IDS = np.array([0, 0, 1, 1, 1, 3])
 
 
 # One program each: called eagerly, every operation compiles on its own.
-bag_loss = jax.jit(aggregate.bag_loss, static_argnames=("num_bags", "kind"))
-instance_loss = jax.jit(aggregate.instance_loss, static_argnames=("num_bags", "kind"))
-interpolated = jax.jit(
+bag_loss = interpreted(aggregate.bag_loss, static_argnames=("num_bags", "kind"))
+instance_loss = interpreted(
+    aggregate.instance_loss, static_argnames=("num_bags", "kind")
+)
+interpolated = interpreted(
     aggregate.interpolated_aggregate_loss, static_argnames=("num_bags", "kind")
 )
-ridge = jax.jit(aggregate.aggregate_ridge)
+ridge = interpreted(aggregate.aggregate_ridge)
 
 
 def close(a, b, rtol):

@@ -5,8 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreter import functions, interpreted
 
+from logitlab import losses
 from logitlab.losses import imbalance
+
+imbalance = functions(imbalance)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -21,7 +25,7 @@ def error(a, b):
 
 def check(loss, case):
     z = np.array(case["inputs"]["logits"])
-    value, pull = jax.jit(lambda z: jax.vjp(loss, z))(z)
+    value, pull = interpreted(lambda z: jax.vjp(loss, z))(z)
     assert error(value, case["outputs"]["loss"]) < 1e-8
     assert error(pull(jnp.ones_like(value))[0], case["outputs"]["grad_logits"]) < 1e-8
 
@@ -64,8 +68,10 @@ def test_dynamic_reweighting_golden(x64):
         r = p.pop("r")
         score = imbalance.loss_scores(losses, **p)
         assert error(score, case["outputs"]["score"]) < 1e-8
-        total, grad = jax.value_and_grad(
-            lambda x, p=p, r=r: imbalance.reweighted_loss(x, r=r, **p)
+        total, grad = interpreted(
+            jax.value_and_grad(
+                lambda x, p=p, r=r: imbalance.reweighted_loss(x, r=r, **p)
+            )
         )(losses)
         np.testing.assert_allclose(total, (w * losses).sum(), rtol=1e-12)
         np.testing.assert_allclose(grad, w, rtol=1e-12)
@@ -91,10 +97,12 @@ def test_dynamic_reweighting_edges():
 
 def test_dynamic_reweighting_across_devices():
     x = np.random.default_rng(0).exponential(size=(4, 3)).astype("f4")
-    w = jax.vmap(lambda x: imbalance.loss_weights(x, axis_name="d"), axis_name="d")(x)
+    w = interpreted(
+        jax.vmap(lambda x: imbalance.loss_weights(x, axis_name="d"), axis_name="d")
+    )(x)
     np.testing.assert_allclose(w, imbalance.loss_weights(x), rtol=1e-6)
-    part = jax.vmap(
-        lambda x: imbalance.reweighted_loss(x, axis_name="d"), axis_name="d"
+    part = interpreted(
+        jax.vmap(lambda x: imbalance.reweighted_loss(x, axis_name="d"), axis_name="d")
     )(x)
     np.testing.assert_allclose(part.mean(), imbalance.reweighted_loss(x), rtol=1e-6)
 
@@ -247,7 +255,7 @@ def test_multilabel_edges():
         np.testing.assert_allclose(unknown.sum(), known.sum(), rtol=1e-6)
         assert np.isnan(jax.jit(loss)(z, np.array([2, 0, 0]))).any(), name
         with pytest.raises(ValueError, match="outside"):
-            loss(z, np.array([2, 0, 0]))
+            getattr(losses, name)(z, np.array([2, 0, 0]))
         with pytest.raises(ValueError, match="labels has shape"):
             loss(z, np.array(1))
 
@@ -256,6 +264,6 @@ def test_cluster_likelihood():
     got = imbalance.cluster_likelihood(np.array([0, 2, 0, -1, -1]), 3)
     np.testing.assert_allclose(got, [0.4, 0.2, 0.4, 0.2, 0.2], rtol=1e-6)
     with pytest.raises(ValueError, match="outside"):
-        imbalance.cluster_likelihood(np.array([3]), 3)
+        losses.cluster_likelihood(np.array([3]), 3)
     with pytest.raises(ValueError, match="likelihood is"):
-        imbalance.dequity_weight(np.float32([1.5]))
+        losses.dequity_weight(np.float32([1.5]))

@@ -5,8 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreter import functions, interpreted
 
+from logitlab import losses
 from logitlab.losses import quantile
+
+quantile = functions(quantile)
 
 CASES = json.loads(
     (
@@ -26,7 +30,7 @@ def test_golden(x64, case):
     pred, target, levels = (np.asarray(v) for v in case["inputs"].values())
     out, width = case["outputs"], case["params"]["huber_alpha"]
 
-    @jax.jit  # one program: called eagerly, every operation compiles on its own
+    @interpreted
     def everything(pred):
         pinball = lambda q: quantile.pinball_loss(q, target, levels)  # noqa: E731
         huber = lambda q: quantile.huber_pinball_loss(  # noqa: E731
@@ -52,21 +56,23 @@ def test_golden(x64, case):
     for name, value in everything(pred).items():
         close(value, out[name])
     if "interval_score_per_pair" in out:
-        scores = np.asarray(jax.jit(quantile.interval_score)(pred, target, levels))
+        scores = np.asarray(interpreted(quantile.interval_score)(pred, target, levels))
         close(scores.mean(0), out["interval_score_per_pair"])
         total = (scores * 2 * levels[None, : scores.shape[-1]]).sum(-1)
         total += np.abs(target - pred[:, levels.size // 2])
-        close(jax.jit(quantile.weighted_interval_score)(pred, target, levels), total)
+        close(
+            interpreted(quantile.weighted_interval_score)(pred, target, levels), total
+        )
 
 
 def test_sorting_never_hurts(x64):
     rng = np.random.default_rng(0)
     pred, target = rng.normal(size=(500, 7)), rng.normal(size=500)
     levels = np.linspace(0.1, 0.9, 7)
-    loss = jax.jit(lambda q: quantile.pinball_loss(q, target, levels).sum(-1))
+    loss = interpreted(lambda q: quantile.pinball_loss(q, target, levels).sum(-1))
     before = loss(pred)
     for order in (quantile.monotone_sort, quantile.monotone_isotonic):
-        after = np.asarray(jax.jit(order)(pred))
+        after = interpreted(order)(pred)
         assert (np.diff(after, axis=-1) >= 0).all()
         assert (loss(after) <= before + 1e-12).all()
     assert (loss(quantile.monotone_sweep(pred)) > before + 1e-9).any()
@@ -76,7 +82,7 @@ def test_sorting_never_hurts(x64):
 
 
 def test_isotonic_derivative_averages():
-    jacobian = jax.jit(jax.jacrev(quantile.monotone_isotonic))(
+    jacobian = interpreted(jax.jacrev(quantile.monotone_isotonic))(
         jnp.float32([3, 1, 2, 7])
     )
     want = np.zeros((4, 4))
@@ -118,9 +124,9 @@ def test_edges():
     assert np.isfinite(grad).all()
     assert quantile.crossing_penalty(np.float32([1])) == 0
     with pytest.raises(ValueError, match="levels is"):
-        quantile.pinball_loss(np.zeros(2, "f4"), 0.0, np.float32([0, 1]))
+        losses.pinball_loss(np.zeros(2, "f4"), 0.0, np.float32([0, 1]))
     with pytest.raises(ValueError, match="symmetric"):
-        quantile.interval_score(np.zeros(2, "f4"), 0.0, np.float32([0.2, 0.9]))
+        losses.interval_score(np.zeros(2, "f4"), 0.0, np.float32([0.2, 0.9]))
     with pytest.raises(ValueError, match="width is 0"):
         quantile.huber_pinball_loss(np.zeros(2, "f4"), 0.0, levels, width=0)
     with pytest.raises(ValueError, match="alpha is 1"):

@@ -2,9 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreter import functions, interpreted
 from scipy.special import expit
 
 from logitlab.losses import ranking
+
+ranking = functions(ranking)
 
 MARGINS = np.float32([-80, -40, -17, -1, 0, 1e-3, 5, 17, 40, 80])
 
@@ -52,7 +55,7 @@ def test_probs():
 def test_resampling_follows_the_probabilities():
     losses, items = np.float32([0.2, 0.5, 0.3]), np.array([7, 3, 9])
     many = 20_000
-    drawn = jax.jit(ranking.pld_resample)(
+    drawn = interpreted(ranking.pld_resample)(
         jax.random.key(0), np.tile(losses, (many, 1)), np.tile(items, (many, 1))
     )
     share = [(drawn == item).mean() for item in items]

@@ -5,8 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreter import functions, interpreted
 
+from logitlab import losses
 from logitlab.losses import regression_as_classification as rac
+
+rac = functions(rac)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -28,7 +32,7 @@ def test_hl_gauss_golden(x64, case):
     edges = np.linspace(hyper["vmin"], hyper["vmax"], hyper["num_bins"] + 1)
     centres = (edges[1:] + edges[:-1]) / 2
 
-    @jax.jit  # one program: called eagerly, every operation compiles on its own
+    @interpreted
     def everything(z):
         q = rac.hl_gauss_probs(t, **hyper)
         loss = lambda z: rac.hl_gauss_loss(z, t, **hyper)  # noqa: E731
@@ -141,6 +145,6 @@ def test_errors():
     with pytest.raises(ValueError, match="target has shape"):
         rac.two_hot_loss(z, np.zeros(3, "f4"), vmin=0.0, vmax=1.0)
     with pytest.raises(ValueError, match="increasing"):
-        rac.categorical_projection(z, z, np.float32([1, 0]))
+        losses.categorical_projection(z, z, np.float32([1, 0]))
     with pytest.raises(ValueError, match="support has shape"):
         rac.categorical_value(z, np.zeros(2, "f4"))

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import json
 import pathlib
@@ -7,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from derivatives import check_derivatives
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.test_util import check_grads
+from interpreter import functions, interpreted
 
 from logitlab import links, losses, numerics, optim
+
+links, losses = functions(links), functions(losses)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden/cross_convex_tangent.json"
 CASES = json.loads(GOLDEN.read_text())["cases"]
@@ -22,6 +26,7 @@ DENSITIES = {
     "gumbel": lambda z: z + jnp.exp(-z),
 }
 M, C = 3, 3
+sum_loss = interpreted(optim.sum_log_concave_loss, static_argnames="axis")
 
 
 def ways(z, y):
@@ -65,12 +70,12 @@ def test_golden(x64, case):
     at = jnp.array([case["params"]["a"], case["params"]["b"]])
     others = jnp.stack([jnp.array(case["inputs"][k]) for k in "xy"], -1)
     want = case["outputs"]
-    value, grad = optim.value_and_cross_grad(partials)(at)
+    value, grad = interpreted(optim.value_and_cross_grad(partials))(at)
     np.testing.assert_allclose(value, want["F_ab"], rtol=1e-9)
     np.testing.assert_allclose(grad, want["grad_at_ab"], rtol=1e-9)
-    f = optim.sum_log_concave_loss(loss(others))
+    f = sum_loss(loss(others))
     np.testing.assert_allclose(f, want["F"], rtol=1e-9)
-    bound = jax.jit(
+    bound = interpreted(
         jax.vmap(lambda b: optim.cross_convex_lower_bound(partials, at, b))
     )(others)
     np.testing.assert_allclose(bound, want["tangent"], rtol=1e-9)
@@ -81,35 +86,36 @@ def test_golden(x64, case):
 def test_the_loss_is_minus_the_log_of_the_sum():
     z = np.random.default_rng(0).normal(size=(5, 4)).astype("f4")
     np.testing.assert_allclose(
-        optim.sum_log_concave_loss(z), -np.log(np.exp(-z.astype("f8")).sum(-1)), 1e-5
+        sum_loss(z), -np.log(np.exp(-z.astype("f8")).sum(-1)), 1e-5
     )
-    np.testing.assert_allclose(
-        optim.sum_log_concave_loss(z.T, axis=0), optim.sum_log_concave_loss(z)
-    )
+    np.testing.assert_allclose(sum_loss(z.T, axis=0), sum_loss(z))
     # a sum near 1: of all ways to an even number of failures
     for margin in (17.0, 40.0, 80.0):
-        even, _ = links.checkoid_log(np.float32([margin, margin + 1, margin + 2]))
+        even, _ = jax.jit(links.checkoid_log)(
+            np.float32([margin, margin + 1, margin + 2])
+        )
         log_p, log_q = (
             -np.log1p(np.exp(s * np.float64([margin, margin + 1, margin + 2])))
             for s in (-1, 1)
         )
         terms = [log_p.sum()] + [log_p[k] + np.delete(log_q, k).sum() for k in range(3)]
-        got = optim.sum_log_concave_loss(-np.float32(terms))
+        got = jax.jit(sum_loss)(-np.float32(terms))
         np.testing.assert_allclose(got, -even, rtol=1e-5)
         partial = -np.float32([even, -200])
-        alone = optim.sum_log_concave_loss(partial[:1])
+        alone = sum_loss(partial[:1])
         np.testing.assert_array_equal(alone, -even)
     inf = np.float32([np.inf, 1.0])
-    assert optim.sum_log_concave_loss(inf) == 1
-    np.testing.assert_array_equal(jax.grad(optim.sum_log_concave_loss)(inf), [0, 1])
-    assert optim.sum_log_concave_loss(np.float32([np.inf] * 2)) == np.inf
+    value, slope = jax.jit(jax.value_and_grad(sum_loss))(inf)
+    assert value == 1
+    np.testing.assert_array_equal(slope, [0, 1])
+    assert sum_loss(np.float32([np.inf] * 2)) == np.inf
 
 
 def test_derivatives(x64):
-    z = jax.random.normal(jax.random.key(0), (3, 4))
-    check_grads(jax.jit(optim.sum_log_concave_loss), (z,), order=2)
-    q = jax.nn.softmax(z[::-1])
-    check_grads(lambda z: optim.checkered_cross_loss(z, q), (z,), order=2)
+    z = np.random.default_rng(0).normal(size=(3, 4))
+    check_derivatives(sum_loss, z)
+    q = np.exp(z[::-1]) / np.exp(z[::-1]).sum(-1, keepdims=True)
+    check_derivatives(lambda z: optim.checkered_cross_loss(z, q), z)
 
 
 def test_seen_from_itself_it_is_the_gradient():
@@ -119,9 +125,9 @@ def test_seen_from_itself_it_is_the_gradient():
         log_p = links.checkered(factor_logits(theta, x))
         return -jnp.take_along_axis(log_p, y[:, None], -1).mean()
 
-    want = jax.value_and_grad(mean)(theta)
+    want = interpreted(jax.value_and_grad(mean))(theta)
     for reference in (None, theta):
-        got = jax.jit(
+        got = interpreted(
             lambda t, r=reference: optim.value_and_cross_grad(
                 partial_losses, reference=r
             )(t, x, y)
@@ -131,37 +137,52 @@ def test_seen_from_itself_it_is_the_gradient():
 
 def test_weights_are_those_of_the_reference():
     (theta, x, y), (eta, *_) = problem(), problem(1)
-    mu = jax.nn.softmax(-partial_losses(eta, x, y))
-    seen = optim.value_and_cross_grad(partial_losses, reference=eta)(theta, x, y)
-    given = optim.value_and_cross_grad(partial_losses, weights=mu)(theta, x, y)
+    mu = interpreted(lambda t: jax.nn.softmax(-partial_losses(t, x, y)))(eta)
+    seen, given = (
+        interpreted(optim.value_and_cross_grad(partial_losses, **how))(theta, x, y)
+        for how in (dict(reference=eta), dict(weights=mu))
+    )
     assert_trees(seen, given)
 
     def one(x, y, mu):
         f = lambda t: partial_losses(t, x[None], y[None])[0]  # noqa: E731
         return optim.cross_gradient(f, theta, mu)
 
-    each = jax.vmap(one)(x, y, mu)  # by linearity, example by example
+    each = interpreted(jax.vmap(one))(x, y, mu)  # by linearity, example by example
     assert_trees(given[1], jax.tree.map(lambda g: g.mean(0), each))
 
 
 def test_responsibilities_are_enough():
     """Of the weights, a checkered model only takes what each factor drew."""
     (theta, x, y), (eta, *_) = problem(), problem(1)
-    value, want = optim.value_and_cross_grad(partial_losses, reference=eta)(theta, x, y)
+    seen = optim.value_and_cross_grad(partial_losses, reference=eta)
+    value, want = interpreted(seen)(theta, x, y)
     q = links.checkered_responsibilities(factor_logits(eta, x), y)
 
     def convex(theta):
         return optim.checkered_cross_loss(factor_logits(theta, x), q).mean()
 
-    assert_trees(jax.grad(convex)(theta), want)
+    assert_trees(interpreted(jax.grad(convex))(theta), want)
     nll = losses.cross_entropy(links.checkered(factor_logits(theta, x)), y).mean()
     np.testing.assert_allclose(value, nll, rtol=1e-5)
     # and seen from itself it is the slope of the loss
     q = links.checkered_responsibilities(factor_logits(theta, x), y)
-    slope = jax.grad(
-        lambda t: losses.cross_entropy(links.checkered(factor_logits(t, x)), y).mean()
-    )(theta)
-    assert_trees(jax.grad(convex)(theta), slope)
+    nll = lambda t: losses.cross_entropy(  # noqa: E731
+        links.checkered(factor_logits(t, x)), y
+    ).mean()
+    slope = interpreted(jax.grad(nll))(theta)
+    assert_trees(interpreted(jax.grad(convex))(theta), slope)
+
+
+@interpreted
+def bounds_of(theta, eta, other, mu, x, y):
+    """The loss at ``eta``; its bounds from ``theta`` and from there, however seen."""
+    f = lambda t: partial_losses(t, x, y)  # noqa: E731
+    bound = optim.cross_convex_lower_bound
+    views = {}, {"reference": eta}, {"reference": other}, {"weights": mu}
+    return optim.sum_log_concave_loss(f(eta)).mean(), [
+        (bound(f, theta, eta, **seen), bound(f, eta, eta, **seen)) for seen in views
+    ]
 
 
 @given(seed=st.integers(0, 99), scale=st.floats(0.1, 5))
@@ -173,20 +194,18 @@ def test_lower_bound(seed, scale):
         problem(7),
     )
     eta = jax.tree.map(lambda a: scale * a, eta)
-    f = lambda t: partial_losses(t, x, y)  # noqa: E731
-    value = optim.sum_log_concave_loss(f(eta)).mean()
-    mu = jax.random.dirichlet(jax.random.key(seed), jnp.ones(C ** (M - 1)), (len(y),))
-    for seen in ({}, {"reference": eta}, {"reference": other}, {"weights": mu}):
-        bound = optim.cross_convex_lower_bound(f, theta, eta, **seen)
+    mu = np.random.default_rng(seed).dirichlet(np.ones(C ** (M - 1)), len(y))
+    value, bounds = bounds_of(theta, eta, other, mu.astype("f4"), x, y)
+    for bound, touching in bounds:
         assert bound <= value + 1e-4 * (1 + abs(value))
-        touching = optim.cross_convex_lower_bound(f, eta, eta, **seen)
         np.testing.assert_allclose(touching, value, rtol=1e-4)
 
 
 def test_one_partial_loss_is_plain_descent():
     f = lambda t: jnp.sum((t - 3) ** 2)[None]  # noqa: E731
     theta = jnp.float32([1, 2])
-    value, grad = optim.value_and_cross_grad(f, reference=theta * 0)(theta)
+    seen = optim.value_and_cross_grad(f, reference=theta * 0)
+    value, grad = interpreted(seen)(theta)
     assert value == 5
     np.testing.assert_allclose(grad, jax.grad(lambda t: f(t)[0])(theta))
 
@@ -198,40 +217,47 @@ def test_aux_and_reduce():
     def with_aux(theta, x, y):
         return partial_losses(theta, x, y), {"rows": x.shape[0]}
 
-    (value, aux), grads = optim.value_and_cross_grad(
+    seen = optim.value_and_cross_grad(
         with_aux, reduce=lambda a: numerics.masked_mean(a, mask), has_aux=True
-    )(theta, x, y)
-    want = optim.value_and_cross_grad(partial_losses)(theta, x[:4], y[:4])
+    )
+    (value, aux), grads = interpreted(seen)(theta, x, y)
+    plain = interpreted(optim.value_and_cross_grad(partial_losses))
+    want = plain(theta, x[:4], y[:4])
     assert aux == {"rows": len(y)}
     assert_trees((value, grads), want)
 
 
-def descend(optimizer, theta, x, y, steps):
-    state, value = optimizer.init(theta), None
-
+@functools.cache
+def step_of(optimizer):
     @jax.jit
-    def step(theta, state):
+    def step(theta, state, x, y):
         seen = optim.value_and_cross_grad(partial_losses, reference=state.reference)
         value, grads = seen(theta, x, y)
         updates, state = optimizer.update(grads, state, theta)
         return optax.apply_updates(theta, updates), state, value
 
+    return step
+
+
+def descend(optimizer, theta, x, y, steps):
+    state, value = optimizer.init(theta), None
     for _ in range(steps):
-        theta, state, value = step(theta, state)
+        theta, state, value = step_of(optimizer)(theta, state, x, y)
     return theta, state, value
 
 
 def test_xgd_leaves_the_saddle_and_beats_its_reference():
     theta, x, y = problem(rows=12)
     zero = jax.tree.map(jnp.zeros_like, theta)
-    flat = jax.grad(
-        lambda t: losses.cross_entropy(links.checkered(factor_logits(t, x)), y).mean()
-    )(zero)
+    nll = lambda t: losses.cross_entropy(  # noqa: E731
+        links.checkered(factor_logits(t, x)), y
+    ).mean()
+    flat = interpreted(jax.grad(nll))(zero)
     assert not any(np.any(g) for g in jax.tree.leaves(flat))
     fixed = optim.xgd(0.5, reference=theta, refresh_every=None)
     _, state, value = descend(fixed, zero, x, y, 300)
     assert_trees(state.reference, theta, 0)
-    at_reference = optim.sum_log_concave_loss(partial_losses(theta, x, y)).mean()
+    at_reference = sum_loss(interpreted(partial_losses)(theta, x, y)).mean()
     assert value < at_reference
     refreshed = optim.xgd(0.5, reference=theta, refresh_every=10)
     assert descend(refreshed, zero, x, y, 300)[2] < value
@@ -247,9 +273,9 @@ def test_reference_is_refreshed_every_so_often():
         assert state.count == steps
     every = optim.xgd(0.1, reference=theta, refresh_every=1)
     got = descend(every, theta, x, y, 5)[0]
-    plain = theta
+    plain, slope = theta, interpreted(optim.value_and_cross_grad(partial_losses))
     for _ in range(5):
-        grads = optim.value_and_cross_grad(partial_losses)(plain, x, y)[1]
+        grads = slope(plain, x, y)[1]
         plain = jax.tree.map(lambda p, g: p - 0.1 * g, plain, grads)
     assert_trees(got, plain, 1e-5)
 

@@ -3,12 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from interpreter import interpreted
 from scipy.optimize import lsq_linear
 
 from logitlab.losses import presto_penalty
 from logitlab.optim import fused_soft_threshold, soft_threshold, tv_prox
 
-prox = jax.jit(tv_prox, static_argnames=("axis", "anchored"))
+prox = interpreted(tv_prox, static_argnames=("axis", "anchored"))
+compiled = jax.jit(tv_prox, static_argnames=("axis", "anchored"))
 
 
 def dual(x, lam, anchored):
@@ -39,23 +41,23 @@ def test_tv_prox_is_exact(x64, size, anchored):
 
 def test_tv_prox_fuses_exactly():
     x = np.float32([[0.1, 0.2, 3.3, 3.1, 3.2], [-0.7, -0.4, -0.3, 5.3, 5.1]])
-    fused = np.asarray(prox(x, 0.5))
+    fused = np.asarray(compiled(x, 0.5))
     np.testing.assert_array_equal(fused[0], fused[0][[0, 0, 2, 2, 2]])
-    zeros = np.asarray(prox(x, 0.9, anchored=True))
+    zeros = np.asarray(compiled(x, 0.9, anchored=True))
     np.testing.assert_array_equal(zeros[1, :3], 0)
     assert zeros[1, 3] == zeros[1, 4] > 4
-    np.testing.assert_array_equal(prox(x, 1e30, anchored=True), 0)
-    flat = np.asarray(prox(x, 1e30))
+    np.testing.assert_array_equal(compiled(x, 1e30, anchored=True), 0)
+    flat = np.asarray(compiled(x, 1e30))
     np.testing.assert_allclose(flat, x.mean(-1, keepdims=True) + 0 * x, 1e-5)
-    np.testing.assert_array_equal(prox(x.T, 0.5, axis=0), fused.T)
-    assert prox(np.zeros((0, 3), "f4"), 1.0).shape == (0, 3)
+    np.testing.assert_array_equal(compiled(x.T, 0.5, axis=0), fused.T)
+    assert compiled(np.zeros((0, 3), "f4"), 1.0).shape == (0, 3)
 
 
 def test_a_long_sequence():
     rng = np.random.default_rng(0)
     steps = np.repeat([0.0, 4, -2, 1], 250)
     x = np.float32(steps + rng.normal(size=1000))
-    out = np.asarray(prox(x, 8.0))
+    out = np.asarray(compiled(x, 8.0))
     assert (np.diff(out) != 0).sum() < 30
     assert np.abs(out - steps).mean() < 0.15
     # Optimal: x - v is D^T u with |u| <= lambda, and = where the sequence jumps.
