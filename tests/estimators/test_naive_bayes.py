@@ -1,9 +1,9 @@
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
+from interpreter import interpreted
 
 from logitlab import estimators
 
@@ -13,8 +13,8 @@ CASES = json.loads(
     ).read_text()
 )["cases"]
 
-update = jax.jit(estimators.gaussian_nb_update)
-logits_of = jax.jit(estimators.gaussian_nb_logits)
+update = interpreted(estimators.gaussian_nb_update)
+logits_of = interpreted(estimators.gaussian_nb_logits)
 
 
 def close(a, b, rtol=1e-8):
@@ -39,7 +39,7 @@ def test_golden(x64, case):
     logits = logits_of(state, test, var_eps=eps)
     close(logits - np.log(2 * np.pi * v).sum() / 2, out["log_joint"])
     np.testing.assert_array_equal(logits.argmax(-1), out["predictions"])
-    w, b = jax.jit(estimators.gaussian_nb_linear)(state, var_eps=eps)
+    w, b = interpreted(estimators.gaussian_nb_linear)(state, var_eps=eps)
     gap = logits - (test @ w.T + b[None])
     close(gap, np.broadcast_to(gap[:, :1], gap.shape))
 

@@ -3,6 +3,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from interpreter import interpreted
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
@@ -36,7 +37,7 @@ def test_optimality(x64, lam):
     x, y, _ = simulate(400)
     z = (x - x.mean(0)) / x.std(0)
 
-    @jax.jit
+    @interpreted
     @functools.partial(jax.value_and_grad, argnums=(0, 1))
     def likelihood(alpha, psi):
         return mean_loss(z, y, alpha, jax.numpy.cumsum(psi, 0))
