@@ -65,7 +65,7 @@ def js_divergence(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
-    >>> js_divergence(jnp.float32([99, 0]), jnp.float32([0, 99]), lam=0.5)
+    >>> js_divergence(np.float32([99, 0]), np.float32([0, 99]), lam=0.5)
     Array(0.6931472, dtype=float32)
     """
     check_share("lam", lam)
@@ -115,7 +115,7 @@ def generalized_jsd(
 
     Source: Agarwal et al. 2024, arXiv:2306.13649.
 
-    >>> generalized_jsd(jnp.float32([99, 0]), jnp.float32([0, 99]))
+    >>> generalized_jsd(np.float32([99, 0]), np.float32([0, 99]))
     Array(0.6931472, dtype=float32)
     """
     check_share("beta", beta)
@@ -165,7 +165,7 @@ def skew_kl(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
-    >>> print(f"{skew_kl(jnp.float32([99, 0]), jnp.float32([0, 99])):.4f}")
+    >>> print(f"{skew_kl(np.float32([99, 0]), np.float32([0, 99])):.4f}")
     2.3026
     """
     check_form(form)
@@ -213,7 +213,7 @@ def skew_reverse_kl(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
-    >>> print(f"{skew_reverse_kl(jnp.float32([99, 0]), jnp.float32([0, 99])):.4f}")
+    >>> print(f"{skew_reverse_kl(np.float32([99, 0]), np.float32([0, 99])):.4f}")
     2.3026
     """
     check_share("alpha", alpha)
