@@ -328,27 +328,27 @@ def test_sixteen_bits(dtype):
 
 def test_leading_axes_vmap_and_scan():
     h, kernel, bias, y = draw(n=12)
-    kernels = np.stack([kernel, 2 * kernel])
 
     @interpreted
     def run(h, kernel, y):
         dense, three = losses.cross_entropy, (h.reshape(3, 4, D), y.reshape(3, 4))
         fused = functools.partial(heads.linear_loss, dense, token_chunk=5)
         nothing, weights = (h[:0], kernel, y[:0]), np.zeros(0, "f4")
-        want = dense(h @ kernel, y)
+        want, kernels = dense(h @ kernel, y), jnp.stack([kernel, 2 * kernel])
         slopes = jax.vmap(jax.grad(lambda k: fused(h, k, y).sum()))(kernels)
         each = [jax.grad(lambda k: dense(h @ k, y).sum())(k) for k in kernels]
         return [
             (fused(three[0], kernel, three[1]), want.reshape(3, 4)),
             (fused(h[0], kernel, y[0]), want[0]),
-            (fused(*nothing), jnp.zeros(0)),
             (heads.linear_loss(dense, *nothing, weights=weights), jnp.zeros(())),
             (jax.vmap(fused, (0, None, 0))(three[0], kernel, three[1]),
              want.reshape(3, 4)),
             (slopes, jnp.stack(each)),
-        ]  # fmt: skip
+        ], fused(*nothing)  # fmt: skip
 
-    for got, want in run(h, kernel, y):
+    pairs, nothing = run(h, kernel, y)
+    assert nothing.shape == (0,)
+    for got, want in pairs:
         assert_close(got, want)
 
 
