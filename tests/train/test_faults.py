@@ -354,7 +354,7 @@ def test_a_hundred_kills(config, tmp_path):
     while kills < 100:
         process = start(LONG, str(tmp_path / "parts"), settings, "20000")
         try:
-            process.wait(chance.uniform(3, 9))
+            process.wait(chance.uniform(2, 7))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             kills += 1
