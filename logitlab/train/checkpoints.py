@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from logitlab.train import processes
 from logitlab.train.files import WorkdirError, write_file
 
-FORMAT = 1  # of what is in a checkpoint; another one is not read
+FORMAT = 2  # of what is in a checkpoint; another one is not read
 SUMS = "checksums.json"
 
 
