@@ -1,5 +1,6 @@
 """Any experiment at many points: a grid or a random search over its config."""
 
+import dataclasses
 import importlib
 import importlib.util
 import itertools
@@ -110,8 +111,7 @@ def _shared_run(base, point, name, run, shared):
         with jax.ensure_compile_time_eval():
             return _built(changed).arms[name]
 
-    fields = {field: getattr(run, field) for field in run.__dataclass_fields__}
-    return Run(**fields | {"values": values, "at": shared.setdefault(kind, at)})
+    return dataclasses.replace(run, values=values, at=shared.setdefault(kind, at))
 
 
 def _grid(config):

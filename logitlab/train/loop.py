@@ -211,9 +211,8 @@ class _Training:
             self.bar.update(self.step, {"loss": loss[self.active].mean()})
         if window and self.step >= window.stop:
             self._trace(False)
-        timing = self._timing()
         if self.step in self.points:
-            self._evaluate(timing)
+            self._evaluate(self._timing())
             if self.nonfinite == "skip":
                 self._check_skipped()
         if self.ticks is None or self.step in self.points:

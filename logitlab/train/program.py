@@ -35,8 +35,8 @@ class Program:
       place: puts stacked batches from the host on the devices.
       stream: where the training data come from, if they are streamed.
       step_flops: () -> floating-point operations of a step on one device, all seeds, by
-        the compiler's count, in which a loop inside the loss counts once; NaN before
-        the first ``advance``.
+        the compiler's count, in which a loop inside the loss counts once; after the
+        first ``advance``.
     """
 
     init: Callable[[], steps.TrainState]

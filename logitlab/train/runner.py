@@ -32,8 +32,8 @@ def open_workdir(
 ) -> pathlib.Path:
     """Makes the workdir and leaves ``config.json``, or checks the one that is there.
 
-    With ``allow_changes`` another config takes its place, with a warning that lists
-    what is different.
+    With ``allow_changes`` another config takes its place, and what is different is
+    printed.
 
     Raises:
       WorkdirError: it holds another config; the message lists the keys that differ, and
