@@ -1,12 +1,11 @@
 """Divergences between the distributions of a teacher and a student."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab.losses.distillation.pairs import (
+    Form,
     check_form,
     check_share,
     check_temperature,
@@ -29,8 +28,6 @@ __all__ = [
     "symmetric_kl",
     "total_variation",
 ]
-
-Form = Literal["kl", "ce"]
 
 
 def kd(

@@ -1,12 +1,11 @@
 """Divergences from mixtures of a teacher's and a student's distributions."""
 
-from typing import Literal
-
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab.losses.distillation.pairs import (
+    Form,
     check_form,
     check_share,
     half_log_pair,
@@ -20,8 +19,6 @@ from logitlab.losses.distillation.relative_entropy import (
 from logitlab.losses.rows import Row
 
 __all__ = ["generalized_jsd", "js_divergence", "skew_kl", "skew_reverse_kl"]
-
-Form = Literal["kl", "ce"]
 
 
 def js_divergence(

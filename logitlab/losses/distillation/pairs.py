@@ -5,6 +5,7 @@ does not fit into their type, but times a small mass it often does again.
 """
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 NOT_LOSSES = tuple(__all__)
+
+Form = Literal["kl", "ce"]
 
 
 def same_shape(name: str, array: ArrayLike, other: str, shape: Sequence[int]) -> None:
@@ -94,7 +97,7 @@ def check_form(form: str) -> None:
 
     >>> check_form("kl")
     """
-    if form not in ("kl", "ce"):
+    if form not in get_args(Form):
         raise ValueError(f"form is {form!r}, expected 'kl' or 'ce'")
 
 
