@@ -4,19 +4,26 @@ Everything is compiled first and waited for; the two sides of a ratio take turns
 process, and the median over the turns counts.
 """
 
+import dataclasses
+import math
+import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from logitlab import data, links, losses, metrics, models, report
-from logitlab.train import Compute, Run, Study, build_program
+from logitlab.train import Compute, Run, Study, build_program, log_points, loop
+from logitlab.train.checkpoints import Checkpoints
+from logitlab.train.events import Events
 from logitlab.train.mesh import make_mesh
+from logitlab.train.progress import Signals
+from logitlab.train.writers import Table
 
 
 def build(config) -> Study:
@@ -29,6 +36,7 @@ def build(config) -> Study:
         arms={
             "step": Compute(lambda key: _step_cost(config)),
             "seeds": Compute(lambda key: _seeds_cost(config, side_by_side)),
+            "upkeep": Compute(lambda key: _upkeep_cost(config)),
             "import": Compute(lambda key: _import_cost(config.repeats)),
         },
         claims=[
@@ -52,6 +60,20 @@ def build(config) -> Study:
                 ours=lambda r: r["seeds"]["compilations"][0],
                 equals=1.0,
                 needs=("seeds",),
+            ),
+            report.Claim(
+                text="checkpoints every 30 seconds, share of a run",
+                paper="logitlab's own bound",
+                ours=lambda r: r["upkeep"]["checkpoints"][0],
+                at_most=bounds.checkpoints,
+                needs=("upkeep",),
+            ),
+            report.Claim(
+                text="logs at 25 points per decade, share of a run",
+                paper="logitlab's own bound",
+                ours=lambda r: r["upkeep"]["logs"][0],
+                at_most=bounds.logs,
+                needs=("upkeep",),
             ),
             report.Claim(
                 text="import logitlab, beyond import jax",
@@ -107,11 +129,21 @@ def _grokking_run(config) -> Run:
     )
 
 
-def _runner(config, seeds, seeds_by="auto"):
-    """A call that trains all seeds for ``config.steps`` steps, and its program."""
-    mesh = make_mesh({"data": 1})
-    program = build_program(_grokking_run(config), seeds, mesh, seeds_by=seeds_by)
-    counts = jnp.full(len(seeds), config.steps, jnp.int32)
+def _runner(config, seeds, traces=None):
+    """A call that trains all seeds for ``config.steps`` steps, and its program.
+
+    ``traces`` gets an entry whenever the loss is traced, to be compiled.
+    """
+    run = _grokking_run(config)
+
+    def loss(params, batch, key):
+        if traces is not None:
+            traces.append(key)
+        return run.loss(params, batch, key)
+
+    counted = dataclasses.replace(run, loss=loss)
+    program = build_program(counted, seeds, make_mesh({"data": 1}))
+    counts = [config.steps] * len(seeds)
     state = [program.init()]
 
     def call():
@@ -161,7 +193,8 @@ def _step_cost(config):
 
 def _seeds_cost(config, side_by_side):
     seeds = range(config.many.seeds)
-    many, program = _runner(config.many, tuple(seeds))
+    traces = []
+    many, program = _runner(config.many, tuple(seeds), traces)
     ones = [_runner(config.many, (seed,))[0] for seed in seeds]
 
     def sequence():
@@ -171,14 +204,68 @@ def _seeds_cost(config, side_by_side):
     ours, others = take_turns([many, alone], config.repeats)
     state = program.init()
     for steps in (1, 3, 10):
-        counts = jnp.full(len(seeds), steps, jnp.int32)
-        state, _ = program.advance(state, program.data, counts)
+        state, _ = program.advance(state, program.data, [steps] * len(seeds))
     return {
         "ratio": ours / others,
         "seconds": ours,
         "other_seconds": others,
-        "compilations": float(program.advance._cache_size()),
+        "compilations": float(len(traces)),
     }
+
+
+def _upkeep_cost(config):
+    """A run without checkpoints and logs until its end, beside one with either."""
+    run = _grokking_run(config.upkeep)
+    points = log_points(run.steps, 25)
+    kinds = {
+        "bare": (math.inf, run),
+        "checkpoints": (config.upkeep.save_every, run),
+        "logs": (math.inf, dataclasses.replace(run, evaluate_at=points)),
+    }
+    program = build_program(run, (0,), make_mesh({"data": 1}))
+    program.evaluate(program.init().params)
+    program.advance(program.init(), program.data, [1])
+    times, saves = {kind: [] for kind in kinds}, []
+    for _ in range(config.repeats):
+        for kind, (save_every, run) in kinds.items():
+            with tempfile.TemporaryDirectory() as folder:
+                seconds, saved = _timed(pathlib.Path(folder), run, program, save_every)
+            times[kind].append(seconds)
+            if kind == "checkpoints":
+                saves.append(saved)
+    bare, with_saves, with_logs = map(statistics.median, times.values())
+    each = (with_saves - bare) / statistics.median(saves)
+    return {
+        "checkpoints": each / 30,
+        "logs": (with_logs - bare) / bare,
+        "save_ms": 1e3 * each,
+        "saves": statistics.median(saves),
+        "log_ms": 1e3 * (with_logs - bare) / len(points),
+        "seconds": bare,
+    }
+
+
+def _timed(folder, run, program, save_every):
+    """Seconds of a whole run, and its checkpoints but the last."""
+    events = Events(folder / "log.jsonl")
+    logs = loop.Logs(
+        [Table(folder / "metrics.csv")], Table(folder / "timing.csv"), events
+    )
+    start = time.perf_counter()
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        loop.train(
+            "arm",
+            run,
+            program,
+            (0,),
+            checkpoints,
+            logs,
+            Signals(),
+            save_every=save_every,
+            quiet=True,
+        )
+    seconds = time.perf_counter() - start
+    return seconds, events.path.read_text("utf-8").count('"saved"') - 1
 
 
 def _import_cost(repeats):

@@ -14,6 +14,7 @@ from logitlab import (
     metrics,
     numerics,
     optim,
+    transforms,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "metrics",
     "numerics",
     "optim",
+    "transforms",
 ]
 __version__ = "0.1.0"

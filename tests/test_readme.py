@@ -16,7 +16,7 @@ from logitlab.losses import catalogue
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMPOSE, HEADS, SADDLE, *MINE = BLOCKS
+COMPOSE, HEADS, ALIGN, SADDLE, *MINE = BLOCKS
 
 
 def test_the_table_of_losses_is_the_catalogue():
@@ -32,6 +32,13 @@ def printed(block):
     with contextlib.redirect_stdout(out):
         exec(block, {})
     return out.getvalue().splitlines()
+
+
+def test_distilling_preferring_rewarding():
+    numbers = [float(number) for number in printed(ALIGN)[0].split()]
+    assert len(numbers) == 4
+    assert np.isfinite(numbers).all()
+    assert min(numbers[:3]) > 0  # divergences of strangers, and log 2 about
 
 
 def test_composing_a_loss():

@@ -16,10 +16,21 @@ from logitlab.decisions.overlap import (
     rank_volume,
     rankseg_rma,
 )
+from logitlab.decisions.speculative import (
+    Speculation,
+    acceptance_rate,
+    expected_accepted_length,
+    residual_distribution,
+    speculative_sample,
+    speculative_speedup,
+)
 
 __all__ = [
+    "Speculation",
+    "acceptance_rate",
     "cascade_click_probs",
     "dice_score",
+    "expected_accepted_length",
     "iou_score",
     "mnl_log_probs",
     "mnl_loss",
@@ -29,5 +40,8 @@ __all__ = [
     "rank_iou",
     "rank_volume",
     "rankseg_rma",
+    "residual_distribution",
+    "speculative_sample",
+    "speculative_speedup",
     "vcg_payments",
 ]

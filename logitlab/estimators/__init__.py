@@ -22,6 +22,13 @@ from logitlab.estimators.ordinal_regression import (
     presto_lambda_max,
     presto_logits,
 )
+from logitlab.estimators.self_distillation import (
+    krr_limit,
+    krr_predict,
+    krr_self_distill,
+    optimal_alpha,
+    shrinkage_factors,
+)
 from logitlab.estimators.smoothers import (
     effective_parameters,
     leaf_smoother,
@@ -42,10 +49,15 @@ __all__ = [
     "gaussian_nb_update",
     "hilbert_estimate",
     "kernel_classify",
+    "krr_limit",
+    "krr_predict",
+    "krr_self_distill",
     "leaf_smoother",
     "logistic_excess_bound",
+    "optimal_alpha",
     "presto_lambda_max",
     "presto_logits",
     "ridge_smoother",
+    "shrinkage_factors",
     "singularity_exponent",
 ]

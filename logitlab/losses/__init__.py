@@ -11,6 +11,7 @@ from logitlab.losses import (
     confusion,
     consistency,
     density,
+    distillation,
     fenchel,
     imbalance,
     margin,
@@ -33,6 +34,7 @@ from logitlab.losses.comp_sums import *
 from logitlab.losses.confusion import *
 from logitlab.losses.consistency import *
 from logitlab.losses.density import *
+from logitlab.losses.distillation import *
 from logitlab.losses.fenchel import *
 from logitlab.losses.imbalance import *
 from logitlab.losses.margin import *
@@ -56,6 +58,7 @@ _FAMILIES = (
     confusion,
     consistency,
     density,
+    distillation,
     fenchel,
     imbalance,
     margin,

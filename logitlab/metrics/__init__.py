@@ -6,6 +6,7 @@ from logitlab.metrics.collapse import (
     softmax_collapse_rows,
     zero_loss_fraction,
 )
+from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
 from logitlab.metrics.judges import (
     conflict_ratio,
     expected_score,
@@ -29,12 +30,14 @@ __all__ = [
     "conflict_ratio",
     "expected_score",
     "mean_of",
+    "negative_flip_rate",
     "nlm_alignment",
     "non_transitivity_ratio",
     "pairwise_from_bidirectional",
     "pairwise_from_perplexity",
     "rank_error",
     "rank_stats",
+    "relative_negative_flip_rate",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
     "tree_norm",

@@ -2,6 +2,7 @@
 
 from logitlab.models.checkered import CheckeredDense
 from logitlab.models.cnn import SmallCNN
+from logitlab.models.heads import DualHead
 from logitlab.models.language import CausalTransformer, WindowMLP
 from logitlab.models.mlp import MLP, torch_linear_init
 from logitlab.models.quantiles import QuantileAggregator
@@ -12,6 +13,7 @@ from logitlab.models.transformer import OneLayerTransformer
 __all__ = [
     "CausalTransformer",
     "CheckeredDense",
+    "DualHead",
     "GRUClassifier",
     "MLP",
     "OneLayerTransformer",

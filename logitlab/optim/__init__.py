@@ -1,5 +1,6 @@
 """Optax gradient transformations, gradients of other kinds, and schedules."""
 
+from logitlab.optim.alignment import align_gradients, gradient_alignment
 from logitlab.optim.cross_gradients import (
     XGDState,
     cross_convex_lower_bound,
@@ -26,12 +27,14 @@ from logitlab.optim.soft_targets import (
 __all__ = [
     "ProxState",
     "XGDState",
+    "align_gradients",
     "checkered_cross_loss",
     "cross_convex_lower_bound",
     "cross_gradient",
     "cross_loss",
     "dirichlet_responsibilities",
     "fused_soft_threshold",
+    "gradient_alignment",
     "ortho_grad",
     "random_point",
     "soft_threshold",

@@ -1,6 +1,7 @@
-"""What a device could do at best."""
+"""What a device could do at best, and what it has held."""
 
 import functools
+import sys
 import time
 
 import jax
@@ -50,3 +51,15 @@ def peak_flops(device: jax.Device) -> float | None:
         product(x, x).block_until_ready()
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds)
+
+
+def peak_bytes(device: jax.Device) -> int | str:
+    """Most memory in use so far: of the device, on a CPU of the process; else empty."""
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("peak_bytes_in_use", "")
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import resource
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from logitlab.train.best import Best
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
 from logitlab.train.feeding import Feeding
-from logitlab.train.hardware import peak_flops
+from logitlab.train.hardware import peak_bytes, peak_flops
 from logitlab.train.program import Program
 from logitlab.train.progress import Bar, Clock, Interrupted, Signals
 from logitlab.train.study import Run
@@ -318,15 +317,8 @@ class _Training:
             "step": self.step,
             "time": round(time.time(), 3),
             **{k: f"{v:.4g}" if v == v else "" for k, v in numbers.items()},
-            "peak_bytes": _peak_bytes(device),
+            "peak_bytes": peak_bytes(device),
         }
-
-
-def _peak_bytes(device):
-    """Most memory in use so far: of the device, on a CPU of the process."""
-    if device.platform == "cpu":
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (device.memory_stats() or {}).get("peak_bytes_in_use", "")
 
 
 def _where(name, seeds, loss, state):

@@ -38,7 +38,7 @@ def join(
     if all(value is None for value in given.values()):
         if not _expected():
             return False
-        jax.distributed.initialize()
+        _initialize()
         return True
     missing = [name for name, value in given.items() if value is None]
     if missing:
@@ -48,8 +48,14 @@ def join(
         )
     if not 0 <= index < count:
         raise ValueError(f"index is {index}, expected 0 to {count - 1}")
-    jax.distributed.initialize(coordinator, count, index)
+    _initialize(coordinator, count, index)
     return True
+
+
+def _initialize(*given):
+    # JAX would keep SIGTERM to itself, for those who ask it at every step.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(*given)
 
 
 def _expected():

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import socket
 import time
 
@@ -103,6 +104,10 @@ def run_study(
     """
     _check(study, config)
     mesh = meshes.make_mesh(config.mesh.to_dict())
+    if re.match(r"\w\w+:/", str(workdir)):
+        raise ValueError(
+            f"workdir is {workdir}, expected a folder; mount the bucket to use it"
+        )
     workdir = pathlib.Path(workdir)
     window = None if profile is None else Window(*profile, workdir / "profile")
     with contextlib.ExitStack() as held:

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import warnings
 
@@ -363,6 +364,10 @@ def test_a_workdir_that_cannot_be_made(config, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WorkdirError, match="cannot use workdir"):
         train.run_study(Study({}), config, tmp_path / "file/deeper", quiet=True)
+    with pytest.raises(WorkdirError, match="cannot use workdir /proc/run"):
+        train.run_study(Study({}), config, pathlib.Path("/proc/run"), quiet=True)
+    with pytest.raises(ValueError, match="expected a folder; mount the bucket"):
+        train.run_study(Study({}), config, pathlib.Path("gs://bucket/a"), quiet=True)
 
 
 def test_tensorboard_on_request(config, tmp_path):

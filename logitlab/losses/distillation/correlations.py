@@ -1,0 +1,213 @@
+"""Losses of a batch's probabilities: correlations within rows and columns."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+from logitlab.losses.distillation.pairs import (
+    probabilities,
+    teacher_pairs,
+)
+from logitlab.losses.rows import Row
+
+__all__ = [
+    "dist",
+    "dist_inter",
+    "dist_intra",
+]
+
+NOT_LOSSES = ("dist_intra",)
+
+
+def dist(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    gamma: ArrayLike = 1.0,
+    temperature: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Distillation from a stronger teacher (DIST), one number for a batch.
+
+    .. math:: \ell = \beta \frac1N \sum_n (1 - \rho(q_{n\cdot}, p_{n\cdot})) +
+        \gamma \frac1C \sum_c (1 - \rho(q_{\cdot c}, p_{\cdot c})), \quad
+        \rho(a, b) = \frac{\sum \bar a \bar b}{\|\bar a\| \|\bar b\| + 10^{-8}}
+
+    Pearson correlations of the softmaxes p, q at temperature T, across the classes of
+    an example and across the examples of a class. There is no factor :math:`T^2`. With
+    a sharded batch the statistics are those of all of it, where released code takes
+    those of each device.
+
+    Shapes: student_logits [..., C], teacher_logits [..., C], where [..., C], mask [...] -> []
+
+    Args:
+      student_logits: scores; ``-inf`` is the same as ``where=False``.
+      teacher_logits: of the same classes; they get no gradient.
+      beta: weight of the part across classes (``dist_inter``).
+      gamma: weight of the part across examples (``dist_intra``). Both 1 at T = 1 for
+        ImageNet, 2 at T = 4 for CIFAR-100.
+      temperature: T, positive, one for all or one per example.
+      axis: the class axis.
+      where: bool, the classes that take part.
+      mask: bool, the examples that do.
+
+    Returns:
+      In [0, 2 (beta + gamma)], float32 (float64 for float64 logits).
+
+    Raises:
+      TypeError: logits are not floating point, ``where`` or ``mask`` not bool.
+      ValueError: the shapes differ, or the temperature is not positive.
+
+    Numerics: relative error below 1e-4 of the largest part; the constant in the
+      denominator rules where probabilities hardly vary.
+
+    Source: Huang et al. 2022, arXiv:2205.10536.
+
+    >>> z = jnp.float32([[1, 0, -1], [0, 2, 0]])
+    >>> dist(z, z).round(4)
+    Array(0., dtype=float32)
+    """  # noqa: E501 - a test parses the line of shapes
+    options = dict(temperature=temperature, axis=axis, where=where)
+    inter = dist_inter(student_logits, teacher_logits, **options)
+    intra, shown = _by_class(student_logits, teacher_logits, mask=mask, **options)
+    inter = numerics.masked_mean(inter, mask)
+    return beta * inter + gamma * numerics.masked_mean(intra, shown)
+
+
+def dist_inter(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""One minus the correlation of two models' probabilities across the classes.
+
+    .. math:: \ell = 1 - \rho(q, p), \quad
+        \rho(a, b) = \frac{\sum_c \bar a_c \bar b_c}{\|\bar a\| \|\bar b\| + 10^{-8}}
+
+    Shapes: student_logits [..., C], teacher_logits [..., C], where [..., C] -> [...]
+
+    Args:
+      student_logits: scores; ``-inf`` is the same as ``where=False``.
+      teacher_logits: of the same classes; they get no gradient.
+      temperature: of both softmaxes, positive, one for all or one per example.
+      axis: the class axis.
+      where: bool, the classes that take part.
+
+    Returns:
+      In [0, 2], 1 where one of the two is uniform, float32 (float64 for float64
+      logits). 0 where every class is hidden.
+
+    Raises:
+      TypeError: logits are not floating point or ``where`` is not bool.
+      ValueError: the shapes differ, or the temperature is not positive.
+
+    Numerics: relative error below 1e-4 of the largest.
+
+    Source: DIST, Huang et al. 2022, arXiv:2205.10536.
+
+    >>> dist_inter(jnp.float32([1, 0]), jnp.float32([0, 1])).round(4)
+    Array(2., dtype=float32)
+    """
+    q, p, shown = probabilities(
+        student_logits, teacher_logits, temperature, axis, where
+    )
+    loss = 1 - _pearson(q, p, shown, -1)
+    return jnp.where(jnp.any(shown, -1), loss, 0)
+
+
+def dist_intra(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""One minus the correlation of two models' probabilities across the examples.
+
+    One number for each class; the loss is their mean. Arguments and errors are those of
+    ``dist``.
+
+    Shapes: student_logits [..., C], teacher_logits [..., C], where [..., C], mask [...] -> [C]
+
+    Returns:
+      In [0, 2], 1 where a class has the same probability in every example (as in a
+      batch of one), float32 (float64 for float64 logits); 0 for a class that is hidden
+      everywhere.
+
+    Source: DIST, Huang et al. 2022, arXiv:2205.10536.
+
+    >>> dist_intra(jnp.float32([[1, 0]]), jnp.float32([[1, 0]]))
+    Array([1., 1.], dtype=float32)
+    """  # noqa: E501 - a test parses the line of shapes
+    intra, _ = _by_class(
+        student_logits,
+        teacher_logits,
+        temperature=temperature,
+        axis=axis,
+        where=where,
+        mask=mask,
+    )
+    return intra
+
+
+def _by_class(student_logits, teacher_logits, *, temperature, axis, where, mask):
+    """One number for each class, and which of them any example has."""
+    q, p, shown = probabilities(
+        student_logits, teacher_logits, temperature, axis, where
+    )
+    keep = numerics.kept(mask, q.shape[:-1])[..., None]
+    examples = tuple(range(q.ndim - 1))
+    shown = jnp.any(shown & keep, examples)
+    loss = 1 - _pearson(q, p, keep, examples)
+    return jnp.where(shown, loss, 0), shown
+
+
+def _pearson(a, b, keep, axes):
+    """Correlation along axes, over the entries that count; 0 where one is constant."""
+    keep = jnp.broadcast_to(keep, a.shape)
+    count = jnp.maximum(jnp.sum(keep, axes, keepdims=True), 1).astype(a.dtype)
+
+    def centred(x):
+        x = jnp.where(keep, x, 0)
+        return jnp.where(keep, x - jnp.sum(x, axes, keepdims=True) / count, 0)
+
+    def norm(x):
+        square = jnp.sum(x * x, axes)
+        some = square > 0
+        return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
+
+    a, b = centred(a), centred(b)
+    return jnp.sum(a * b, axes) / (norm(a) * norm(b) + 1e-8)
+
+
+ROWS = (
+    Row(
+        dist,
+        "batch",
+        teacher_pairs,
+        "DIST, Huang et al. 2022, arXiv:2205.10536",
+        golden="dist",
+        upper=4.0,
+        rtol=1e-4,
+        cost="probabilities of both models, with and without their means",
+    ),
+    Row(
+        dist_inter,
+        "example",
+        teacher_pairs,
+        "DIST, Huang et al. 2022, arXiv:2205.10536",
+        golden="dist",
+        upper=2.0,
+        rtol=1e-4,
+        cost="probabilities of both models, with and without their means",
+    ),
+)
