@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreter import interpreted
 
 from configs.loss_comparison import get_config
 from experiments import loss_comparison, rare_events, value_regression
@@ -28,11 +29,11 @@ def config_of(variant, folder, **changes):
 def a_step(run, seed=0):
     """State after one step on the first rows, and what ``evaluate`` says of it."""
     key = jax.random.key(seed)
-    state = init_state(run.init, run.optimizer, key)
+    state = interpreted(lambda key: init_state(run.init, run.optimizer, key))(key)
     data = run.data(key)
     batch = jax.tree.map(lambda a: a[: run.batch_size], data["train"])
-    state, loss = jax.jit(make_step(run.loss, run.optimizer))(state, batch)
-    return state, loss, run.evaluate(state.params, data)
+    state, loss = interpreted(make_step(run.loss, run.optimizer))(state, batch)
+    return state, loss, interpreted(run.evaluate)(state.params, data)
 
 
 @pytest.mark.parametrize("variant", ["noise", "ensloss"])
