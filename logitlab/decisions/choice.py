@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from logitlab import numerics
 
@@ -248,6 +247,8 @@ def _with_outside(utilities, outside, where):
 
 def _matching(gains, k):
     """At most k cells, one per row and column, of the largest total gain."""
+    from scipy.optimize import linear_sum_assignment  # half a second to import
+
     rows, columns = gains.shape
     if k == 0:
         return np.zeros(gains.shape, bool)

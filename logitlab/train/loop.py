@@ -52,6 +52,16 @@ class Logs:
             add()  # what the others hold stays in memory
         processes.in_first(add)
 
+    def sync(self) -> None:
+        """Waits until the disk has all rows, without which no checkpoint counts."""
+
+        def sync():
+            for table in [*self.tables, self.timing]:
+                if isinstance(table, Table):
+                    table.sync()
+
+        processes.in_first(sync)
+
     def event(self, name: str, **fields) -> None:
         """Notes what happened."""
         processes.in_first(lambda: self.events(name, **fields))
@@ -246,6 +256,7 @@ class _Training:
             "rollbacks": self.rollbacks,
             "best": self.best.to_json(),
         }
+        self.logs.sync()
         self.checkpoints.save(self.step, self.state, meta)
         self.saved = time.monotonic()
         seconds = round(time.perf_counter() - start, 4)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from logitlab.train.files import WorkdirError, append_file, write_file
+from logitlab.train.files import WorkdirError, append_file, sync_file, write_file
 
 KEYS = ("arm", "seed", "step")
 
@@ -63,6 +63,19 @@ class Table:
             raise WorkdirError(
                 f"cannot write to {self.path}: {error}; it is as it was before"
             ) from error
+
+    def sync(self) -> None:
+        """Waits until the disk has every row.
+
+        Raises:
+          WorkdirError: it does not take them.
+        """
+        if not self.writes or not self.path.exists():
+            return
+        try:
+            sync_file(self.path)
+        except OSError as error:
+            raise WorkdirError(f"cannot write to {self.path}: {error}") from error
 
     def keep(self, wanted) -> None:
         """Drops the rows for which ``wanted(row)`` is false."""
