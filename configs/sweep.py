@@ -15,7 +15,8 @@ Variants, after a colon:
   random  the learning rate and the momentum of one of them, sixteen points
   smoke   seconds; for tests
 Expected of `grid`: the cross-entropy gets 0.90 right with the smallest learning rate,
-less with each larger one, and nothing with 1.0; the other two stay above 0.92 from 0.1 on.
+less with each larger one, and is at chance with 1.0; the other two stay above 0.92 from
+0.1 on.
 """
 
 from ml_collections import ConfigDict
