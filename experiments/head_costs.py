@@ -164,6 +164,19 @@ def _fused_kl(h, k, y, other):
     return heads.fused_linear_distillation(h, k, teacher).mean()
 
 
+def _dpo(scores_of, h, k, y, other):
+    """The first half of the sequences, of 32 tokens, is preferred to the second."""
+    length = min(32, len(y) // 2)
+    h, other, y = (a.reshape(-1, length, *a.shape[1:]) for a in (h, other, y))
+    ours = jnp.split(scores_of(h, k, y), 2)
+    theirs = jnp.split(scores_of(other, jax.lax.stop_gradient(k), y), 2)
+    return losses.dpo_loss(*ours, *theirs).mean()
+
+
+def _dense_scores(h, k, y):
+    return -numerics.label_nll(_logits(h, k), y).sum(-1)
+
+
 def _has_tokamax():
     return importlib.util.find_spec("tokamax") is not None
 
@@ -221,6 +234,12 @@ HEADS = {
         lambda h, k, y, other: _entropic(heads.label_stats(_logits(h, k), y)),
     ),
     "distillation": ("distillation, forward KL", BLOCKS, _fused_kl, _dense_kl),
+    "dpo": (
+        "DPO, from sequence log-probabilities",
+        BLOCKS,
+        lambda h, k, y, other: _dpo(heads.sequence_log_probs, h, k, y, other),
+        lambda h, k, y, other: _dpo(_dense_scores, h, k, y, other),
+    ),
     "any_mean": (
         "any loss, its weighted mean",
         CHUNKS,

@@ -87,9 +87,9 @@ def _cost(row, config):
         jax.random.key(1), logits.shape[:-1], 0, logits.shape[-1]
     )
     uniform = jnp.full_like(logits, 1 / logits.shape[-1])
-    ours = _compile(lambda *a: _first(row.loss(*a, **row.hyper)), args)
-    label = _compile(optax.softmax_cross_entropy_with_integer_labels, (logits, labels))
-    whole = _compile(optax.softmax_cross_entropy, (logits, uniform))
+    ours = compiled(lambda *a: _first(row.loss(*a, **row.hyper)), args)
+    label = compiled(optax.softmax_cross_entropy_with_integer_labels, (logits, labels))
+    whole = compiled(optax.softmax_cross_entropy, (logits, uniform))
     memory = ours[1] / logits.nbytes
     costs = {"memory": memory, "whole_memory": whole[1] / logits.nbytes}
     if memory > config.most_memory:
@@ -104,7 +104,7 @@ def _cost(row, config):
     )
 
 
-def _compile(loss, args):
+def compiled(loss, args):
     """A call of value and gradient, and the bytes of its temporaries."""
 
     def mean(z, *rest):
