@@ -149,10 +149,9 @@ def nkd(
     labels = _as_ints(labels, jnp.shape(student_logits), axis)
     label, known = label_mask(s, labels)
     temperature = check_temperature(temperature, s)
-    p, q = (_split(z, labels, label)[0] for z in (t, s))
+    (p, p_rest), (q, q_rest) = (_split(z, labels, label) for z in (t, s))
     target = -mass_times(mass(p), half_log_softmax(q))[..., 0]
-    p, q = (half_scores(jnp.where(label, -jnp.inf, z), temperature) for z in (t, s))
-    rest = cross(p, q, gamma * temperature**2)
+    rest = cross(p_rest / temperature, q_rest / temperature, gamma * temperature**2)
     parts = {"target": target, "non_target": rest}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}

@@ -1,7 +1,6 @@
 """Divergences between the distributions of a teacher and a student."""
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab.losses.distillation.pairs import (
@@ -19,7 +18,7 @@ from logitlab.losses.distillation.pairs import (
 from logitlab.losses.distillation.relative_entropy import (
     cross,
     kl,
-    signed_differences,
+    variation,
 )
 from logitlab.losses.rows import Row
 
@@ -223,7 +222,7 @@ def total_variation(
     Array(1., dtype=float32)
     """
     p, q = half_log_pair(student_logits, teacher_logits, temperature, axis, where)
-    return jnp.sum(jnp.abs(signed_differences(p, q)), -1) / 2
+    return variation(p, q)
 
 
 def _forward(a, b, form, weight=1.0):

@@ -195,8 +195,15 @@ def half_log_softmax(half: jax.Array) -> jax.Array:
 @half_log_softmax.defjvp
 def _half_log_softmax_jvp(primals, tangents):
     (half,), (dhalf,) = primals, tangents
-    _, dlog_p = jax.jvp(numerics.log_softmax, (doubled(half),), (dhalf,))
-    return half_log_softmax(half), dlog_p
+    # As in numerics.log_softmax: a lone top class moves exactly with itself.
+    total = log_total(half)
+    alone = jax.lax.stop_gradient(total) < 0.69
+    top = half == 0
+    dhalf = jnp.where(half == -jnp.inf, 0, dhalf)
+    dtop = jnp.sum(jnp.where(top, dhalf, 0), -1, keepdims=True)
+    r = jnp.where(top & alone, 0, dhalf - jnp.where(alone, dtop, 0))
+    e, weight = _weights(half)
+    return half - total / 2, r - jnp.sum(e * r, -1, keepdims=True) / weight
 
 
 @jax.custom_jvp
@@ -216,10 +223,10 @@ def log_total(half: jax.Array) -> jax.Array:
 @log_total.defjvp
 def _log_total_jvp(primals, tangents):
     (half,), (dhalf,) = primals, tangents
-    return log_total(half), 2 * jnp.sum(mass(half) * dhalf, -1, keepdims=True)
+    e, total = _weights(half)
+    return log_total(half), 2 * jnp.sum(e * dhalf, -1, keepdims=True) / total
 
 
-@jax.custom_jvp
 def mass(half: jax.Array) -> jax.Array:
     """Probabilities of half scores, of which the largest is 0.
 
@@ -232,15 +239,18 @@ def mass(half: jax.Array) -> jax.Array:
     return e / total
 
 
-@mass.defjvp
-def _mass_jvp(primals, tangents):
-    p = mass(*primals)
-    return p, 2 * p * jax.jvp(half_log_softmax, primals, tangents)[1]
-
-
+@jax.custom_jvp
 def _weights(half):
     e = jnp.exp(2 * half)
     return e, jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
+
+
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+    # As in numerics: only the quotient is ever differentiated.
+    e, total = _weights(*primals)
+    _, dlog_p = jax.jvp(half_log_softmax, primals, tangents)
+    return (e, total), (2 * e * dlog_p, jnp.zeros_like(total))
 
 
 def half_score_pair(
@@ -310,7 +320,7 @@ def probabilities(
     """
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
     temperature = check_temperature(temperature, s)
-    q, p = (jnp.exp(2 * half_log_probs(z, temperature)) for z in (s, t))
+    q, p = (mass(half_scores(z, temperature)) for z in (s, t))
     return q, p, s > -jnp.inf
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "kl",
     "signed_differences",
     "to_mixture",
+    "variation",
 ]
 
 NOT_LOSSES = tuple(__all__)
@@ -135,7 +136,7 @@ def _rise(p, q, mass_p, mass_q):
     """Probabilities q minus p; near 1 too."""
     near, u = _ratio(p, q)
     u = jnp.where(near, u, 0)
-    return jnp.where(near, mass_p * (u + _excess(u)), mass_q - mass_p)
+    return jnp.where(near, mass_p * _expm1(u), mass_q - mass_p)
 
 
 def entropy(p: jax.Array) -> jax.Array:
@@ -150,7 +151,10 @@ def entropy(p: jax.Array) -> jax.Array:
 
 
 def to_mixture(p: jax.Array, q: jax.Array, weight: ArrayLike) -> jax.Array:
-    """Divergence of p from ``(1 - weight) p + weight q``, by halves of their logs.
+    r"""Divergence of p from a mixture with q, by halves of their logs.
+
+    .. math:: \mathrm{KL}(p \| m) = \sum_c p_c (e^{r_c} - 1 - r_c), \quad
+        m = (1 - w) p + w q, \quad r_c = \log m_c - \log p_c
 
     Shapes: p [..., C], q [..., C] -> [...]
 
@@ -158,19 +162,53 @@ def to_mixture(p: jax.Array, q: jax.Array, weight: ArrayLike) -> jax.Array:
     >>> to_mixture(half(1, 0), half(0, 1), 0.5)
     Array(0.6931472, dtype=float32)
     """
-    _, u = _ratio(p, q)
-    up = u > 0
+    return _to_mixture(p, q, jnp.asarray(weight, p.dtype))
+
+
+@jax.custom_jvp
+def _to_mixture(p, q, weight):
+    mass_p, m, r, _ = _mixed(p, q, weight)
+    near = jnp.abs(r) < 1
+    close = mass_p * _excess(jnp.where(near, r, 0))
+    far = mass_times(mass_p, jnp.where(near, 0, r / 2))
+    return jnp.sum(jnp.where(near, close, m - mass_p - far), -1)
+
+
+def _to_mixture_jvp(primals, tangents):
+    p, q, weight = primals
+    value = _to_mixture(p, q, weight)
+    along = jnp.zeros_like(value)
+    dp, dq, dweight = (None if _still(t) else t for t in tangents)
+    mass_p, m, r, rise = _mixed(p, q, weight)
+    some = m > 0
+    steep = jnp.where(some, weight * rise / jnp.where(some, m, 1), 0)  # (m - p) / m
+    if dp is not None:
+        own = mass_p > 0
+        slope = (1 - weight) * steep - jnp.where(own, r, 0)
+        along += jnp.sum(2 * jnp.where(own, mass_p * slope * dp, 0), -1)
+    if dq is not None:
+        along += jnp.sum(2 * weight * jnp.exp(2 * q) * steep * dq, -1)
+    if dweight is not None:
+        along += dweight * jnp.sum(rise * steep, -1)
+    return value, along
+
+
+_to_mixture.defjvp(_to_mixture_jvp, symbolic_zeros=True)
+
+
+def _mixed(p, q, weight):
+    """Masses of p and of the mixture, log of their ratio, and q less p."""
+    mass_p, mass_q = jnp.exp(2 * p), jnp.exp(2 * q)
+    near, u = _ratio(p, q)
+    close = jnp.log1p(weight * _expm1(jnp.where(near, u, 0)))
     # Measured from the larger of the two, one of which may have no mass.
-    mixed = (
-        jnp.where(up, q, p)
-        + _log_mix(jnp.where(up, -u, u), jnp.where(up, 1 - weight, weight)) / 2
-    )
-    u = _log_mix(u, weight)
-    near = jnp.abs(u) < 1
-    own = jnp.exp(2 * p)
-    close = own * _excess(jnp.where(near, u, 0))
-    far = mass_times(own, jnp.where(near, 0, u / 2))
-    return jnp.sum(jnp.where(near, close, jnp.exp(2 * mixed) - own - far), -1)
+    share = jnp.where(u < 0, 1 - weight, weight)
+    size = jnp.where(near, 1, jnp.abs(u))
+    sum_ = share + (1 - share) * jnp.exp(-size)
+    far = jnp.where(share == 0, -size, jnp.log(jnp.where(share == 0, 1, sum_)))
+    r = jnp.where(near, close, jnp.maximum(u, 0) + far)
+    m = (1 - weight) * mass_p + weight * mass_q
+    return mass_p, m, r, _rise(p, q, mass_p, mass_q)
 
 
 def signed_differences(p: jax.Array, q: jax.Array) -> jax.Array:
@@ -183,6 +221,32 @@ def signed_differences(p: jax.Array, q: jax.Array) -> jax.Array:
     Array([-0.5,  0.5], dtype=float32)
     """
     return _rise(p, q, jnp.exp(2 * p), jnp.exp(2 * q))
+
+
+@jax.custom_jvp
+def variation(p: jax.Array, q: jax.Array) -> jax.Array:
+    """Half of the sum of the absolute differences, by halves of the logs.
+
+    Shapes: p [..., C], q [..., C] -> [...]
+
+    >>> half = lambda *p: jnp.log(jnp.float32(p)) / 2
+    >>> variation(half(1, 0), half(0.5, 0.5))
+    Array(0.5, dtype=float32)
+    """
+    return jnp.sum(jnp.abs(signed_differences(p, q)), -1) / 2
+
+
+def _variation_jvp(primals, tangents):
+    p, q = primals
+    sign = jnp.sign(signed_differences(p, q))
+    along = jnp.zeros(p.shape[:-1], p.dtype)
+    for half, dhalf, way in ((p, tangents[0], -1), (q, tangents[1], 1)):
+        if not _still(dhalf):
+            along += jnp.sum(way * sign * jnp.exp(2 * half) * dhalf, -1)
+    return variation(p, q), along
+
+
+variation.defjvp(_variation_jvp, symbolic_zeros=True)
 
 
 def _ratio(p, q):
@@ -205,6 +269,11 @@ def _difference(p, q):
     return jnp.where(nowhere, 0, q) - jnp.where(nowhere, 0, p)
 
 
+def _expm1(u):
+    """``exp(u) - 1`` for ``|u| < 1``."""
+    return u + _excess(u)
+
+
 @jax.custom_jvp
 def _excess(u):
     """``exp(u) - 1 - u`` for ``|u| < 1``."""
@@ -219,20 +288,3 @@ def _excess_jvp(primals, tangents):
     (u,), (du,) = primals, tangents
     excess = _excess(u)
     return excess, (u + excess) * du
-
-
-@jax.custom_jvp
-def _log_mix(u, weight):
-    """``log(1 - weight + weight exp(u))``, exact for small and for large u."""
-    near = jnp.abs(u) < 1
-    close = jnp.log1p(weight * jnp.expm1(jnp.where(near, u, 0)))
-    far = jnp.logaddexp(jnp.log(1 - weight), jnp.log(weight) + u)
-    return jnp.where(near, close, far)
-
-
-@_log_mix.defjvp
-def _log_mix_jvp(primals, tangents):
-    (u, weight), (du, _) = primals, tangents
-    odds = u + jnp.log(weight) - jnp.log(1 - weight)
-    share = jnp.where(weight == 0, 0, jnp.where(weight == 1, 1, jax.nn.sigmoid(odds)))
-    return _log_mix(u, weight), share * du
