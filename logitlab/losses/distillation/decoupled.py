@@ -18,7 +18,6 @@ from logitlab.losses.distillation.pairs import (
     student_and_teacher,
 )
 from logitlab.losses.distillation.relative_entropy import cross, kl
-from logitlab.losses.labels import label_mask
 from logitlab.losses.rows import Row
 
 __all__ = ["dkd", "nkd", "wsld"]
@@ -83,10 +82,10 @@ def dkd(
     s, t = student_and_teacher(
         student_logits, teacher_logits, axis=axis, where=where, standardize=standardize
     )
-    label, known = label_mask(s, labels)
+    index, label, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
     scale = per_example(temperature) ** 2
-    (p, p_rest), (q, q_rest) = (_split(z, labels, label, temperature) for z in (t, s))
+    (p, p_rest), (q, q_rest) = (_split(z, index, label, temperature) for z in (t, s))
     parts = {"tckd": scale * kl(p, q), "nckd": scale * kl(p_rest, q_rest)}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}
@@ -147,9 +146,9 @@ def nkd(
     """  # noqa: E501 - a test parses the line of shapes
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
     labels = _as_ints(labels, jnp.shape(student_logits), axis)
-    label, known = label_mask(s, labels)
+    index, label, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
-    (p, p_rest), (q, q_rest) = (_split(z, labels, label) for z in (t, s))
+    (p, p_rest), (q, q_rest) = (_split(z, index, label) for z in (t, s))
     target = -mass_times(mass(p), half_log_softmax(q))[..., 0]
     rest = cross(p_rest / temperature, q_rest / temperature, gamma * temperature**2)
     parts = {"target": target, "non_target": rest}
@@ -204,9 +203,8 @@ def wsld(
     0.43815
     """  # noqa: E501 - a test parses the line of shapes
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
-    label, known = label_mask(s, labels)
+    index, _, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
-    index = jnp.where(known, jnp.asarray(labels), 0)
     ours, theirs = (numerics.label_nll(jax.lax.stop_gradient(z), index) for z in (s, t))
     lost = jnp.isinf(ours)
     w = -jnp.expm1(-jnp.where(lost, 0, ours) / (theirs + 1e-7))
@@ -215,11 +213,17 @@ def wsld(
     return jnp.where(known, w * cross(p, q), jnp.nan)
 
 
-def _split(z, labels, label, temperature=1.0):
+def _label(z, labels):
+    """Labels as indices, where they are in an array of the logits' shape, if known."""
+    index, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1])
+    return index, numerics.is_label(z, index), known
+
+
+def _split(z, index, label, temperature=1.0):
     """Half scores of the label and of all others together; those of the others."""
     rest = jnp.where(label, -jnp.inf, z)
     others = half_scores(rest, temperature)
-    own = numerics.label_score(z, jnp.asarray(labels))[..., None]
+    own = numerics.label_score(z, index)[..., None]
     ahead = numerics.below(own / 2, half_top(rest)) / temperature
     ahead -= log_total(others) / 2
     alone = jnp.max(rest, -1, keepdims=True) == -jnp.inf
