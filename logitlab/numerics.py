@@ -18,6 +18,7 @@ __all__ = [
     "kept",
     "known_labels",
     "label_nll",
+    "label_score",
     "log_of_sum",
     "log_softmax",
     "logsumexp",
@@ -329,7 +330,7 @@ def known_labels(
 @jax.custom_jvp
 def _label_nll(z, y):
     top, log_total = top_and_log_total(z)
-    nll = log_total - below(_label_score(z, y)[..., None], top)
+    nll = log_total - below(label_score(z, y)[..., None], top)
     return jnp.where(_is_empty(z), 0, nll)[..., 0]
 
 
@@ -374,7 +375,14 @@ def is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return classes == labels[..., None]
 
 
-def _label_score(z, y):
+def label_score(z: jax.Array, y: jax.Array) -> jax.Array:
+    """The logit of the label, also where classes are spread over devices.
+
+    Shapes: z [..., C], y [...] -> [...]
+
+    >>> label_score(jnp.float32([3, 1]), 1)
+    Array(1., dtype=float32)
+    """
     if jax.typeof(z).sharding.spec[-1] is None:
         return jnp.take_along_axis(z, y[..., None], -1)[..., 0]
     return jnp.where(is_label(z, y), z, 0).sum(-1)  # Explicit class axis: no gather

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.distillation.divergences import reverse_kl, total_variation
 from logitlab.losses.distillation.pairs import (
-    half_log_probs,
+    half_scores,
     same_shape,
     student_and_teacher,
     teacher_pairs,
@@ -297,7 +297,7 @@ def online_distill_loss(
         where=where,
         names=("draft_logits", "target_logits"),
     )
-    ce = cross(half_log_probs(t), half_log_probs(z), logit_weight)
+    ce = cross(half_scores(t), half_scores(z), logit_weight)
     f = numerics.promote(draft_features, "draft_features")
     g = numerics.promote(target_features, "target_features")
     if f.shape[:-1] != ce.shape:

@@ -1,5 +1,7 @@
 """Losses of a batch's probabilities: correlations within rows and columns."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -173,20 +175,47 @@ def _by_class(student_logits, teacher_logits, *, temperature, axis, where, mask)
 
 def _pearson(a, b, keep, axes):
     """Correlation along axes, over the entries that count; 0 where one is constant."""
-    keep = jnp.broadcast_to(keep, a.shape)
-    count = jnp.maximum(jnp.sum(keep, axes, keepdims=True), 1).astype(a.dtype)
+    return _correlation(a, b, jnp.broadcast_to(keep, a.shape), axes)
 
-    def centred(x):
-        x = jnp.where(keep, x, 0)
-        return jnp.where(keep, x - jnp.sum(x, axes, keepdims=True) / count, 0)
 
-    def norm(x):
-        square = jnp.sum(x * x, axes)
-        some = square > 0
-        return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _correlation(a, b, keep, axes):
+    a, b = _centred(a, keep, axes), _centred(b, keep, axes)
+    product = jnp.sum(a * b, axes, keepdims=True)
+    return jnp.squeeze(product / (_norm(a, axes) * _norm(b, axes) + 1e-8), axes)
 
-    a, b = centred(a), centred(b)
-    return jnp.sum(a * b, axes) / (norm(a) * norm(b) + 1e-8)
+
+def _correlation_jvp(axes, primals, tangents):
+    a, b, keep = primals
+    rho = _correlation(a, b, keep, axes)
+    a, b = _centred(a, keep, axes), _centred(b, keep, axes)
+    size_a, size_b = _norm(a, axes), _norm(b, axes)
+    whole = size_a * size_b + 1e-8
+    rho_whole = jnp.expand_dims(rho, axes) / whole
+    along = jnp.zeros_like(rho)
+    pairs = ((a, b, size_a, size_b), (b, a, size_b, size_a))
+    for (x, y, size_x, size_y), dx in zip(pairs, tangents[:2], strict=True):
+        if isinstance(dx, jax.custom_derivatives.SymbolicZero):
+            continue  # a teacher's, which stand still
+        some = size_x > 0
+        turn = jnp.where(some, size_y / jnp.where(some, size_x, 1), 0) * rho_whole
+        along += jnp.sum((y / whole - turn * x) * dx, axes)
+    return rho, along
+
+
+_correlation.defjvp(_correlation_jvp, symbolic_zeros=True)
+
+
+def _centred(x, keep, axes):
+    count = jnp.maximum(jnp.sum(keep, axes, keepdims=True), 1).astype(x.dtype)
+    mean = jnp.sum(jnp.where(keep, x, 0), axes, keepdims=True) / count
+    return jnp.where(keep, x - mean, 0)
+
+
+def _norm(x, axes):
+    square = jnp.sum(x * x, axes, keepdims=True)
+    some = square > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
 
 
 ROWS = (

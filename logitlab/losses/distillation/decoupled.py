@@ -7,15 +7,17 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.distillation.pairs import (
     check_temperature,
-    doubled,
-    half_log_probs,
+    half_log_softmax,
+    half_scores,
+    half_top,
     labelled_pairs,
+    log_total,
+    mass,
     mass_times,
     per_example,
     student_and_teacher,
 )
-from logitlab.losses.distillation.relative_entropy import cross, divergence
-from logitlab.losses.labels import label_mask
+from logitlab.losses.distillation.relative_entropy import cross, kl
 from logitlab.losses.rows import Row
 
 __all__ = ["dkd", "nkd", "wsld"]
@@ -80,12 +82,11 @@ def dkd(
     s, t = student_and_teacher(
         student_logits, teacher_logits, axis=axis, where=where, standardize=standardize
     )
-    label, known = label_mask(s, labels)
+    index, label, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
     scale = per_example(temperature) ** 2
-    target = divergence(*(_label_or_not(z, label, temperature) for z in (t, s)))
-    rest = divergence(*(_others(z, label, temperature) for z in (t, s)))
-    parts = {"tckd": scale * target, "nckd": scale * rest}
+    (p, p_rest), (q, q_rest) = (_split(z, index, label, temperature) for z in (t, s))
+    parts = {"tckd": scale * kl(p, q), "nckd": scale * kl(p_rest, q_rest)}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}
     return jnp.where(known, alpha * parts["tckd"] + beta * parts["nckd"], jnp.nan)
@@ -144,12 +145,12 @@ def nkd(
     Array(0.6931472, dtype=float32)
     """  # noqa: E501 - a test parses the line of shapes
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
-    label, known = label_mask(s, _as_ints(labels, jnp.shape(student_logits), axis))
+    labels = _as_ints(labels, jnp.shape(student_logits), axis)
+    index, label, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
-    p, q = half_log_probs(t), half_log_probs(s)
-    target = -jnp.sum(mass_times(jnp.where(label, jnp.exp(2 * p), 0), q), -1)
-    p, q = (_others(z, label, temperature) for z in (t, s))
-    rest = cross(p, q, gamma * temperature**2)
+    (p, p_rest), (q, q_rest) = (_split(z, index, label) for z in (t, s))
+    target = -mass_times(mass(p), half_log_softmax(q))[..., 0]
+    rest = cross(p_rest / temperature, q_rest / temperature, gamma * temperature**2)
     parts = {"target": target, "non_target": rest}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}
@@ -202,30 +203,33 @@ def wsld(
     0.43815
     """  # noqa: E501 - a test parses the line of shapes
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
-    label, known = label_mask(s, labels)
+    index, _, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
-    index = jnp.where(known, jnp.asarray(labels), 0)
     ours, theirs = (numerics.label_nll(jax.lax.stop_gradient(z), index) for z in (s, t))
     lost = jnp.isinf(ours)
     w = -jnp.expm1(-jnp.where(lost, 0, ours) / (theirs + 1e-7))
     w = jnp.where(lost, 1, w) * alpha * per_example(temperature) ** 2
-    p, q = half_log_probs(t, temperature), half_log_probs(s, temperature)
+    p, q = half_scores(t, temperature), half_scores(s, temperature)
     return jnp.where(known, w * cross(p, q), jnp.nan)
 
 
-def _others(z, label, temperature):
-    """Halves of log-probabilities among the classes that are not the label."""
-    return half_log_probs(jnp.where(label, -jnp.inf, z), temperature)
+def _label(z, labels):
+    """Labels as indices, where they are in an array of the logits' shape, if known."""
+    index, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1])
+    return index, numerics.is_label(z, index), known
 
 
-def _label_or_not(z, label, temperature):
-    """Halves of log-probabilities of the label and of all other classes."""
-    log_p = doubled(half_log_probs(z, temperature))
-    shown = log_p > -jnp.inf
-    own = jnp.sum(jnp.where(label & shown, log_p, 0), -1)
-    own = jnp.where(jnp.any(label & shown, -1), own, -jnp.inf)
-    rest = numerics.logsumexp(jnp.where(label, -jnp.inf, log_p))
-    return half_log_probs(jnp.stack([own, rest], -1))
+def _split(z, index, label, temperature=1.0):
+    """Half scores of the label and of all others together; those of the others."""
+    rest = jnp.where(label, -jnp.inf, z)
+    others = half_scores(rest, temperature)
+    own = numerics.label_score(z, index)[..., None]
+    ahead = numerics.below(own / 2, half_top(rest)) / temperature
+    ahead -= log_total(others) / 2
+    alone = jnp.max(rest, -1, keepdims=True) == -jnp.inf
+    pair = [jnp.where(alone & (own > -jnp.inf), 0, jnp.minimum(ahead, 0))]
+    pair += [jnp.where(alone, -jnp.inf, jnp.minimum(-ahead, 0))]
+    return jnp.concatenate(pair, -1), others
 
 
 def _as_ints(labels, shape, axis):

@@ -1,7 +1,6 @@
 """Divergences between the distributions of a teacher and a student."""
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab.losses.distillation.pairs import (
@@ -10,15 +9,16 @@ from logitlab.losses.distillation.pairs import (
     check_share,
     check_temperature,
     half_log_pair,
-    half_log_probs,
+    half_score_pair,
+    half_scores,
     per_example,
     student_and_teacher,
     teacher_pairs,
 )
 from logitlab.losses.distillation.relative_entropy import (
     cross,
-    divergence,
-    signed_differences,
+    kl,
+    variation,
 )
 from logitlab.losses.rows import Row
 
@@ -86,8 +86,8 @@ def kd(
         student_logits, teacher_logits, axis=axis, where=where, standardize=standardize
     )
     temperature = check_temperature(temperature, s)
-    p, q = half_log_probs(t, temperature), half_log_probs(s, temperature)
-    return per_example(temperature) ** 2 * _forward(p, q, form)
+    a, b = (half_scores(z, temperature) for z in (t, s))
+    return per_example(temperature) ** 2 * _forward(a, b, form)
 
 
 def reverse_kl(
@@ -130,8 +130,8 @@ def reverse_kl(
     >>> print(f"{reverse_kl(jnp.float32([0, 0]), jnp.float32([40, 0])):.4f}")
     19.3069
     """
-    p, q = half_log_pair(student_logits, teacher_logits, temperature, axis, where)
-    return divergence(q, p)
+    a, b = half_score_pair(student_logits, teacher_logits, temperature, axis, where)
+    return kl(b, a)
 
 
 def symmetric_kl(
@@ -179,8 +179,8 @@ def symmetric_kl(
     """
     check_form(form)
     check_share("lam", lam)
-    p, q = half_log_pair(student_logits, teacher_logits, temperature, axis, where)
-    return _forward(p, q, form, 1 - lam) + lam * divergence(q, p)
+    a, b = half_score_pair(student_logits, teacher_logits, temperature, axis, where)
+    return _forward(a, b, form, 1 - lam) + lam * kl(b, a)
 
 
 def total_variation(
@@ -222,11 +222,11 @@ def total_variation(
     Array(1., dtype=float32)
     """
     p, q = half_log_pair(student_logits, teacher_logits, temperature, axis, where)
-    return jnp.sum(jnp.abs(signed_differences(p, q)), -1) / 2
+    return variation(p, q)
 
 
-def _forward(p, q, form, weight=1.0):
-    return (cross if form == "ce" else divergence)(p, q, weight)
+def _forward(a, b, form, weight=1.0):
+    return (cross if form == "ce" else kl)(a, b, weight)
 
 
 _COST = "both distributions and their ratio are arrays of the logits' size"

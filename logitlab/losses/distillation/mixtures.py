@@ -9,11 +9,13 @@ from logitlab.losses.distillation.pairs import (
     check_form,
     check_share,
     half_log_pair,
+    half_log_softmax,
+    half_score_pair,
     teacher_pairs,
 )
 from logitlab.losses.distillation.relative_entropy import (
-    divergence,
     entropy,
+    kl,
     to_mixture,
 )
 from logitlab.losses.rows import Row
@@ -116,9 +118,10 @@ def generalized_jsd(
     Array(0.6931472, dtype=float32)
     """
     check_share("beta", beta)
-    p, q = half_log_pair(student_logits, teacher_logits, temperature, axis, where)
+    a, b = half_score_pair(student_logits, teacher_logits, temperature, axis, where)
     if beta in (0, 1):
-        return divergence(p, q) if beta == 0 else divergence(q, p)
+        return kl(a, b) if beta == 0 else kl(b, a)
+    p, q = half_log_softmax(a), half_log_softmax(b)
     return beta * to_mixture(p, q, 1 - beta) + (1 - beta) * to_mixture(q, p, beta)
 
 

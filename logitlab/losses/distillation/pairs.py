@@ -22,7 +22,13 @@ __all__ = [
     "doubled",
     "half_log_pair",
     "half_log_probs",
+    "half_log_softmax",
+    "half_score_pair",
+    "half_scores",
+    "half_top",
     "labelled_pairs",
+    "log_total",
+    "mass",
     "mass_times",
     "per_example",
     "probabilities",
@@ -146,24 +152,122 @@ def half_log_probs(z: jax.Array, temperature: ArrayLike = 1.0) -> jax.Array:
     >>> 2 * half_log_probs(jnp.float32([40, 0]))
     Array([-4.248354e-18, -4.000000e+01], dtype=float32)
     """
+    return half_log_softmax(half_scores(z, temperature))
+
+
+def half_scores(z: jax.Array, temperature: ArrayLike = 1.0) -> jax.Array:
+    r"""Half of the tempered logits, measured from the largest.
+
+    .. math:: \tfrac12 (z - z_k) / T
+
+    Shapes: z [..., C] -> [..., C]
+
+    >>> half_scores(jnp.float32([3, 1]))
+    Array([ 0., -1.], dtype=float32)
+    """
     shown = z > -jnp.inf
+    half = numerics.below(jnp.where(shown, z, 0) / 2, half_top(z)) / temperature
+    return jnp.where(shown, half, -jnp.inf)
+
+
+def half_top(z: jax.Array) -> jax.Array:
+    """Half of the largest logit, 0 where there is none; without gradient.
+
+    Shapes: z [..., C] -> [..., 1]
+
+    >>> half_top(jnp.float32([3, 1]))
+    Array([1.5], dtype=float32)
+    """
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
-    top = jnp.where(top == -jnp.inf, 0, top)
-    half = numerics.below(jnp.where(shown, z, 0) / 2, top / 2) / temperature
-    return _half_log_softmax(jnp.where(shown, half, -jnp.inf))
+    return jnp.where(top == -jnp.inf, 0, top) / 2
 
 
 @jax.custom_jvp
-def _half_log_softmax(half):
-    top, log_total = numerics.top_and_log_total(doubled(half))
-    return half - (top + log_total) / 2
+def half_log_softmax(half: jax.Array) -> jax.Array:
+    """Half of the log-probabilities of half scores, of which the largest is 0.
+
+    >>> 2 * half_log_softmax(jnp.float32([0, -20]))
+    Array([-4.248354e-18, -4.000000e+01], dtype=float32)
+    """
+    return half - log_total(half) / 2
 
 
-@_half_log_softmax.defjvp
+@half_log_softmax.defjvp
 def _half_log_softmax_jvp(primals, tangents):
     (half,), (dhalf,) = primals, tangents
-    _, dlog_p = jax.jvp(numerics.log_softmax, (doubled(half),), (dhalf,))
-    return _half_log_softmax(half), dlog_p
+    # As in numerics.log_softmax: a lone top class moves exactly with itself.
+    total = log_total(half)
+    alone = jax.lax.stop_gradient(total) < 0.69
+    top = half == 0
+    dhalf = jnp.where(half == -jnp.inf, 0, dhalf)
+    dtop = jnp.sum(jnp.where(top, dhalf, 0), -1, keepdims=True)
+    r = jnp.where(top & alone, 0, dhalf - jnp.where(alone, dtop, 0))
+    e, weight = _weights(half)
+    return half - total / 2, r - jnp.sum(e * r, -1, keepdims=True) / weight
+
+
+@jax.custom_jvp
+def log_total(half: jax.Array) -> jax.Array:
+    """Log of the sum of exponentials of half scores, of which the largest is 0.
+
+    Shapes: half [..., C] -> [..., 1]
+
+    >>> log_total(jnp.float32([0, -20]))
+    Array([4.248354e-18], dtype=float32)
+    """
+    e, total = _weights(half)
+    # As numerics.top_and_log_total does.
+    return numerics.log_of_sum(total, jnp.sum(e - jnp.floor(e), -1, keepdims=True))
+
+
+@log_total.defjvp
+def _log_total_jvp(primals, tangents):
+    (half,), (dhalf,) = primals, tangents
+    e, total = _weights(half)
+    return log_total(half), 2 * jnp.sum(e * dhalf, -1, keepdims=True) / total
+
+
+def mass(half: jax.Array) -> jax.Array:
+    """Probabilities of half scores, of which the largest is 0.
+
+    Shapes: half [..., C] -> [..., C]
+
+    >>> mass(jnp.float32([0, 0]))
+    Array([0.5, 0.5], dtype=float32)
+    """
+    e, total = _weights(half)
+    return e / total
+
+
+@jax.custom_jvp
+def _weights(half):
+    e = jnp.exp(2 * half)
+    return e, jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
+
+
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+    # As in numerics: only the quotient is ever differentiated.
+    e, total = _weights(*primals)
+    _, dlog_p = jax.jvp(half_log_softmax, primals, tangents)
+    return (e, total), (2 * e * dlog_p, jnp.zeros_like(total))
+
+
+def half_score_pair(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: ArrayLike,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Half scores of the teacher and of the student.
+
+    >>> half_score_pair(jnp.zeros(2), jnp.ones(2), 1.0)[0]
+    Array([0., 0.], dtype=float32)
+    """
+    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    temperature = check_temperature(temperature, s)
+    return half_scores(t, temperature), half_scores(s, temperature)
 
 
 def half_log_pair(
@@ -178,9 +282,9 @@ def half_log_pair(
     >>> 2 * half_log_pair(jnp.zeros(2), jnp.zeros(2), 1.0)[0]
     Array([-0.6931472, -0.6931472], dtype=float32)
     """
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
-    temperature = check_temperature(temperature, s)
-    return half_log_probs(t, temperature), half_log_probs(s, temperature)
+    pair = half_score_pair(student_logits, teacher_logits, temperature, axis, where)
+    p, q = (half_log_softmax(half) for half in pair)
+    return p, q
 
 
 def doubled(half: jax.Array) -> jax.Array:
@@ -216,7 +320,7 @@ def probabilities(
     """
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
     temperature = check_temperature(temperature, s)
-    q, p = (jnp.exp(2 * half_log_probs(z, temperature)) for z in (s, t))
+    q, p = (mass(half_scores(z, temperature)) for z in (s, t))
     return q, p, s > -jnp.inf
 
 

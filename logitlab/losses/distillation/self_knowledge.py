@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation.pairs import half_log_probs, mass_times, same_shape
+from logitlab.losses.distillation.pairs import (
+    half_log_probs,
+    half_scores,
+    mass_times,
+    same_shape,
+)
 from logitlab.losses.distillation.relative_entropy import cross
 from logitlab.losses.labels import label_mask
 from logitlab.losses.rows import Row, class_labels
@@ -113,7 +118,7 @@ def uskd(
     target = sum(_target(q, at, value, keep) for at, value in slots)
     label = slots[0][0] if len(slots) == 1 else slots[0][0] | slots[1][0]
     zipf = _zipf(q, v, label, rank_student)
-    others = half_log_probs(jnp.where(label, -jnp.inf, s))
+    others = half_scores(jnp.where(label, -jnp.inf, s))
     non_target = cross(zipf, others)
     count = jnp.maximum(jnp.sum(shown, -1, keepdims=True), 1)
     smooth = labels if mixed else jnp.where(label, 1, 0).astype(s.dtype)
@@ -212,7 +217,7 @@ def _zipf(q, v, label, rank_student):
     order = jnp.argsort(jnp.where(shown, -score, jnp.inf), -1, stable=True)
     place = jnp.argsort(order, -1).astype(q.dtype)
     others = shown & ~label
-    return half_log_probs(jnp.where(others, -jnp.log1p(place), -jnp.inf))
+    return half_scores(jnp.where(others, -jnp.log1p(place), -jnp.inf))
 
 
 def _with_weak_head(key, shape, dtype):

@@ -10,11 +10,11 @@ from logitlab import numerics
 from logitlab.losses.distillation.matching import logit_mse
 from logitlab.losses.distillation.pairs import (
     check_temperature,
-    half_log_probs,
+    half_scores,
     labelled_pairs,
     student_and_teacher,
 )
-from logitlab.losses.distillation.relative_entropy import divergence
+from logitlab.losses.distillation.relative_entropy import kl
 from logitlab.losses.labels import checked
 from logitlab.losses.rows import Row, class_labels
 
@@ -164,8 +164,8 @@ def focal_distillation(
     else:
         shared, v = student_and_teacher(shared, v)
         temperature = check_temperature(temperature, z)
-        p, q = (half_log_probs(x, temperature) for x in (v, shared))
-        loss = divergence(p, q, weight[..., None])
+        a, b = (half_scores(x, temperature) for x in (v, shared))
+        loss = kl(a, b, weight[..., None])
     return jnp.where(known, loss, jnp.nan)
 
 

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.losses.distillation.pairs import check_temperature, half_log_probs
-from logitlab.losses.distillation.relative_entropy import signed_differences
+from logitlab.losses.distillation.relative_entropy import variation
 from logitlab.losses.labels import checked
 from logitlab.losses.rows import Row
 
@@ -83,7 +83,7 @@ def uld(
         s, check_temperature(student_temperature, s, "student_temperature")
     )
     size = max(p.shape[-1], q.shape[-1])
-    loss = jnp.sum(jnp.abs(signed_differences(_sorted(p, size), _sorted(q, size))), -1)
+    loss = 2 * variation(_sorted(p, size), _sorted(q, size))
     some = (jnp.max(s, -1) > -jnp.inf) & (jnp.max(t, -1) > -jnp.inf)
     return jnp.where(some, loss, 0)
 
