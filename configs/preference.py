@@ -80,7 +80,7 @@ def _bandits(config):
     config.experiment = "preference_bandits"
     config.pick = ("best_of_n", "awr", "dpo", "ipo", "reinforce", "positive")
     config.bins, config.data_draws = 100, 10_000
-    config.prompts, config.answers = 10, 10
+    config.prompts, config.answers = 32, 10
     config.far, config.near, config.width = 70.0, 20.0, 10.0  # of the rewards, in bins
     config.steps, config.rounds, config.evaluate_every = 2000, 20, 20
     config.settings = dict(
@@ -90,6 +90,36 @@ def _bandits(config):
         gain=0.25,  # of expected reward by own answers
         early=500,  # a step at which negative gradients are ahead
         ahead=0.05,
+    )
+
+
+def _delta(config):
+    config.experiment = "delta_learning"
+    config.features, config.samples, config.steps = 100, 20_000, 40
+    # Cosines to the truth: of the chosen teacher, the rejected one, and the student.
+    config.cases = dict(
+        wide=(0.6, 0.2, 0.7), narrow=(0.5, 0.3, 0.8), reversed=(0.3, 0.5, 0.8)
+    )
+    config.learning_rates = dict(preference=0.05, likelihood=4.0)
+    config.tolerances = dict(
+        first=1e-6,  # of accuracy, by the first step
+        teacher=0.01,  # of the teacher's accuracy
+        slope=0.1,
+    )
+
+
+def _rewards(config):
+    config.experiment = "combined_rewards"
+    config.samples, config.scale, config.correlation = 4000, 2.5, -0.3
+    config.good, config.enough = 0.7, 0.85  # quantiles of the base policy's rewards
+    config.divergences, config.claim_at = (0.5, 1.0, 2.0, 3.0, 4.0), 2.0  # nats
+    config.hack = dict(
+        best_of=(1, 2, 4, 8, 16, 32, 64), prompts=2000, share=0.02, size=15.0
+    )
+    config.tolerances = dict(
+        identity=1e-9,
+        gain=0.08,  # of the mass of answers good in both respects
+        hacked=1.0,  # times the raw sum's rate
     )
 
 
@@ -106,5 +136,7 @@ VARIANTS = dict(
     cyclic=_cyclic,
     entanglement=_entanglement,
     bandits=_bandits,
+    delta=_delta,
+    rewards=_rewards,
     smoke=_smoke,
 )

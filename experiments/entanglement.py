@@ -20,7 +20,7 @@ from logitlab import losses, report
 from logitlab.train import Compute, Study
 
 START = "start"  # the model before training
-UPDATES = {"dpo": "DPO", "normalised": "DPO, normalised by answer"}
+UPDATES = {"dpo": "DPO", "normalised": "normalised DPO"}
 CONTEXT = 2  # tokens that the next one depends on
 PILOT = {"dpo_0": 1.0, "normalised_0": 1.0, "dpo_6": 0.69, "normalised_6": 1.0}
 
@@ -34,8 +34,8 @@ def build(config) -> Study:
         for update in UPDATES
     }
     row = [
-        report.Panel("chosen", "log-prob. of chosen answers, change (nats)"),
-        report.Panel("rejected", "log-prob. of rejected answers, change (nats)"),
+        report.Panel("chosen", "chosen log-prob., change (nats)"),
+        report.Panel("rejected", "rejected log-prob., change (nats)"),
     ]
     against = dict(across="tokens shared after the one that differs", arms=[START])
     return Study(
@@ -52,7 +52,7 @@ def build(config) -> Study:
             ),
             "ratio": report.trends(
                 {n: f"ratio/{n}" for n in config.suffixes},
-                label="inner product over the smaller squared norm",
+                label="inner product / smaller square",
                 bound=(1.0, "from here on both answers move the same way"),
                 **against,
             ),

@@ -3,9 +3,7 @@
 A bandit with answers on a line. The data policy has its mass in one place and at both
 ends; the rewards have their optimum far from it, or where it is. Every algorithm learns
 from rewards of drawn answers: all of its steps on answers of the data policy, or in
-rounds, each on answers of its own policy. Without shared parameters, as here, offline
-DPO gains nothing on the likelihood of the best answers: the mass that it takes from
-rejected answers goes to those never drawn.
+rounds, each on answers of its own policy.
 
 Source: Preference Fine-Tuning of LLMs Should Leverage Suboptimal, On-Policy Data,
 Tajwar et al. 2024, arXiv:2404.14367, github.com/Asap7772/understanding-rlhf.
@@ -63,9 +61,18 @@ def build(config) -> Study:
         )
 
     row = [
-        report.Panel("far", "expected reward, far optimum"),
-        report.Panel("near", "expected reward, near optimum"),
+        report.Panel("far", "reward, far optimum"),
+        report.Panel("near", "reward, near optimum"),
     ]
+
+    def training(sampling):
+        drawing = report.panels(
+            [row],
+            log_steps=False,
+            arms=[_arm(algorithm, sampling) for algorithm in config.pick],
+        )
+        return _curves.drawn(drawing, range(0, config.steps + 1, config.evaluate_every))
+
     return Study(
         arms={
             name: Compute(functools.partial(_values, algorithm, sampling, config))
@@ -74,10 +81,7 @@ def build(config) -> Study:
         figures={
             "far": rewards("far"),
             "near": rewards("near"),
-            "training": _curves.drawn(
-                report.panels([row], log_steps=False),
-                range(0, config.steps + 1, config.evaluate_every),
-            ),
+            **{f"training_{sampling}": training(sampling) for sampling in SAMPLING},
         },
         claims=_claims(config),
         labels={
@@ -91,12 +95,14 @@ def build(config) -> Study:
             f"prompts, which starts at the data policy; {config.steps} steps of Adam, "
             f"in {config.rounds} rounds with answers of the policy, or without. The "
             f"optimum is at bin {config.far:g} or {config.near:g}, the data are near "
-            "bin 15 and in both end bins."
+            "bin 15 and in both end bins. Advantages are rewards, normalised over the "
+            "answers of a round."
         ),
         captions={
             "far": "The optimum is where the data policy hardly ever goes.",
             "near": "The optimum is where the data are.",
-            "training": "The expected reward of the policy after each step.",
+            "training_offline": "Expected rewards while learning from the data.",
+            "training_on_policy": "Expected rewards while learning from own answers.",
         },
     )
 
@@ -165,7 +171,7 @@ def pairs_of(actions: jax.Array, rewards: jax.Array) -> tuple:
 
     Shapes: actions [..., N], rewards [..., N] -> [..., M], [..., M], [..., M]
 
-    A pair of equal rewards has no better one.
+    A pair of equal rewards does not count.
     """
     first, second = np.triu_indices(actions.shape[-1], 1)
     wins = rewards[..., first] >= rewards[..., second]
@@ -234,17 +240,10 @@ def _train(algorithm, sizes, times, key, on_policy, optima, width, settings):
         reward = jnp.exp(-(((jnp.arange(bins) - optimum) / width) ** 2))
 
         def play(carry, key):
-            logits, state, seen = carry
-            drawn = jnp.where(on_policy, numerics.log_softmax(logits), ref)
+            drawn = jnp.where(on_policy, numerics.log_softmax(carry[0]), ref)
             actions = jax.random.categorical(key, drawn, shape=(prompts, answers))
             rewards = reward[actions]
-            seen = tuple(
-                losses.running_mean_update(of, values)
-                for of, values in zip(seen, (rewards, rewards**2), strict=True)
-            )
-            mean, square = (of.mean for of in seen)
-            spread = jnp.sqrt(jnp.maximum(square - mean**2, 0) + 1e-8)
-            advantages = (rewards - mean) / spread
+            advantages = losses.masked_whiten(rewards)
 
             def step(carry, _):
                 logits, state = carry
@@ -256,13 +255,10 @@ def _train(algorithm, sizes, times, key, on_policy, optima, width, settings):
                 carry, _ = jax.lax.scan(step, carry, None, every)
                 return carry, jnp.exp(numerics.log_softmax(carry[0])) @ reward
 
-            (logits, state), curve = jax.lax.scan(
-                stretch, (logits, state), None, steps // every
-            )
-            return (logits, state, seen), curve
+            carry, curve = jax.lax.scan(stretch, carry, None, steps // every)
+            return carry, curve
 
-        nothing = losses.RunningMean(jnp.zeros(()), jnp.zeros(()))
-        start = ref, optimizer.init(ref), (nothing, nothing)
+        start = ref, optimizer.init(ref)
         keys = jax.random.split(key, rounds)
         # Without answers of its own a policy sees those of the first round again.
         keys = jnp.where(on_policy, keys, keys[:1])
