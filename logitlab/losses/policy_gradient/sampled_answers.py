@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
@@ -58,14 +59,12 @@ def best_of_n_loss(
     checked("negative_weight", negative_weight, lambda w: w >= 0, "at least 0")
     z, actions, rewards = _answers(logits, actions, rewards, axis, where)
 
-    def nll(place):
-        return numerics.label_nll(z, _taken(actions, place))
-
-    weight = jnp.asarray(negative_weight, z.dtype)
-    best = nll(jnp.argmax(rewards, -1))
-    if numerics.is_known(weight) and not weight.any():
+    best = numerics.label_nll(z, _taken(actions, jnp.argmax(rewards, -1)))
+    if not isinstance(negative_weight, jax.Array) and np.all(negative_weight == 0):
         return best
-    return best - weight * nll(jnp.argmin(rewards, -1))
+    weight = jnp.asarray(negative_weight, z.dtype)
+    worst = numerics.label_nll(z, _taken(actions, jnp.argmin(rewards, -1)))
+    return best - weight * jnp.where(weight == 0, 0, worst)
 
 
 def awr_loss(
@@ -103,7 +102,8 @@ def awr_loss(
       ValueError: the shapes disagree, there are no answers, an answer is out of range
         (NaN under ``jit``), or ``temperature`` is not positive.
 
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80;
+      infinite where a log-probability overflows, however small its weight.
 
     Source: Peng et al. 2019, arXiv:1910.00177; as in Tajwar et al. 2024,
       arXiv:2404.14367.
@@ -116,7 +116,8 @@ def awr_loss(
     z, actions, rewards = _answers(logits, actions, rewards, axis, where)
     weights = jnp.exp(rewards / jnp.asarray(temperature, z.dtype))
     nll = jax.vmap(numerics.label_nll, (None, -1), -1)(z, actions)
-    return jnp.mean(weights * nll, -1)
+    # Divided before they are summed: the largest numbers have a mean, no sum.
+    return jnp.sum(weights / actions.shape[-1] * nll, -1)
 
 
 def _answers(logits, actions, rewards, axis, where):
@@ -146,7 +147,8 @@ def _drawn(key, shape, dtype):
     return (
         3 * jax.random.normal(keys[0], shape, dtype),
         jax.random.randint(keys[1], drawn, 0, max(shape[-1] - 1, 1)),
-        jax.random.normal(keys[2], drawn, dtype),
+        # Weights of at least 1 after the mean: less than that of what overflows is not.
+        jnp.log(3.0).astype(dtype) + jnp.abs(jax.random.normal(keys[2], drawn, dtype)),
     )
 
 

@@ -43,8 +43,9 @@ def linear_margin_preference_grad(
     Source: after the Delta Learning Hypothesis, Geng et al. 2025, arXiv:2507.06187;
       the closed form is ours.
 
-    >>> print(linear_margin_preference_grad(jnp.array([2.0, 0]), jnp.array([0, 3.0])))
-    [ 0.39894226 -0.39894226]
+    >>> better, worse = jnp.float32([[2, 0], [0, 3]])
+    >>> print(linear_margin_preference_grad(better, worse).round(4))
+    [ 0.3989 -0.3989]
     """
     chosen = numerics.promote(teacher_chosen, "teacher_chosen")
     rejected = numerics.promote(teacher_rejected, "teacher_rejected")
