@@ -4,7 +4,18 @@ python -m experiments.main --config=configs/preference.py --workdir=runs/prefere
 
 Variants, after a colon (`--config=configs/preference.py:coverage`):
   noise      preferences that are flipped: DPO, cDPO and rDPO (the default)
+  coverage   preferences among few of the answers: DPO and RPO
+  cyclic     preferences that go in a circle: INPO against refitted reward models
+  entanglement    gradients of answers that share tokens, and DPO with these scaled
+  bandits    answers of the policy itself against those of a data set; one minute
+  delta      a student that learns from two teachers, both weaker than itself
+  rewards    rewards that are transformed before they are added up, or not
   smoke      seconds; for tests
+All but `bandits` take less than a minute.
+Expected: every verdict is `reproduced`. Of our own questions, four are answered with no:
+with 40 % of the preferences flipped rDPO's loss has a minimum in most seeds; where
+rewards are linear in the features DPO, which leaks its mass to arms never seen, is ahead
+of RPO; and AWR gains 0.05 only by answers of its own, far from the data and near them.
 """
 
 from ml_collections import ConfigDict
