@@ -12,10 +12,10 @@ Variants, after a colon (`--config=configs/preference.py:coverage`):
   rewards    rewards that are transformed before they are added up, or not
   smoke      seconds; for tests
 All but `bandits` take less than a minute.
-Expected: every verdict is `reproduced`. Of our own questions, four are answered with no:
-with 40 % of the preferences flipped rDPO's loss has a minimum in most seeds; where
-rewards are linear in the features DPO, which leaks its mass to arms never seen, is ahead
-of RPO; and AWR gains 0.05 only by answers of its own, far from the data and near them.
+Expected: every verdict is `reproduced`. Of our own questions four get a no: with 40 %
+of the preferences flipped rDPO's loss has a minimum in most seeds; where rewards are
+linear in the features DPO, though its mass leaks to arms never seen, is ahead of RPO;
+and AWR gains 0.05 only by answers of its own, far from the data and near them.
 """
 
 from ml_collections import ConfigDict

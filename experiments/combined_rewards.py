@@ -100,6 +100,12 @@ def utility(method: str, rewards: jax.Array, ref_rewards: jax.Array) -> jax.Arra
     return total if method == "raw" else losses.lsc_transform(total, ref.sum())
 
 
+def _utility_at(place, rewards, ref_rewards):
+    """That of the method at a place, which may be traced: one program for all."""
+    branches = [functools.partial(utility, method) for method in LABELS]
+    return jax.lax.switch(place, branches, rewards, ref_rewards)
+
+
 def tilted(utilities: jax.Array, divergence: jax.Array) -> jax.Array:
     """Log-probabilities of samples, tilted by utilities, at a KL from even weights.
 
@@ -125,10 +131,11 @@ def tilted(utilities: jax.Array, divergence: jax.Array) -> jax.Array:
 def _values(method, config, key):
     keys = jax.random.split(key)
     hack = config.hack
+    place = list(LABELS).index(method)
     both = _tilt(
-        method,
         config.samples,
         keys[0],
+        place,
         jnp.asarray(config.divergences),
         (config.scale, config.correlation, config.good, config.enough),
     )
@@ -136,10 +143,10 @@ def _values(method, config, key):
         f"both/{kl:g}": mass for kl, mass in zip(config.divergences, both, strict=True)
     }
     hacked = _choose(
-        method,
         (hack.prompts, max(hack.best_of)),
         tuple(hack.best_of),
         keys[1],
+        place,
         (config.scale, config.correlation, hack.share, hack.size, config.enough),
     )
     values |= {
@@ -158,12 +165,14 @@ def draw(key: jax.Array, shape: tuple, scale: float, correlation: float) -> jax.
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _tilt(method, samples, key, divergences, settings):
+@functools.partial(jax.jit, static_argnums=0)
+def _tilt(samples, key, place, divergences, settings):
     """Mass of the answers that are good in both respects, at each divergence."""
     scale, correlation, good, enough = settings
     rewards = draw(key, (samples,), scale, correlation)
-    utilities = utility(method, rewards, losses.reference_quantile(rewards, q=enough))
+    utilities = _utility_at(
+        place, rewards, losses.reference_quantile(rewards, q=enough)
+    )
     bar = losses.reference_quantile(rewards, q=good)
     both = (rewards > bar[:, None]).all(0)
 
@@ -173,15 +182,15 @@ def _tilt(method, samples, key, divergences, settings):
     return jax.lax.map(mass, divergences)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _choose(method, shape, best_of, key, settings):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _choose(shape, best_of, key, place, settings):
     """Share of the prompts of which the best of k answers is a hacked one."""
     scale, correlation, share, size, enough = settings
     keys = jax.random.split(key)
     rewards = draw(keys[0], shape, scale, correlation)
     hacked = jax.random.bernoulli(keys[1], share, shape)
     ref = losses.reference_quantile(rewards.reshape(2, -1), q=enough)
-    utilities = utility(method, rewards.at[0].add(size * hacked), ref)
+    utilities = _utility_at(place, rewards.at[0].add(size * hacked), ref)
     chosen = (jnp.argmax(utilities[:, :k], -1) for k in best_of)
     return [jnp.take_along_axis(hacked, place[:, None], 1).mean() for place in chosen]
 

@@ -35,7 +35,6 @@ def build(config) -> Study:
     row = [
         report.Panel("chosen", "mean log-prob. of chosen arms (nats)"),
         report.Panel("covered", "mass on covered arms"),
-        report.Panel("reward", "mean true reward"),
     ]
     return Study(
         arms={

@@ -56,7 +56,7 @@ def test_through_the_door(door, tmp_path):
     assert figures == ["accuracy.png", "gap.png", "norm.png"]
     verdicts = report.read_claims(tmp_path / "claims.json")
     assert [v.verdict for v in verdicts[:3]] == 3 * ["reproduced"]  # 10 % are flipped
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["arm"] for row in rows[::2]] == ["dpo", "cdpo", "rdpo"]
     for metric in ("gap/0", "norm/0", "accuracy/0"):  # nothing is flipped
         ours = np.array([float(row[metric]) for row in rows]).reshape(3, 2)
