@@ -10,8 +10,8 @@ Source: The Power Of Simplicity, Arshad et al. 2023, arXiv:2306.02449.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from experiments._solvers import minimised
 from logitlab import losses, numerics, report
 from logitlab.train import ArmResult, Compute, Study
 
@@ -95,23 +95,7 @@ def fit_logistic(
         values = losses.cross_entropy(linear_logits(params, x), labels)
         return numerics.masked_mean(values, mask) + l2 / 2 * jnp.square(w).sum()
 
-    solver = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(objective)
-
-    def update(carry):
-        params, state, _, count = carry
-        value, grad = value_and_grad(params, state=state)
-        updates, state = solver.update(
-            grad, state, params, value=value, grad=grad, value_fn=objective
-        )
-        params = optax.apply_updates(params, updates)
-        return params, state, optax.tree.norm(grad, ord=jnp.inf), count + 1
-
-    def going(carry):
-        return (carry[2] > tolerance) & (carry[3] < steps)
-
-    start = params, solver.init(params), jnp.asarray(jnp.inf, x.dtype), 0
-    return jax.lax.while_loop(going, update, start)[0]
+    return minimised(objective, params, steps=steps, tolerance=tolerance)
 
 
 def linear_logits(params: tuple, x: jax.Array) -> jax.Array:

@@ -38,6 +38,7 @@ PUBLIC = [
 # Arguments that a Shapes line does not name, for the functions that need some.
 OTHERS = {
     "adaptive_weight": dict(scale=20.0),
+    "awr_loss": dict(temperature=0.5),
     "bag_loss": dict(num_bags=3),
     "cluster_likelihood": dict(num_clusters=3),
     "comp_sum_bayes_risk": dict(tau=1.0),
@@ -172,7 +173,7 @@ def build(line, batch, sizes=(), seed=0):
         size = shape(dims)
         if name in ("where", "mask", "alloc"):
             return rng.uniform(size=size) < 0.8
-        if name in ("labels", "choice") and "C" not in dims:
+        if name in ("labels", "choice", "actions") and "C" not in dims:
             return rng.integers(0, sizes.get("C", 2), size)
         if name in ("labels", "probs") and dims and dims[-1] == "C":
             return rng.dirichlet(np.ones(size[-1]), size[:-1]).astype("f4")

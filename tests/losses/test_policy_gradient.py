@@ -246,3 +246,49 @@ def test_drpo_golden(case, x64):
             want, k = drpo_oracle(lp, old, mask, right > 0, uid, lam=at, kl=kl, **hyper)
             close(value, want)
             close(k, golden["approx_kl"])
+
+
+def test_losses_of_sampled_answers(x64):
+    rng = np.random.default_rng(3)
+    logits = 4 * rng.normal(size=(3, 6))
+    actions = rng.integers(0, 6, (3, 4))
+    rewards = rng.normal(size=(3, 4))
+    rewards[0] = 1.0  # of equal ones the first counts
+    logps = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    of = np.take_along_axis(logps, actions, -1)
+    rows = np.arange(3)
+    best, worst = of[rows, rewards.argmax(-1)], of[rows, rewards.argmin(-1)]
+    for weight in (0.0, 0.3):
+        found = losses.best_of_n_loss(logits, actions, rewards, negative_weight=weight)
+        np.testing.assert_allclose(found, weight * worst - best, rtol=1e-12)
+    found = losses.awr_loss(logits, actions, rewards, temperature=0.5)
+    np.testing.assert_allclose(found, -(np.exp(2 * rewards) * of).mean(-1), rtol=1e-12)
+    across = losses.awr_loss(logits.T, actions.T, rewards.T, temperature=0.5, axis=0)
+    np.testing.assert_allclose(across, found, rtol=1e-12)
+
+    def total(rewards):
+        awr = losses.awr_loss(logits, actions, rewards, temperature=0.5)
+        return (awr + losses.best_of_n_loss(logits, actions, rewards)).sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(rewards), 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(rewards=np.zeros((2, 4))), r"rewards has shape \(2, 4\), expected"),
+        (dict(logits=np.zeros((3, 5))), r"actions has shape \(2, 3\), expected \(3,\)"),
+        (dict(actions=np.full((2, 3), 5)), "labels outside"),
+        (dict(actions=np.zeros((2, 0), int), rewards=np.zeros((2, 0))), "one answer"),
+        (dict(temperature=0.0), "temperature is 0.0, expected positive"),
+        (dict(negative_weight=-1.0), "negative_weight is -1.0, expected at least 0"),
+    ],
+)
+def test_sampled_answers_refuse(change, message):
+    given = dict(logits=np.zeros((2, 5)), actions=np.zeros((2, 3), int))
+    given |= dict(rewards=np.zeros((2, 3))) | change
+    loss, options = losses.best_of_n_loss, {}
+    if "temperature" in given:
+        loss, options = losses.awr_loss, {"temperature": given.pop("temperature")}
+    with pytest.raises(ValueError, match=message):
+        loss(**given, **options)

@@ -262,3 +262,21 @@ def test_degree_loss():
         losses.spo_total(values, values, gamma=-1)
     with pytest.raises(ValueError, match=r"degree_loss has shape \(2,\), expected"):
         losses.spo_total(values, want)
+
+
+def test_linear_margin_slope_is_the_expectation():
+    rng = np.random.default_rng(2)
+    teachers = rng.normal(size=(2, 3))
+    x = rng.normal(size=(200_000, 3))
+    labels = np.sign(x @ teachers.T)
+    want = (0.5 * (labels[:, :1] - labels[:, 1:]) * x).mean(0)
+    found = losses.linear_margin_preference_grad(*teachers)
+    np.testing.assert_allclose(found, want, atol=0.006)
+    big = np.float32([[1e30, 0], [0, 0]])  # no square fits, and no labels at all
+    both = losses.linear_margin_preference_grad(big, np.float32([[0, 1e-30]] * 2))
+    half = 1 / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(both, [[half, -half], [0, -half]], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"shape \(2,\), teacher_rejected \(3,\)"):
+        losses.linear_margin_preference_grad(np.ones(2), np.ones(3))
+    with pytest.raises(ValueError, match=r"expected \[..., D\]"):
+        losses.linear_margin_preference_grad(1.0, 1.0)

@@ -20,6 +20,7 @@ from logitlab.losses.policy_gradient import (
     divergences,
     one_example,
     returns,
+    sampled_answers,
     sequence_surrogates,
     token_rewards,
     token_surrogates,
@@ -48,6 +49,7 @@ from logitlab.losses.policy_gradient.returns import (
     reinforce_pp_advantages,
     remax_advantages,
 )
+from logitlab.losses.policy_gradient.sampled_answers import awr_loss, best_of_n_loss
 from logitlab.losses.policy_gradient.sequence_surrogates import (
     gmpo_loss,
     gspo_loss,
@@ -68,6 +70,8 @@ from logitlab.losses.policy_gradient.token_surrogates import (
 
 __all__ = [
     "aggregate_tokens",
+    "awr_loss",
+    "best_of_n_loss",
     "cispo_tokens",
     "clipped_value_loss",
     "disco_loss",
@@ -105,4 +109,5 @@ ROWS = (
     + returns.ROWS
     + discriminative.ROWS
     + one_example.ROWS
+    + sampled_answers.ROWS
 )

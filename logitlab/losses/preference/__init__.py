@@ -6,6 +6,7 @@ from logitlab.losses.preference import (
     entanglement,
     family,
     games,
+    linear,
     logic,
     margins,
     reference_free,
@@ -19,6 +20,7 @@ from logitlab.losses.preference.divergences import *
 from logitlab.losses.preference.entanglement import *
 from logitlab.losses.preference.family import *
 from logitlab.losses.preference.games import *
+from logitlab.losses.preference.linear import *
 from logitlab.losses.preference.logic import *
 from logitlab.losses.preference.logic import CATALOGUE
 from logitlab.losses.preference.margins import *
@@ -34,6 +36,7 @@ _MODULES = (
     entanglement,
     family,
     games,
+    linear,
     logic,
     margins,
     reference_free,
