@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.policy_gradient import get_config
+from experiments import prompt_sampler
+from logitlab import data, report, train
+
+WORLD = dict(count=40, batch=10, rollouts=4, steps=30)
+WORLD |= dict(decay_sample=0.9, decay_global=1.0)
+
+
+def shares(method, seed=0, **changes):
+    world = WORLD | dict(mean=0.0, deviation=0.0, gain=0.0, drift=0.0) | changes
+    return np.asarray(prompt_sampler.informative(method, jax.random.key(seed), **world))
+
+
+def test_groups_at_even_odds():
+    """Of four fair answers all are alike once in eight times."""
+    share = shares("uniform", steps=2000)
+    assert abs(share.mean() - 7 / 8) < 4 * np.sqrt(7 / 64 / 20_000)
+
+
+def test_what_is_known_is_chosen():
+    """Ten skills of 0 among many that are certain: the oracle takes them, always."""
+    rates = jnp.where(jnp.arange(40) % 4 == 1, 0.5, 1.0)
+    state = data.beta_sampler_init(40)
+    at = prompt_sampler.choose("oracle", state, jax.random.key(0), 10, rates)
+    assert sorted(np.asarray(at).tolist()) == list(range(1, 40, 4))
+    at = prompt_sampler.choose("uniform", state, jax.random.key(0), 10)
+    assert len(set(np.asarray(at).tolist())) == 10
+
+
+def test_skills_that_grow_end_the_lessons():
+    share = shares("uniform", gain=5.0)
+    assert share[0] > 0.5
+    assert share[-1] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("simulation.batch", 2001, "config.simulation.batch is 2001, expected 1 to 20"),
+        ("windows", 7, "config.windows is 7, expected a divisor"),
+        ("early", 150, "config.early is 150, expected 1 to 149"),
+        ("learner.points", 7, "config.learner.points is 7, expected a divisor"),
+        ("learner.task.base", 1, "config.task has base 1"),
+    ],
+)
+def test_what_cannot_be_run_is_not_built(key, value, message):
+    config = get_config("sampler")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        prompt_sampler.build(config)
+
+
+def test_end_to_end(tmp_path, monkeypatch):
+    few = {name: prompt_sampler.METHODS[name] for name in ("uniform", "vade")}
+    monkeypatch.setattr(prompt_sampler, "METHODS", few)
+    monkeypatch.setattr(prompt_sampler, "LEARNERS", ("vade",))
+    config = get_config("sampler")
+    with config.unlocked():
+        config.seeds, config.windows, config.early = 2, 2, 20
+        config.simulation.update(prompts=200, batch=20, steps=40)
+        config.learner.update(steps=4, points=2, prompts=8)
+        config.learner.task.update(base=3, width=8, embedding=4)
+    study = prompt_sampler.build(config)
+    results = train.run_study(study, config, tmp_path, quiet=True)
+    np.testing.assert_allclose(
+        results["learn_vade"].final("accuracy/0"), 1 / 9, rtol=0.1
+    )
+    early = [results[arm].final("share/early").mean() for arm in few]
+    assert early[1] > early[0]
+    verdicts = report.conclude(study, results, config, tmp_path)
+    assert [v.verdict == "not tested" for v in verdicts] == [False] * 2 + [True] * 3
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {"accuracy.png", "share.png"}
