@@ -3,11 +3,27 @@ r"""Students of a teacher's logits, against the labels alone.
 python -m experiments.main --config=configs/distillation.py --workdir=runs/digits
 
 Variants, after a colon (`--config=configs/distillation.py:scales`):
-  digits     the losses against each other on 150 digits (the default): two minutes
-  scales     the teacher's logits times 0.1, 1 and 10, with and without standardisation
-  vocabularies   a teacher whose classes have other names
-  self_knowledge   no teacher at all: USKD against label smoothing, 40 seeds
+  digits     the losses against each other on 150 digits (the default): three minutes
+  scales     the teacher's logits times 0.1, 1 and 10, with and without standardisation;
+             one minute
+  vocabularies   a teacher whose classes have other names; half a minute
+  self_knowledge   no teacher at all: USKD against label smoothing, 40 seeds; half a
+             minute
+  aspects    a large model's answers to ten questions about each digit; half a minute
+  mnist1d    the losses of `digits` on MNIST-1D; two minutes
   smoke      seconds; for tests
+Expected of `digits`: KD, DKD, NKD and the other softened losses gain 2.6 to 4.1 points
+on the cross-entropy's 90.9 %, DIST and PLD 0.3 to 0.5 at T = 1 and 2.6 at T = 4. Two
+heads gain 2.1 and 2.5, but less than one: that cross-entropy and BinaryKL on one head
+collapse is a matter of deep networks and is not reproduced. The gradients of the two
+agree less in the last layer than before it, as in the paper, if the wider student
+learns at 0.005; at 0.01 it is the other way round from step 200 on. Of `scales`: with
+ten times the logits KD is no better than the labels and standardised KD loses nothing;
+on the teacher's own logits it is 0.4 points behind KD, against the paper. Of
+`vocabularies`: ULD gains 2.4 points where KD is right on 1 %; GLD gains nothing with a
+small weight and costs 1.9 points with 0.1. Of `self_knowledge` and `aspects`: every
+verdict is `reproduced`, by half a point for the softened answers. Of `mnist1d`: gains
+of 5 to 8 points on 30.6 %, more at T = 4 than at T = 1.
 """
 
 from ml_collections import ConfigDict

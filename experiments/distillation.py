@@ -38,7 +38,6 @@ TOY_TEMPERATURE = 2.0
 class Term(NamedTuple):
     """One loss of an objective: ``rows(main, aux, batch)`` gives it for each row."""
 
-    name: str
     weight: float
     rows: Callable
     asks_teacher: bool
@@ -57,7 +56,7 @@ def build(config) -> Study:
         for rate in config.conflict.learning_rates:  # first, for the plainest lines
             arm = f"conflict_{rate:g}"
             arms[arm] = _conflict(config, draw, rate, x, y)
-            labels[arm] = f"cross-entropy, wider student, learning rate {rate:g}"
+            labels[arm] = f"CE, wider student, rate {rate:g}"
         figures["conflict"] = report.panels(
             [[report.Panel("cosine/head", "cosine of gradients", also="cosine/trunk")]],
             arms=tuple(arms),
@@ -146,7 +145,7 @@ def _term(where, name, entry, heads):
         values = row.loss(*(given[array] for array in arrays), **hyper)
         return jnp.broadcast_to(values, batch["y"].shape)
 
-    return Term(name, entry.weight, rows, "teacher_logits" in arrays)
+    return Term(entry.weight, rows, "teacher_logits" in arrays)
 
 
 def _draw(config, x, y, teaches):

@@ -56,7 +56,7 @@ def batch():
     return main, aux, {"y": jnp.arange(6) % 4, "teacher": teacher}
 
 
-def parts(method, heads=1, variant="digits"):
+def parts(method, variant="digits"):
     main, aux, rows = batch()
     entry = get_config(variant).methods[method]
     terms = distillation._terms(method, entry)
