@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from logitlab import data, metrics, models, optim, report
 from logitlab.train import Run, advance, init_state, make_step
-from logitlab.train.step import sample_feed
+from logitlab.train.step import sample_feed, whole_feed
 
 
 class Network(nn.Module):
@@ -72,7 +72,8 @@ def fit(config, model, loss, rows, key):
     """Parameters after a training inside of another program, for a teacher."""
     adam = optimizer(config)
     state = init_state(_init(model, rows["x"]), adam, key)
-    go = advance(make_step(loss, adam), sample_feed(config.batch_size), stops=False)
+    feed = sample_feed(config.batch_size) if config.batch_size else whole_feed()
+    go = advance(make_step(loss, adam), feed, stops=False)
     return go(state, rows, config.steps)[0].params
 
 
@@ -134,7 +135,7 @@ def student(
         optimizer=optimizer(settings),
         evaluate=evaluate,
         steps=settings.steps,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or None,
         evaluate_at=config.evaluate_at,
         show=("test/accuracy",),
     )
