@@ -8,7 +8,7 @@ import numpy as np
 
 from logitlab.report import figures
 
-__all__ = ["intervals", "ranking", "trends"]
+__all__ = ["differences", "intervals", "ranking", "trends"]
 
 
 def intervals(
@@ -21,6 +21,7 @@ def intervals(
     title: str | None = None,
     log: bool = False,
     dots: str = "seeds",
+    joined: bool = False,
 ) -> figures.Drawing:
     """Final numbers with a 95 % interval of the mean, one group for each tick.
 
@@ -34,6 +35,8 @@ def intervals(
       title: of the figure.
       log: whether the value axis is logarithmic.
       dots: what the numbers of an arm come from.
+      joined: whether a line goes through the means of a series, for ticks that are
+        values of a quantity.
 
     Returns:
       A function from results to a ``matplotlib.figure.Figure``. The interval is
@@ -57,10 +60,11 @@ def intervals(
             width = max(1, len(ticks) * len(series) / 12)
             figure = figures._figure((5.6 * width, 3.2), 1, 1, title)
             axes = figure.subplots()
-            entries, spread = [], 0.7 / len(series)
+            entries, spread = [], (0.3 if joined else 0.7) / len(series)
             for place, (name, arms) in enumerate(series.items()):
                 style = figures._style(place, place // len(figures.PALETTE))
                 look = dict(color=style.color, marker="o", markersize=5, capsize=3)
+                means = []
                 for tick, arm in enumerate(arms):
                     if arm not in results:
                         continue
@@ -76,7 +80,12 @@ def intervals(
                     )
                     mean, half = mean_interval(values)
                     axes.errorbar(x, mean, yerr=half or None, **look)
-                entries.append((axes.plot([], [], "o", color=style.color)[0], name))
+                    means.append((x, mean))
+                line = style.line if joined else ""
+                look = dict(color=style.color, linestyle=line)
+                if joined and means:
+                    axes.plot(*zip(*means, strict=True), **look)
+                entries.append((axes.plot([], [], marker="o", **look)[0], name))
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set_xlim(-0.6, len(ticks) - 0.4)
             axes.grid(False, axis="x")
@@ -86,6 +95,73 @@ def intervals(
                 axes.set_yscale("log")
             note = f"bars: 95 % interval of the mean; dots: {dots}"
             figures._add_legend(figure, entries if len(series) > 1 else (), note)
+        return figure
+
+    return draw
+
+
+def differences(
+    metric: str,
+    baseline: str,
+    *,
+    arms: Sequence[str] | None = None,
+    scale: float = 1.0,
+    label: str | None = None,
+    title: str | None = None,
+) -> figures.Drawing:
+    """How far each arm is ahead of one of them, seed by seed: one row for each arm.
+
+    Args:
+      metric: whose final numbers are subtracted, a dot for each seed.
+      baseline: the arm that the others are compared with, where 0 is.
+      arms: the arms to draw, all by default; those without the metric are left out.
+      scale: what differences are multiplied by, 100 for points of a percentage.
+      label: of the value axis; made from the metric if not given.
+      title: of the figure.
+
+    Returns:
+      A function from results to a ``matplotlib.figure.Figure``, in which rows are
+      ordered by the mean. Its interval is Student's, of 95 %; beside it stands in how
+      many seeds the arm is ahead.
+    """
+
+    def draw(results: figures.Results) -> Any:
+        import matplotlib
+
+        zero = results[baseline].final(metric)
+        ahead = {
+            name: scale * (arm.final(metric) - zero)
+            for name, arm in results.items()
+            if name != baseline and metric in arm and (arms is None or name in arms)
+        }
+        names = sorted(ahead, key=lambda name: np.nanmean(ahead[name]))
+        with matplotlib.rc_context(figures._LOOK):
+            size = (6.4, 0.9 + 0.24 * max(2, len(names)))
+            figure = figures._figure(size, 1, 1, title)
+            axes = figure.subplots()
+            axes.axvline(0, color=figures._GREY, linewidth=1)
+            dots = dict(color=figures.PALETTE[0], alpha=0.3, markersize=5)
+            bars = dict(color=figures.PALETTE[1], markersize=5, capsize=3, zorder=3)
+            for row, name in enumerate(names):
+                values = ahead[name]
+                axes.plot(values, np.full(values.size, row), ".", **dots)
+                mean, half = mean_interval(values)
+                axes.errorbar(mean, row, xerr=half or None, marker="o", **bars)
+            axes.set_yticks(range(len(names)), [results[name].label for name in names])
+            axes.set_ylim(-0.7, len(names) - 0.3)
+            axes.grid(False, axis="y")
+            words = f"{figures._words(metric)} - {results[baseline].label}"
+            axes.set_xlabel(words if label is None else label)
+            won = axes.secondary_yaxis("right")
+            won.set_yticks(
+                range(len(names)),
+                [f"{(ahead[n] > 0).sum()}/{ahead[n].size}" for n in names],
+            )
+            won.set_ylabel("seeds ahead")
+            won.tick_params(length=0)
+            won.spines["right"].set_visible(False)
+            note = "bars: 95 % interval of the mean; dots: seeds"
+            figures._add_legend(figure, (), note)
         return figure
 
     return draw

@@ -77,8 +77,9 @@ def build_program(
         :func:`logitlab.train.make_step`.
       precision: dtype of the computation, see there.
       skip_nonfinite: steps that are not finite are skipped, and end nothing.
-      shared: where runs with the same ``at`` find each other's programs; one for all
-        calls with the same settings.
+      shared: where runs with the same ``at`` find each other's programs, and runs in a
+        row with the same function ``data`` what it drew; one for all calls with the
+        same settings.
 
     Raises:
       ValueError: a setting or a batch size outside its range, a rule that does not fit,
@@ -101,7 +102,8 @@ def build_program(
 
     own_data = callable(run.data)
     row_axis = 1 if own_data else 0
-    data = dict(_drawn(run.data, seeds) if own_data else run.data)
+    shared = {} if shared is None else shared
+    data = dict(_drawn(run.data, seeds, shared) if own_data else run.data)
     stream = data.pop("train") if isinstance(data["train"], Stream) else None
     held = meshes.shard_rows(data, mesh, axis=row_axis)
     train = data.get("train")
@@ -220,10 +222,12 @@ def _check_pmap(mesh, sharding):
         )
 
 
-def _drawn(data, seeds):
-    """Each seed's own data, stacked."""
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds])
-    return jax.jit(jax.vmap(data))(keys)
+def _drawn(data, seeds, shared):
+    """Each seed's own data, stacked; the last ones are kept for the next run."""
+    if shared.get("drawn", (None,))[0] is not data:
+        keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds]
+        shared["drawn"] = data, jax.jit(jax.vmap(data))(jnp.stack(keys))
+    return shared["drawn"][1]
 
 
 def _state_shardings(shapes, mesh, rules):
@@ -252,7 +256,7 @@ class _Advance:
 
     def __init__(self, run, advance_as, compiled_for, everywhere, shared):
         self._run, self._advance_as, self._compiled_for = run, advance_as, compiled_for
-        self._everywhere, self._shared = everywhere, {} if shared is None else shared
+        self._everywhere, self._shared = everywhere, shared
         self._call = self.compiled = None
 
     def __call__(self, state, data, n):

@@ -38,7 +38,8 @@ class Run:
       loss: (params, batch, key) -> one loss per row of the batch; with
         ``from_optimizer`` it takes that as a fourth argument.
       data: ``{"train": batch, ...}``, or a function from a key to it where each seed
-        draws its own. ``"train"`` may be a :class:`Stream`.
+        draws its own; runs in a row with the same function draw once. ``"train"`` may
+        be a :class:`Stream`.
       optimizer: an optax transformation, or a function of a key that makes one, where
         its state starts at random: each seed's is then another.
       evaluate: (params, data) -> named :class:`~logitlab.metrics.Mean` or scalars.

@@ -74,6 +74,35 @@ ACCURACIES = {
 }
 
 
+def test_differences_are_paired_and_ordered():
+    draw = report.differences("accuracy", "base", scale=100)
+    results = {
+        "worse": arm("worse", seeds=3, accuracy=[0.8, 0.9, 0.5]),
+        "base": arm("base", seeds=3, accuracy=[0.9, 0.8, 0.7]),
+        "better": arm("better", seeds=3, accuracy=[1.0, 0.9, 0.8]),
+        "untold": arm("untold", seeds=3, time=[1, 1, 1]),
+    }
+    figure = draw(results)
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["worse", "better"]
+    dots = [line for line in axes.lines if line.get_marker() == "."]
+    np.testing.assert_allclose(dots[0].get_xdata(), [-10, 10, -20])
+    np.testing.assert_allclose(dots[1].get_xdata(), [10, 10, 10])
+    (won,) = axes.child_axes
+    assert [t.get_text() for t in won.get_yticklabels()] == ["1/3", "3/3"]
+    (axes,) = report.differences("accuracy", "base", arms=("worse",))(results).axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["worse"]
+
+
+def test_joined_intervals_have_a_line_through_their_means():
+    series = {"a": ("a_0", "a_1"), "b": ("b_0", "")}
+    draw = report.intervals(series, ("0", "1"), "accuracy", joined=True)
+    (axes,) = draw(ACCURACIES).axes
+    lines = [line for line in axes.lines if line.get_linestyle() == "-"]
+    (through,) = [line.get_ydata() for line in lines if len(line.get_ydata()) == 2]
+    np.testing.assert_allclose(list(through), [0.85, 0.5])
+
+
 def test_mean_interval():
     values = np.array([0.9, 0.8, 0.85, np.nan])
     mean, half = mean_interval(values)

@@ -348,3 +348,20 @@ def test_runs_with_the_same_at_share_a_program():
             )
             assert state.params["w"].dtype == np.float32
         assert len(traces) == compiled
+
+
+def test_runs_in_a_row_draw_the_same_data_once():
+    draws = []
+
+    def data(key):
+        draws.append(1)
+        return toy.data(key)
+
+    mesh, shared = make_mesh({"data": 1}), {}
+    for run in (toy.run(data=data), toy.run(data=data, optimizer=optax.sgd(0.1))):
+        program = build_program(run, (0, 1), mesh, shared=shared)
+        want = build_program(toy.run(data=toy.data), (0, 1), mesh).data
+        chex.assert_trees_all_equal(program.data, want)
+    assert len(draws) == 1
+    build_program(toy.run(data=data), (0, 1), mesh)  # on its own
+    assert len(draws) == 2
