@@ -10,8 +10,9 @@ Variants, after a colon (`--config=configs/preference.py:coverage`):
   bandits    answers of the policy itself against those of a data set; one minute
   delta      a student that learns from two teachers, both weaker than itself
   rewards    rewards that are transformed before they are added up, or not
+  shift      thumbs up for some prompts, down for others: BCO with weights or without
   smoke      seconds; for tests
-All but `bandits` take less than a minute.
+All but `bandits` and `shift` take less than a minute, these little more.
 Expected: every verdict is `reproduced`. Of our own questions four get a no: with 40 %
 of the preferences flipped rDPO's loss has a minimum in most seeds; where rewards are
 linear in the features DPO, though its mass leaks to arms never seen, is ahead of RPO;
@@ -134,6 +135,15 @@ def _rewards(config):
     )
 
 
+def _shift(config):
+    config.experiment, config.seeds = "unpaired_feedback", 20
+    config.problem = dict(answers=6, scale=1.5, rows=4000, share=0.9)
+    config.beta, config.learning_rate = 1.0, 0.05
+    config.clip = (0.5, 10.0)  # the smallest and the largest weight
+    config.steps, config.evaluate_every = 1000, 10
+    config.tolerances = dict(divergence_ratio=0.5)
+
+
 def _smoke(config):
     _noise(config)
     config.preliminary = True
@@ -149,5 +159,6 @@ VARIANTS = dict(
     bandits=_bandits,
     delta=_delta,
     rewards=_rewards,
+    shift=_shift,
     smoke=_smoke,
 )

@@ -192,7 +192,7 @@ def _choose(shape, best_of, key, place, settings):
     ref = losses.reference_quantile(rewards.reshape(2, -1), q=enough)
     utilities = _utility_at(place, rewards.at[0].add(size * hacked), ref)
     chosen = (jnp.argmax(utilities[:, :k], -1) for k in best_of)
-    return [jnp.take_along_axis(hacked, place[:, None], 1).mean() for place in chosen]
+    return [jnp.take_along_axis(hacked, best[:, None], 1).mean() for best in chosen]
 
 
 @functools.partial(jax.jit, static_argnums=1)

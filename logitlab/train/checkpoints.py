@@ -170,7 +170,10 @@ def read(folder: pathlib.Path, step: int, part: str | None = None) -> Mapping:
             primary_host=index, active_processes={index}, barrier_sync_key_prefix="read"
         ),
     )
-    handlers = {"state": ocp.PyTreeCheckpointHandler()}
+    handlers = {
+        "state": ocp.PyTreeCheckpointHandler(),
+        "meta": ocp.JsonCheckpointHandler(),  # or Orbax warns that it lacks one
+    }
     with ocp.CheckpointManager(
         folder.absolute(), options=options, item_handlers=handlers
     ) as manager:
