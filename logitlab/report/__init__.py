@@ -8,7 +8,7 @@ from logitlab.report.claims import (
     read_claims,
     write_claims,
 )
-from logitlab.report.comparisons import intervals, ranking, trends
+from logitlab.report.comparisons import frontier, intervals, ranking, trends
 from logitlab.report.conclusion import conclude
 from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.maps import Map, Sheet, probability_maps, surfaces
@@ -22,6 +22,7 @@ __all__ = [
     "Verdict",
     "conclude",
     "curves",
+    "frontier",
     "intervals",
     "judge",
     "outcome",
