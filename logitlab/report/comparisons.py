@@ -10,6 +10,8 @@ from logitlab.report import figures
 
 __all__ = ["frontier", "intervals", "ranking", "trends"]
 
+_SIDES = ((8, 8), (-8, -8), (-8, 8), (8, -8))  # of a point, where its mark stands
+
 
 def intervals(
     series: Mapping[str, Sequence[str]],
@@ -240,7 +242,9 @@ def frontier(
 
     def draw(results: figures.Results) -> Any:
         import matplotlib
+        from matplotlib import patheffects
 
+        halo = patheffects.withStroke(linewidth=2.5, foreground="white")
         with matplotlib.rc_context(figures._LOOK):
             figure = figures._figure((5.6, 3.6), 1, 1, title)
             axes = figure.subplots()
@@ -257,13 +261,15 @@ def frontier(
                     for metric, _ in (across, up)
                 )
                 style = figures._style(place, place // len(figures.PALETTE))
-                look = dict(color=style.color, marker=style.marker or "o")
+                line = dict(color=style.color, marker=style.marker or "o")
                 bars = dict(elinewidth=0.8, capsize=2)
-                axes.errorbar(x, y, xerr=x_half, yerr=y_half, **look, **bars)
+                axes.errorbar(x, y, xerr=x_half, yerr=y_half, **line, **bars)
+                side = _SIDES[place % len(_SIDES)]  # each series has its own
                 for mark, *point in zip(here.values(), x, y, strict=True):
-                    away = dict(xytext=(5, 4), textcoords="offset points", fontsize=8)
-                    axes.annotate(mark, point, **away, color=style.color)
-                entries.append((axes.plot([], [], **look)[0], name))
+                    near = dict(xytext=side, textcoords="offset points", fontsize=8)
+                    look = dict(ha="center", va="center", color=style.color, zorder=5)
+                    axes.annotate(mark, point, **near, **look, path_effects=[halo])
+                entries.append((axes.plot([], [], **line)[0], name))
             axes.set_xlabel(across[1])
             axes.set_ylabel(up[1])
             axes.margins(0.08)
