@@ -99,6 +99,7 @@ def _kernel_ridge(config):
 
 def _bits(config):
     config.experiment, config.seeds = "few_bits", 16
+    config.pick = ("plain", "even", "guided", "unguided")
     config.train, config.widths = 1000, (128, 128)
     config.steps, config.batch_size = 600, 128
     config.learning_rate, config.weight_decay = 3e-3, 1e-2

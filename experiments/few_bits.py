@@ -19,6 +19,7 @@ from experiments._digit_runs import check_train, divide, images, start
 from logitlab import losses, metrics, models, report
 from logitlab.report import figures
 from logitlab.train import Run, Study
+from logitlab.train.config import check_name
 
 PLAIN, EVEN, GUIDED, UNGUIDED = "plain", "even", "guided", "unguided"
 ARMS = (PLAIN, EVEN, GUIDED, UNGUIDED)
@@ -32,7 +33,7 @@ def build(config) -> Study:
     x, y = images()
     widest, narrowest = config.guidance.bits[0], config.guidance.bits[-1]
     return Study(
-        arms={name: _run(config, x, y, name) for name in ARMS},
+        arms={name: _run(config, x, y, name) for name in config.pick},
         figures={
             part: report.trends(
                 {bits: f"{part}/{bits}" for bits in config.bits},
@@ -87,6 +88,8 @@ def _widths(config, words):
 
 def _check(config):
     check_train(config.train)
+    for name in config.pick:
+        check_name(name, ARMS, "config.pick")
     for key, bits in (("bits", config.bits), ("guidance.bits", config.guidance.bits)):
         if not bits or min(bits) < 2 or max(bits) > 16:
             raise ValueError(f"config.{key} is {tuple(bits)}, expected 2 to 16 bits")

@@ -65,12 +65,17 @@ def test_what_every_arm_minimises():
     batch = {"x": rng.normal(size=(8, 64)).astype("f4"), "y": np.arange(8)}
 
     def loss(name):
-        return arms[name].loss(params, batch, None)
+        return interpreted(lambda p, b: arms[name].loss(p, b, None))(params, batch)
 
     def nll(bits=None):
         model = models.MLP((4, 4), 10)
-        used = few_bits.quantize(params, bits) if bits else params
-        logits = np.asarray(model.apply({"params": used}, batch["x"]), np.float64)
+
+        @interpreted
+        def apply(params, x):
+            used = few_bits.quantize(params, bits) if bits else params
+            return model.apply({"params": used}, x)
+
+        logits = apply(params, batch["x"]).astype("f8")
         return logits, np.log(np.exp(logits).sum(-1)) - logits[
             np.arange(8), np.arange(8)
         ]
@@ -131,6 +136,7 @@ def test_claims_can_fail(kurtosis, two, wrong):
     ("key", "value", "message"),
     [
         ("train", 0, "config.train is 0"),
+        ("pick", ("guide",), "config.pick has no 'guide'; did you mean guided"),
         ("bits", (1, 2), "config.bits is"),
         ("guidance.bits", (2, 8), "config.guidance.bits is"),
         ("guidance.bits", (8, 5), r"config.guidance.bits\[-1\] is 5"),
@@ -144,7 +150,7 @@ def test_what_cannot_be_run_is_not_built(key, value, message):
 
 def test_through_the_door(door, tmp_path):
     small = dict(config="distillation", seeds=2, steps=2, widths="(4,)")
-    small |= dict(bits="(2,)", guidance__bits="(8, 2)")
+    small |= dict(bits="(2,)", guidance__bits="(8, 2)", pick="('even', 'guided')")
     code, out = door("bits", tmp_path, **small)
     assert code == 0, out
     assert len(report.read_claims(tmp_path / "claims.json")) == 5
