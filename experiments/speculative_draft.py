@@ -393,7 +393,7 @@ def outcome_error(key: jax.Array, *, vocabulary: int, gamma: int) -> float:
         abs(chance - math.prod(p[s[:i]][s[i]] for i in range(gamma + 1)))
         for s, chance in law.items()
     ]
-    return max(errors)
+    return float(max(errors))
 
 
 def _claims(config):
