@@ -69,7 +69,7 @@ def _flips(config):
 
 
 def _kernel_ridge(config):
-    config.experiment, config.x64 = "kernel_ridge", True
+    config.experiment, config.x64, config.seeds = "kernel_ridge", True, 5
     config.x = tuple(i / 10 for i in range(11))
     config.y = (
         0.38476636465198066,
@@ -116,7 +116,7 @@ def _bits(config):
 
 
 def _sid(config):
-    config.experiment = "one_step_generator"
+    config.experiment, config.seeds = "one_step_generator", 5
     config.data = dict(mean=1.5, deviation=0.6)
     config.start = (0.2, -1.0)  # deviation and mean of the generator
     config.alphas = (0.0, 0.5, 1.0, 1.2, 2.0)
