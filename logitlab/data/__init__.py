@@ -19,7 +19,11 @@ from logitlab.data.sources import (
     prepare,
     stream,
 )
-from logitlab.data.standard_library import Text, standard_library_bytes
+from logitlab.data.standard_library import (
+    Text,
+    standard_library_bytes,
+    standard_library_text,
+)
 
 __all__ = [
     "BatchIterator",
@@ -40,6 +44,7 @@ __all__ = [
     "sparse_parity",
     "split",
     "standard_library_bytes",
+    "standard_library_text",
     "stream",
     "symmetric_noise",
     "variance_gain",

@@ -75,6 +75,29 @@ def standard_library_bytes(folder: str | os.PathLike | None = None) -> Text:
     return Text(train, validation, digest)
 
 
+def standard_library_text(modules: int, folder: str | os.PathLike | None = None) -> str:
+    """The source of the first top-level modules of the standard library, by name.
+
+    Packages are left out. What is not UTF-8 becomes a replacement character.
+
+    Args:
+      modules: how many ``*.py`` files, one after another.
+      folder: where the library lies, by default that of the running interpreter, whose
+        version the text depends on.
+
+    Raises:
+      ValueError: ``modules`` is below 1, or the folder has not that many.
+
+    >>> "_Feature" in standard_library_text(1)
+    True
+    """
+    root = pathlib.Path(sysconfig.get_path("stdlib") if folder is None else folder)
+    files = sorted(root.glob("*.py"))
+    if not 1 <= modules <= len(files):
+        raise ValueError(f"modules is {modules}, expected 1 to {len(files)} in {root}")
+    return "".join(file.read_text("utf-8", "replace") for file in files[:modules])
+
+
 def _split_of(name):
     digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
     return "train" if int(digest, 16) % 10 else "validation"

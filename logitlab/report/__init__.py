@@ -8,7 +8,13 @@ from logitlab.report.claims import (
     read_claims,
     write_claims,
 )
-from logitlab.report.comparisons import differences, intervals, ranking, trends
+from logitlab.report.comparisons import (
+    differences,
+    frontier,
+    intervals,
+    ranking,
+    trends,
+)
 from logitlab.report.conclusion import conclude
 from logitlab.report.figures import Panel, curves, panels, save, small_multiples
 from logitlab.report.maps import Map, Sheet, probability_maps, surfaces
@@ -23,6 +29,7 @@ __all__ = [
     "conclude",
     "curves",
     "differences",
+    "frontier",
     "intervals",
     "judge",
     "outcome",

@@ -8,7 +8,9 @@ import numpy as np
 
 from logitlab.report import figures
 
-__all__ = ["differences", "intervals", "ranking", "trends"]
+__all__ = ["differences", "frontier", "intervals", "ranking", "trends"]
+
+_SIDES = ((8, 8), (-8, -8), (-8, 8), (8, -8))  # of a point, where its mark stands
 
 
 def intervals(
@@ -281,6 +283,74 @@ def trends(
             axes.set_ylabel(figures._words(first) if label is None else label)
             note = "bars: 95 % interval of the mean over seeds" if bars else ""
             figures._add_legend(figure, entries, note)
+        return figure
+
+    return draw
+
+
+def frontier(
+    series: Mapping[str, Mapping[str, str]],
+    *,
+    across: tuple[str, str],
+    up: tuple[str, str],
+    marks: str = "",
+    title: str | None = None,
+) -> figures.Drawing:
+    """Two final numbers of each arm against each other, a line through each series.
+
+    Args:
+      series: name in the legend -> its arms in their order, each with what is written
+        beside its point; an arm that was not run is left out.
+      across: the metric along the horizontal axis, and its label.
+      up: the same of the vertical axis.
+      marks: what is written beside the points.
+      title: of the figure.
+
+    Returns:
+      A function from results to a ``matplotlib.figure.Figure``. Points are means over
+      the seeds, with 95 % intervals both ways.
+
+    Raises:
+      ValueError: there is no series.
+    """
+    if not series:
+        raise ValueError("series is empty, expected at least one")
+
+    def draw(results: figures.Results) -> Any:
+        import matplotlib
+        from matplotlib import patheffects
+
+        halo = patheffects.withStroke(linewidth=2.5, foreground="white")
+        with matplotlib.rc_context(figures._LOOK):
+            figure = figures._figure((5.6, 3.6), 1, 1, title)
+            axes = figure.subplots()
+            entries = []
+            for place, (name, arms) in enumerate(series.items()):
+                here = {arm: mark for arm, mark in arms.items() if arm in results}
+                if not here:
+                    continue
+                (x, x_half), (y, y_half) = (
+                    zip(
+                        *(mean_interval(results[arm].final(metric)) for arm in here),
+                        strict=True,
+                    )
+                    for metric, _ in (across, up)
+                )
+                style = figures._style(place, place // len(figures.PALETTE))
+                line = dict(color=style.color, marker=style.marker or "o")
+                bars = dict(elinewidth=0.8, capsize=2)
+                axes.errorbar(x, y, xerr=x_half, yerr=y_half, **line, **bars)
+                side = _SIDES[place % len(_SIDES)]  # each series has its own
+                for mark, *point in zip(here.values(), x, y, strict=True):
+                    near = dict(xytext=side, textcoords="offset points", fontsize=8)
+                    look = dict(ha="center", va="center", color=style.color, zorder=5)
+                    axes.annotate(mark, point, **near, **look, path_effects=[halo])
+                entries.append((axes.plot([], [], **line)[0], name))
+            axes.set_xlabel(across[1])
+            axes.set_ylabel(up[1])
+            axes.margins(0.08)
+            notes = [marks, "bars: 95 % intervals of the mean over seeds"]
+            figures._add_legend(figure, entries, "; ".join(filter(None, notes)))
         return figure
 
     return draw

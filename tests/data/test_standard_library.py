@@ -57,3 +57,14 @@ def test_without_source(tmp_path, files):
         (tmp_path / name).write_text("1")
     with pytest.raises(ValueError, match="has no Python source for"):
         data.standard_library_bytes(tmp_path)
+
+
+def test_text_is_of_the_first_modules_alone(folder):
+    for name, source in {"b.py": "é", "a.py": "1\n", "c.py": "never"}.items():
+        (folder / name).write_text(source, "utf-8")
+    assert data.standard_library_text(2, folder) == "1\né"
+    (folder / "b.py").write_bytes(b"\xff")
+    assert data.standard_library_text(2, folder) == "1\n\ufffd"
+    for modules in (0, 4):
+        with pytest.raises(ValueError, match=f"modules is {modules}, expected 1 to 3"):
+            data.standard_library_text(modules, folder)

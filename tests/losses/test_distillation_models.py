@@ -204,6 +204,19 @@ def test_fake_quantize():
     np.testing.assert_array_equal(losses.fake_quantize(np.zeros(2, "f4"), bits=2), 0)
 
 
+def test_fake_quantize_with_a_step():
+    x = np.float32([-3, -1.1, -0.9, 0.9, 1.1, 3])
+    for step in (2.0, np.full(6, 2, "f4")):
+        got = losses.fake_quantize(x, bits=2, step=step)
+        np.testing.assert_array_equal(got, [-4, -2, 0, 0, 2, 2])  # all four places
+    grad = jax.grad(lambda x: losses.fake_quantize(x, bits=2, step=2.0).sum())(x)
+    np.testing.assert_array_equal(grad, [1, 1, 1, 1, 1, 0])  # the last is cut off
+    slope = jax.grad(lambda s: losses.fake_quantize(x, bits=2, step=s).sum())(2.0)
+    assert slope == 0
+    up = losses.fake_quantize(x, bits=4, symmetric=False, step=0.5)
+    np.testing.assert_array_equal(up, [-3, -1, -1, 1, 1, 3])
+
+
 @pytest.mark.parametrize("case", cases("sid"))
 def test_sid_golden(case, x64):
     i, params, outputs = arrays(case), case["params"], case["outputs"]
@@ -311,6 +324,7 @@ Z = np.zeros((2, 3), np.float32)
         (lambda: losses.top_k_logits(Z, 0), "k is 0"),
         (lambda: losses.sorted_gw_bounds(Z, Z), "a has shape"),
         (lambda: losses.fake_quantize(Z, bits=1), "bits is 1"),
+        (lambda: losses.fake_quantize(Z, bits=2, step=0.0), "step is 0.0"),
         (lambda: losses.progressive_guidance_loss([], Z), "logits_list is empty"),
         (lambda: losses.sid_generator_loss(Z, Z[:1], Z), "teacher_denoised has"),
         (lambda: losses.denoising_score_loss(Z, Z, np.ones(3)), "sigma has shape"),

@@ -67,6 +67,24 @@ def test_intervals_name_more_than_one_series():
     assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
 
 
+def test_a_frontier_goes_through_the_means_both_ways():
+    series = {"x": {"first": "1", "absent": "2"}, "y": {"other": "3"}, "z": {"no": ""}}
+    draw = report.frontier(
+        series, across=("at2", "two"), up=("at8", "eight"), marks="numbers: n"
+    )
+    results = RESULTS | {"other": arm("other", at2=[0.0, 2.0], at8=[5.0, 7.0])}
+    figure = draw(results)
+    (axes,) = figure.axes
+    assert [line.get_xydata().tolist() for line in lines(axes)] == [[[2, 4]], [[1, 6]]]
+    assert [text.get_text() for text in axes.texts] == ["1", "3"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("two", "eight")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
+    assert legend.get_title().get_text().startswith("numbers: n; bars")
+    with pytest.raises(ValueError, match="series is empty"):
+        report.frontier({}, across=("a", ""), up=("b", ""))
+
+
 ACCURACIES = {
     "a_0": arm("a", seeds=3, accuracy=[0.9, 0.8, 0.85]),
     "a_1": arm("a, noisy", seeds=3, accuracy=[0.5, 0.4, 0.6]),

@@ -155,27 +155,34 @@ def progressive_guidance_loss(
 
 
 def fake_quantize(
-    x: ArrayLike, *, bits: int, symmetric: bool = True, channel_axis: int | None = None
+    x: ArrayLike,
+    *,
+    bits: int,
+    symmetric: bool = True,
+    channel_axis: int | None = None,
+    step: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Values on a uniform grid, with the gradient of the identity within its ends.
 
     .. math:: s (\mathrm{clip}(\mathrm{round}(x / s) + o, -2^{b-1}, 2^{b-1} - 1) - o)
 
     with the step s from the largest magnitude and o = 0, or, not symmetric, from the
-    smallest and the largest value.
+    smallest and the largest value. The symmetric default never takes its lowest place,
+    a loss where bits are few: :math:`s = 2 \max |x| / (2^b - 1)` takes them all.
 
     Args:
       x: weights or activations.
       bits: b, from 2 to 16.
       symmetric: whether 0 is the middle of the grid.
       channel_axis: an axis with a grid for each entry; by default one for all.
+      step: s, positive, one or broadcastable to ``x``, instead.
 
     Returns:
       The dtype of ``x``, 16-bit types widened; the grid is a constant for the gradient.
 
     Raises:
       TypeError: ``x`` is not floating point.
-      ValueError: ``bits`` is out of range.
+      ValueError: ``bits`` is out of range, or ``step`` is not positive.
 
     Source: EQ-Net, Xu et al. 2023, arXiv:2308.07650.
 
@@ -190,15 +197,17 @@ def fake_quantize(
     if channel_axis is not None:
         axes = tuple(a for a in range(x.ndim) if a != channel_axis % x.ndim)
     fixed = jax.lax.stop_gradient(x)
-    if symmetric:
-        step = jnp.max(jnp.abs(fixed), axes, keepdims=True) / high
-        offset = jnp.zeros_like(step)
+    bottom = jnp.min(fixed, axes, keepdims=True)
+    top = jnp.max(fixed, axes, keepdims=True)
+    if step is not None:
+        checked("step", step, lambda s: s > 0, "positive")
+        step = jax.lax.stop_gradient(jnp.asarray(step, x.dtype))
+    elif symmetric:
+        step = jnp.maximum(top, -bottom) / high
     else:
-        bottom = jnp.minimum(jnp.min(fixed, axes, keepdims=True), 0)
-        top = jnp.maximum(jnp.max(fixed, axes, keepdims=True), 0)
-        step = (top - bottom) / (high - low)
-        offset = low - jnp.round(bottom / jnp.where(step > 0, step, 1))
+        step = (jnp.maximum(top, 0) - jnp.minimum(bottom, 0)) / (high - low)
     step = jnp.where(step > 0, step, 1)
+    offset = 0 if symmetric else low - jnp.round(jnp.minimum(bottom, 0) / step)
     place = jnp.round(fixed / step) + offset
     inside = (place >= low) & (place <= high)
     value = step * (jnp.clip(place, low, high) - offset)
