@@ -45,6 +45,7 @@ def test_skills_that_grow_end_the_lessons():
         ("windows", 7, "config.windows is 7, expected a divisor"),
         ("early", 150, "config.early is 150, expected 1 to 149"),
         ("learner.points", 7, "config.learner.points is 7, expected a divisor"),
+        ("learner.warm", -1, "config.learner.warm is -1"),
         ("learner.task.base", 1, "config.task has base 1"),
     ],
 )
@@ -59,6 +60,7 @@ def test_end_to_end(tmp_path, monkeypatch):
     few = {name: prompt_sampler.METHODS[name] for name in ("uniform", "vade")}
     monkeypatch.setattr(prompt_sampler, "METHODS", few)
     monkeypatch.setattr(prompt_sampler, "LEARNERS", ("vade",))
+    monkeypatch.setattr(prompt_sampler, "STARTS", {"scratch": "from scratch"})
     config = get_config("sampler")
     with config.unlocked():
         config.seeds, config.windows, config.early = 2, 2, 20
@@ -68,7 +70,7 @@ def test_end_to_end(tmp_path, monkeypatch):
     study = prompt_sampler.build(config)
     results = train.run_study(study, config, tmp_path, quiet=True)
     np.testing.assert_allclose(
-        results["learn_vade"].final("accuracy/0"), 1 / 9, rtol=0.1
+        results["scratch_vade"].final("accuracy/0"), 1 / 9, rtol=0.1
     )
     early = [results[arm].final("share/early").mean() for arm in few]
     assert early[1] > early[0]
