@@ -39,8 +39,8 @@ def sid_generator_loss(
     same noisy x; the denominator, one for each sample, is a constant. Gradients flow
     through x into both denoisers, whose parameters are frozen. Summed over pixels,
     times 100 and divided by the batch in the released code. With the best fake denoiser
-    :math:`E[(\phi - \psi)(\psi - x)] = 0`. Values of alpha above 1 diverge where that
-    is exact, as on a Gaussian in one dimension.
+    :math:`E[(\phi - \psi)(\psi - x)] = 0`. On a Gaussian of one pixel, on which the
+    denominator then depends, alpha above 1 diverges; with 16 pixels it does not.
 
     Shapes: x [B, D], teacher_denoised [B, D], fake_denoised [B, D] -> [B, D]
 
