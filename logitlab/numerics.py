@@ -375,17 +375,18 @@ def is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return classes == labels[..., None]
 
 
-def label_score(z: jax.Array, y: jax.Array) -> jax.Array:
+def label_score(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The logit of the label, also where classes are spread over devices.
 
-    Shapes: z [..., C], y [...] -> [...]
+    Shapes: logits [..., C], labels [...] -> [...]
 
-    >>> label_score(jnp.float32([3, 1]), 1)
+    >>> label_score(jnp.float32([3, 1]), jnp.array(1))
     Array(1., dtype=float32)
     """
-    if jax.typeof(z).sharding.spec[-1] is None:
-        return jnp.take_along_axis(z, y[..., None], -1)[..., 0]
-    return jnp.where(is_label(z, y), z, 0).sum(-1)  # Explicit class axis: no gather
+    if jax.typeof(logits).sharding.spec[-1] is None:
+        return jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
+    # Explicit class axis: no gather
+    return jnp.where(is_label(logits, labels), logits, 0).sum(-1)
 
 
 def is_known(array: jax.Array) -> bool:

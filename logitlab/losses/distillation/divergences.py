@@ -78,6 +78,7 @@ def kd(
     Source: Hinton et al. 2015, arXiv:1503.02531; standardised, Sun et al. 2024,
       arXiv:2403.01427.
 
+    >>> import jax.numpy as jnp
     >>> print(f"{kd(jnp.float32([40, 0]), jnp.float32([0, 0]), temperature=1.0):.4f}")
     19.3069
     """
@@ -127,6 +128,7 @@ def reverse_kl(
     Source: MiniLLM, Gu et al. 2024, arXiv:2306.08543; DistiLLM, Ko et al. 2024,
       arXiv:2402.03898.
 
+    >>> import jax.numpy as jnp
     >>> print(f"{reverse_kl(jnp.float32([0, 0]), jnp.float32([40, 0])):.4f}")
     19.3069
     """
@@ -174,6 +176,7 @@ def symmetric_kl(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
+    >>> import jax.numpy as jnp
     >>> print(f"{symmetric_kl(jnp.float32([40, 0]), jnp.zeros(2), lam=0.0):.4f}")
     19.3069
     """
@@ -218,6 +221,7 @@ def total_variation(
 
     Source: DistiLLM, Ko et al. 2024, arXiv:2402.03898.
 
+    >>> import jax.numpy as jnp
     >>> total_variation(jnp.float32([40, 0]), jnp.float32([0, 40]))
     Array(1., dtype=float32)
     """
