@@ -266,6 +266,22 @@ def test_score_identity(x64):
     np.testing.assert_allclose(one * weight, (gap * (psi - x))[None], atol=1e-12)
 
 
+def test_a_discriminator_beside_score_identity(x64):
+    logits = np.array([[-80.0, -3], [3, 80]])
+    values, grad = value_and_grad(losses.sid_adversarial_loss, logits)
+    inside = np.abs(logits) < 10
+    clipped = np.clip(logits, -10, 10)
+    np.testing.assert_allclose(values, np.log1p(np.exp(-clipped)), rtol=1e-12)
+    np.testing.assert_allclose(
+        grad * grad.size, np.where(inside, -1 / (1 + np.exp(logits)), 0), atol=1e-12
+    )
+    sigma = np.array([0.5, 2.0])
+    value = losses.sid_discriminator_loss(logits, -logits, sigma, sigma_data=1.0)
+    weight = (sigma**2 + 1) / sigma**2
+    want = weight[:, None] * np.logaddexp(0, -logits)
+    np.testing.assert_allclose(value, want, rtol=1e-12)
+
+
 def test_few_steps():
     def run(match, steps=1):
         def total(a):
@@ -328,6 +344,9 @@ Z = np.zeros((2, 3), np.float32)
         (lambda: losses.progressive_guidance_loss([], Z), "logits_list is empty"),
         (lambda: losses.sid_generator_loss(Z, Z[:1], Z), "teacher_denoised has"),
         (lambda: losses.denoising_score_loss(Z, Z, np.ones(3)), "sigma has shape"),
+        (lambda: losses.sid_adversarial_loss(Z, clip=0.0), "clip is 0.0"),
+        (lambda: losses.sid_discriminator_loss(Z, Z[:1], Z[:, 0]), "fake_logits has"),
+        (lambda: losses.sid_discriminator_loss(Z, Z, Z[:, 0]), "sigma is"),
         (lambda: losses.classifier_free_guidance(Z, Z[:1], 1.0), "uncond has shape"),
     ],
 )

@@ -15,6 +15,7 @@ from logitlab.losses.distillation.pairs import (
     teacher_pairs,
 )
 from logitlab.losses.distillation.relative_entropy import (
+    bernoulli_kl,
     divergence,
     signed_differences,
 )
@@ -183,11 +184,13 @@ def binary_kl(
     """
     s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
     temperature = check_temperature(temperature, s)
-    heat = temperature[..., None] if temperature.ndim else temperature
-    p, q = (half_log_probs(jnp.stack([z, jnp.zeros_like(z)], -1), heat) for z in (t, s))
-    if eps is not None:
-        p, q = _clipped(p, eps), _clipped(q, eps)
-    loss = jnp.where(s > -jnp.inf, divergence(p, q), 0)
+    if eps is None:
+        loss = bernoulli_kl(*(_half_logits(z, temperature) for z in (t, s)))
+    else:
+        heat = temperature[..., None] if temperature.ndim else temperature
+        pairs = (jnp.stack([z, jnp.zeros_like(z)], -1) for z in (t, s))
+        p, q = (_clipped(half_log_probs(z, heat), eps) for z in pairs)
+        loss = jnp.where(s > -jnp.inf, divergence(p, q), 0)
     return per_example(temperature) ** 2 * jnp.sum(loss, -1)
 
 
@@ -265,6 +268,11 @@ def _log_cosh(x):
 def _log_cosh_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     return _log_cosh(x), jnp.tanh(x) * dx
+
+
+def _half_logits(z, temperature):
+    shown = z > -jnp.inf
+    return jnp.where(shown, jnp.where(shown, z, 0) / 2 / temperature, -jnp.inf)
 
 
 def _clipped(half, eps):

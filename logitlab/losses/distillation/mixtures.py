@@ -15,6 +15,7 @@ from logitlab.losses.distillation.pairs import (
 )
 from logitlab.losses.distillation.relative_entropy import (
     entropy,
+    jensen,
     kl,
     to_mixture,
 )
@@ -69,7 +70,7 @@ def js_divergence(
     """
     check_share("lam", lam)
     p, q = half_log_pair(student_logits, teacher_logits, temperature, axis, where)
-    return lam * to_mixture(q, p, 1 - lam) + (1 - lam) * to_mixture(p, q, lam)
+    return jensen(p, q, lam)
 
 
 def generalized_jsd(
@@ -122,7 +123,7 @@ def generalized_jsd(
     if beta in (0, 1):
         return kl(a, b) if beta == 0 else kl(b, a)
     p, q = half_log_softmax(a), half_log_softmax(b)
-    return beta * to_mixture(p, q, 1 - beta) + (1 - beta) * to_mixture(q, p, beta)
+    return jensen(p, q, 1 - beta)
 
 
 def skew_kl(

@@ -10,9 +10,11 @@ from jax.typing import ArrayLike
 from logitlab.losses.distillation.pairs import half_log_softmax, mass, mass_times
 
 __all__ = [
+    "bernoulli_kl",
     "cross",
     "divergence",
     "entropy",
+    "jensen",
     "kl",
     "signed_differences",
     "to_mixture",
@@ -150,6 +152,93 @@ def entropy(p: jax.Array) -> jax.Array:
     return -jnp.sum(mass_times(jnp.exp(2 * p), p), -1)
 
 
+def bernoulli_kl(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``kl`` of Bernoulli distributions by half of their logits, elementwise.
+
+    Shapes: a [...], b [...] -> [...]
+
+    >>> print(f"{bernoulli_kl(jnp.float32(0), jnp.float32(20)):.4f}")
+    19.3069
+    """
+    return _bernoulli_kl(a, b)
+
+
+@jax.custom_jvp
+def _bernoulli_kl(a, b):
+    return sum(
+        _terms(p, q, jnp.exp(2 * p), jnp.exp(2 * q), 1.0)
+        for p, q in (map(_half_log_sigmoid, pair) for pair in ((a, b), (-a, -b)))
+    )
+
+
+def _bernoulli_kl_jvp(primals, tangents):
+    a, b = primals
+    along = jnp.zeros_like(a)
+    p, q = _half_log_sigmoid(a), _half_log_sigmoid(b)
+    if not _still(tangents[0]):
+        slope = jnp.exp(2 * (p + _half_log_sigmoid(-a)))
+        gap = jnp.where(slope > 0, _difference(b, a), 0)
+        along += 4 * slope * gap * tangents[0]
+    if not _still(tangents[1]):
+        along += 2 * signed_differences(p, q) * tangents[1]
+    return _bernoulli_kl(a, b), along
+
+
+_bernoulli_kl.defjvp(_bernoulli_kl_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _half_log_sigmoid(half):
+    return jnp.minimum(half, 0) - jnp.log1p(jnp.exp(-2 * jnp.abs(half))) / 2
+
+
+@_half_log_sigmoid.defjvp
+def _half_log_sigmoid_jvp(primals, tangents):
+    (half,), (dhalf,) = primals, tangents
+    return _half_log_sigmoid(half), jnp.exp(2 * _half_log_sigmoid(-half)) * dhalf
+
+
+def jensen(p: jax.Array, q: jax.Array, weight: ArrayLike) -> jax.Array:
+    r"""Mean divergence of two distributions from their mixture, by halves of the logs.
+
+    .. math:: (1 - w) \mathrm{KL}(p \| m) + w \mathrm{KL}(q \| m), \quad
+        m = (1 - w) p + w q
+
+    Shapes: p [..., C], q [..., C] -> [...]
+
+    >>> half = lambda *p: jnp.log(jnp.float32(p)) / 2
+    >>> jensen(half(1, 0), half(0, 1), 0.5)
+    Array(0.6931472, dtype=float32)
+    """
+    return _jensen(p, q, jnp.asarray(weight, p.dtype))
+
+
+@jax.custom_jvp
+def _jensen(p, q, weight):
+    mass_p, mass_q, m, r, s = _mixed(p, q, weight)
+    own = (1 - weight) * _from_mixture(mass_p, m, r)
+    return jnp.sum(own + weight * _from_mixture(mass_q, m, s), -1)
+
+
+def _jensen_jvp(primals, tangents):
+    p, q, weight = primals
+    along = jnp.zeros(p.shape[:-1], p.dtype)
+    dp, dq, dweight = (None if _still(t) else t for t in tangents)
+    mass_p, mass_q, m, r, s = _mixed(p, q, weight)
+    sides = ((1 - weight, mass_p, r, dp), (weight, mass_q, s, dq))
+    for share, mass_, ratio, dhalf in sides:
+        if dhalf is not None:
+            steep = mass_ * jnp.where(mass_ > 0, ratio, 0)
+            along -= jnp.sum(2 * share * steep * dhalf, -1)
+    if dweight is not None:
+        change = _from_mixture(mass_q, m, s) - _from_mixture(mass_p, m, r)
+        along += dweight * jnp.sum(change, -1)
+    return _jensen(p, q, weight), along
+
+
+_jensen.defjvp(_jensen_jvp, symbolic_zeros=True)
+
+
 def to_mixture(p: jax.Array, q: jax.Array, weight: ArrayLike) -> jax.Array:
     r"""Divergence of p from a mixture with q, by halves of their logs.
 
@@ -167,19 +256,16 @@ def to_mixture(p: jax.Array, q: jax.Array, weight: ArrayLike) -> jax.Array:
 
 @jax.custom_jvp
 def _to_mixture(p, q, weight):
-    mass_p, m, r, _ = _mixed(p, q, weight)
-    near = jnp.abs(r) < 1
-    close = mass_p * _excess(jnp.where(near, r, 0))
-    far = mass_times(mass_p, jnp.where(near, 0, r / 2))
-    return jnp.sum(jnp.where(near, close, m - mass_p - far), -1)
+    mass_p, _, m, r, _ = _mixed(p, q, weight)
+    return jnp.sum(_from_mixture(mass_p, m, r), -1)
 
 
 def _to_mixture_jvp(primals, tangents):
     p, q, weight = primals
-    value = _to_mixture(p, q, weight)
-    along = jnp.zeros_like(value)
+    along = jnp.zeros(p.shape[:-1], p.dtype)
     dp, dq, dweight = (None if _still(t) else t for t in tangents)
-    mass_p, m, r, rise = _mixed(p, q, weight)
+    mass_p, mass_q, m, r, _ = _mixed(p, q, weight)
+    rise = _rise(p, q, mass_p, mass_q)
     some = m > 0
     steep = jnp.where(some, weight * rise / jnp.where(some, m, 1), 0)  # (m - p) / m
     if dp is not None:
@@ -187,28 +273,36 @@ def _to_mixture_jvp(primals, tangents):
         slope = (1 - weight) * steep - jnp.where(own, r, 0)
         along += jnp.sum(2 * jnp.where(own, mass_p * slope * dp, 0), -1)
     if dq is not None:
-        along += jnp.sum(2 * weight * jnp.exp(2 * q) * steep * dq, -1)
+        along += jnp.sum(2 * weight * mass_q * steep * dq, -1)
     if dweight is not None:
         along += dweight * jnp.sum(rise * steep, -1)
-    return value, along
+    return _to_mixture(p, q, weight), along
 
 
 _to_mixture.defjvp(_to_mixture_jvp, symbolic_zeros=True)
 
 
+def _from_mixture(mass_p, m, r):
+    near = jnp.abs(r) < 1
+    close = mass_p * _excess(jnp.where(near, r, 0))
+    far = mass_times(mass_p, jnp.where(near, 0, r / 2))
+    return jnp.where(near, close, m - mass_p - far)
+
+
 def _mixed(p, q, weight):
-    """Masses of p and of the mixture, log of their ratio, and q less p."""
+    """Masses of p, of q and of the mixture, and the logs of its ratios to both."""
     mass_p, mass_q = jnp.exp(2 * p), jnp.exp(2 * q)
     near, u = _ratio(p, q)
-    close = jnp.log1p(weight * _expm1(jnp.where(near, u, 0)))
+    v = jnp.where(near, u, 0)
     # Measured from the larger of the two, one of which may have no mass.
     share = jnp.where(u < 0, 1 - weight, weight)
     size = jnp.where(near, 1, jnp.abs(u))
     sum_ = share + (1 - share) * jnp.exp(-size)
     far = jnp.where(share == 0, -size, jnp.log(jnp.where(share == 0, 1, sum_)))
-    r = jnp.where(near, close, jnp.maximum(u, 0) + far)
-    m = (1 - weight) * mass_p + weight * mass_q
-    return mass_p, m, r, _rise(p, q, mass_p, mass_q)
+    r = jnp.where(near, jnp.log1p(weight * _expm1(v)), jnp.maximum(u, 0) + far)
+    back = jnp.log1p((1 - weight) * _expm1(-v))
+    s = jnp.where(near, back, jnp.maximum(-u, 0) + far)
+    return mass_p, mass_q, (1 - weight) * mass_p + weight * mass_q, r, s
 
 
 def signed_differences(p: jax.Array, q: jax.Array) -> jax.Array:

@@ -16,6 +16,8 @@ __all__ = [
     "denoising_score_loss",
     "edm_sigma",
     "few_step_sampler",
+    "sid_adversarial_loss",
+    "sid_discriminator_loss",
     "sid_generator_loss",
 ]
 
@@ -109,17 +111,75 @@ def denoising_score_loss(
     >>> denoising_score_loss(jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.float32([0.5]))
     Array([[8.]], dtype=float32)
     """
-    checked("sigma", sigma, lambda s: s > 0, "positive")
-    checked("sigma_data", sigma_data, lambda s: s > 0, "positive")
     x = jax.lax.stop_gradient(numerics.promote(x, "x"))
     same_shape("fake_denoised", fake_denoised, "x", x.shape)
     psi = numerics.promote(fake_denoised, "fake_denoised").astype(x.dtype)
-    sigma = jnp.asarray(sigma, x.dtype)
-    if sigma.shape != x.shape[:1]:
-        raise ValueError(f"sigma has shape {sigma.shape}, expected {x.shape[:1]}")
-    sigma = sigma.reshape(-1, *(1,) * (x.ndim - 1))
-    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-    return weight * (psi - x) ** 2
+    return _edm_weight(sigma, sigma_data, x) * (psi - x) ** 2
+
+
+def sid_adversarial_loss(fake_logits: ArrayLike, *, clip: float = 10.0) -> jax.Array:
+    r"""The generator's part against a discriminator, elementwise.
+
+    .. math:: \log(1 + e^{-\mathrm{clip}(d, -c, c)})
+
+    with the discriminator's logits d, high for real data, on noisy samples of the
+    generator; beyond the clip there is no gradient. SiDA divides it by the denominator
+    of ``sid_generator_loss``, and adds it to that loss with a weight.
+
+    Shapes: fake_logits [...] -> [...]
+
+    Args:
+      fake_logits: on the generator's samples; they get the gradient.
+      clip: c, positive.
+
+    Raises:
+      TypeError: the logits are not floating point.
+      ValueError: ``clip`` is not positive.
+
+    Source: SiDA, Zhou et al. 2024, arXiv:2410.14919; few steps, arXiv:2505.12674.
+
+    >>> sid_adversarial_loss(jnp.float32([0.0]))
+    Array([0.6931472], dtype=float32)
+    """
+    checked("clip", clip, lambda c: c > 0, "positive")
+    d = numerics.promote(fake_logits, "fake_logits")
+    return jax.nn.softplus(-jnp.clip(d, -clip, clip))
+
+
+def sid_discriminator_loss(
+    real_logits: ArrayLike,
+    fake_logits: ArrayLike,
+    sigma: ArrayLike,
+    *,
+    sigma_data: float = 0.5,
+) -> jax.Array:
+    r"""The discriminator's loss on pairs of real and generated samples, elementwise.
+
+    .. math:: \frac{\sigma^2 + \sigma_d^2}{2 (\sigma \sigma_d)^2}
+        \bigl[\log(1 + e^{-d_{real}}) + \log(1 + e^{d_{fake}})\bigr]
+
+    Shapes: real_logits [B, D], fake_logits [B, D], sigma [B] -> [B, D]
+
+    Args:
+      real_logits: on real data under noise of sigma, [B, ...].
+      fake_logits: on the generator's samples under the same noise.
+      sigma: positive, one for each sample.
+      sigma_data: deviation of the data.
+
+    Raises:
+      TypeError: an array is not floating point.
+      ValueError: shapes that do not fit, or a deviation that is not positive.
+
+    Source: as ``sid_adversarial_loss``.
+
+    >>> sid_discriminator_loss(jnp.zeros((1, 1)), jnp.zeros((1, 1)), jnp.float32([0.5]))
+    Array([[5.5451775]], dtype=float32)
+    """
+    real = numerics.promote(real_logits, "real_logits")
+    same_shape("fake_logits", fake_logits, "real_logits", real.shape)
+    fake = numerics.promote(fake_logits, "fake_logits").astype(real.dtype)
+    both = jax.nn.softplus(-real) + jax.nn.softplus(fake)
+    return _edm_weight(sigma, sigma_data, real) / 2 * both
 
 
 def edm_sigma(
@@ -246,3 +306,14 @@ def few_step_sampler(
         x = apply_fn(add_noise(x, jax.random.normal(noise_key, shape, dtype), t), t)
         sample = jnp.where(i == last, x, sample)
     return sample
+
+
+def _edm_weight(sigma, sigma_data, x):
+    """Of each sample, with the axes of x."""
+    checked("sigma", sigma, lambda s: s > 0, "positive")
+    checked("sigma_data", sigma_data, lambda s: s > 0, "positive")
+    sigma = jnp.asarray(sigma, x.dtype)
+    if sigma.shape != x.shape[:1]:
+        raise ValueError(f"sigma has shape {sigma.shape}, expected {x.shape[:1]}")
+    sigma = sigma.reshape(-1, *(1,) * (x.ndim - 1))
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
