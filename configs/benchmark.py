@@ -15,8 +15,9 @@ Variants, after a colon:
              131072 classes: about half an hour and 10 GB; beside tokamax if installed
 Expected on an idle machine: of `spherical` every verdict is `reproduced`. Of `loop` all
 but two: a step takes 1.3 to 1.5 times its products, and the import 0.3 s beyond JAX. Of
-`distillation` two in three: KD and what is made of it take 1.0 to 1.5 times the divergence,
-Jensen-Shannon and standardised logits 2, DIST, which also correlates across examples, 4.
+`distillation` two in three: KD and what is made of it take 1.0 to 1.5 times the
+divergence, Jensen-Shannon and standardised logits 2, DIST, which also correlates across
+examples, 4.
 """
 
 from ml_collections import ConfigDict
