@@ -280,3 +280,22 @@ def test_linear_margin_slope_is_the_expectation():
         losses.linear_margin_preference_grad(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match=r"expected \[..., D\]"):
         losses.linear_margin_preference_grad(1.0, 1.0)
+
+
+def test_a_sparse_score_is_of_the_tokens_that_its_gate_lets_through():
+    log_p = np.float32([[-1, -2, np.nan], [-3, -np.inf, -4]])
+    gates = np.float32([[90, -90, 0], [0, np.nan, 90]])
+    mask = np.array([[True, True, False], [True, False, True]])
+
+    def loss(log_p, gates):
+        score, penalty = losses.sparse_sequence_log_prob(log_p, gates, mask=mask)
+        return (score + 2 * penalty).sum(), (score, penalty)
+
+    moved = jax.value_and_grad(loss, (0, 1), has_aux=True)
+    (_, (score, penalty)), (by_token, by_gate) = moved(log_p, gates)
+    np.testing.assert_allclose(score, [-1, -5.5], rtol=1e-6)
+    np.testing.assert_allclose(penalty, [1, 1.5], rtol=1e-6)
+    np.testing.assert_allclose(by_token, [[1, 0, 0], [0.5, 0, 1]], atol=1e-6)
+    np.testing.assert_allclose(by_gate, [[0, 0, 0], [(-3 + 2) / 4, 0, 0]], atol=1e-6)
+    with pytest.raises(ValueError, match="gate_logits has shape"):
+        losses.sparse_sequence_log_prob(log_p, gates[0])

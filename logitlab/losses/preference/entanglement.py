@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from logitlab import numerics
 from logitlab.losses.preference import family
 
 __all__ = [
     "entanglement_diagnostics",
     "margin_coefficients",
     "pairwise_normalized_gradient",
+    "sparse_sequence_log_prob",
 ]
 
 NOT_LOSSES = tuple(__all__)
@@ -176,6 +178,52 @@ def pairwise_normalized_gradient(
 
     start = jax.tree.map(jnp.zeros_like, params)
     return jax.lax.scan(add, start, (pairs, d_w, d_l))[0]
+
+
+def sparse_sequence_log_prob(
+    token_log_probs: ArrayLike,
+    gate_logits: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    r"""A sequence's log-probability over tokens that a learned gate lets count.
+
+    .. math:: \sum_t \sigma(u_t) \log \pi(y_t), \qquad \sum_t \sigma(u_t)
+
+    Tokens that both answers of a pair share entangle their gradients; with a weight on
+    the second sum, added to a preference loss of the first, only those that tell them
+    apart stay. The form of the gate is inferred: the paper has a sparse mask learned
+    with an L1 penalty.
+
+    Shapes: token_log_probs [..., T], gate_logits [..., T], mask [..., T]
+      -> [...], [...]
+
+    Args:
+      token_log_probs: of the tokens, as :func:`token_log_prob` gives them.
+      gate_logits: u, learned: both get their gradients.
+      mask: bool, the tokens that there are; by default all.
+
+    Returns:
+      The log-probability in nats and the penalty, float32 (float64 for float64); both
+      0 for a sequence without tokens.
+
+    Raises:
+      TypeError: an array is not floating point, or ``mask`` is not bool.
+      ValueError: the shapes differ.
+
+    Source: Yuan et al. 2024, arXiv:2410.13828.
+
+    >>> score, penalty = sparse_sequence_log_prob(jnp.float32([-1, -2]), jnp.zeros(2))
+    >>> print(score, penalty)
+    -1.5 1.0
+    """
+    log_p = numerics.promote(token_log_probs, "token_log_probs")
+    u = numerics.promote(gate_logits, "gate_logits").astype(log_p.dtype)
+    if u.shape != log_p.shape:
+        raise ValueError(f"gate_logits has shape {u.shape}, expected {log_p.shape}")
+    keep = numerics.kept(mask, log_p.shape)
+    gate = jnp.where(keep, jax.nn.sigmoid(jnp.where(keep, u, 0)), 0)
+    return jnp.sum(gate * jnp.where(keep, log_p, 0), -1), jnp.sum(gate, -1)
 
 
 def _inner(a, b):
