@@ -19,7 +19,6 @@ __all__ = [
     "check_form",
     "check_share",
     "check_temperature",
-    "doubled",
     "half_log_pair",
     "half_log_probs",
     "half_log_softmax",
@@ -33,6 +32,7 @@ __all__ = [
     "per_example",
     "probabilities",
     "same_shape",
+    "still",
     "student_and_teacher",
     "teacher_pairs",
 ]
@@ -287,16 +287,6 @@ def half_log_pair(
     return p, q
 
 
-def doubled(half: jax.Array) -> jax.Array:
-    """Twice as much, or the lowest number, which is not hidden.
-
-    >>> doubled(jnp.float32([-1, -3e38, -jnp.inf]))
-    Array([-2.0000000e+00, -3.4028235e+38,           -inf], dtype=float32)
-    """
-    lowest = jnp.where(half > -jnp.inf, jnp.finfo(half.dtype).min, -jnp.inf)
-    return jnp.maximum(2 * half, lowest)
-
-
 def per_example(temperature: jax.Array) -> jax.Array:
     """A checked temperature without its class axis.
 
@@ -338,6 +328,15 @@ def mass_times(mass: jax.Array, half: jax.Array) -> jax.Array:
     missing = jax.lax.stop_gradient(jnp.where(half == -jnp.inf, half, 0))
     finite = half > -jnp.inf
     return 2 * (mass * jnp.where(finite, half, low)) + missing
+
+
+def still(tangent: jax.Array) -> bool:
+    """Whether a tangent is known to be zero before it is computed, as a teacher's is.
+
+    >>> still(jnp.zeros(2))
+    False
+    """
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def teacher_pairs(key, shape, dtype):

@@ -9,8 +9,9 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.losses.distillation.pairs import (
     check_temperature,
-    half_log_probs,
+    half_scores,
     labelled_pairs,
+    mass,
     same_shape,
     student_and_teacher,
 )
@@ -172,7 +173,7 @@ def _weights(weights, t, temperature, order, axis):
     if not isinstance(weights, str):
         return _given(weights, t, axis)
     if weights == "teacher":
-        p = jnp.exp(2 * half_log_probs(t, temperature))
+        p = mass(half_scores(t, temperature))
         return jnp.take_along_axis(p, order, -1)
     count = jnp.sum(t > -jnp.inf, -1, keepdims=True).astype(t.dtype)
     k = jax.lax.broadcasted_iota(t.dtype, t.shape, t.ndim - 1)

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.losses.distillation.pairs import half_log_softmax, mass, mass_times
+from logitlab.losses.distillation.pairs import (
+    half_log_softmax,
+    mass,
+    mass_times,
+    still,
+)
 
 __all__ = [
     "bernoulli_kl",
@@ -70,7 +75,7 @@ def _of_scores_jvp(rule, primals, tangents):
     a, b, weight = primals
     value = _of_scores(a, b, weight, rule)
     along = jnp.zeros_like(value)
-    da, db, dweight = (None if _still(t) else t for t in tangents)
+    da, db, dweight = (None if still(t) else t for t in tangents)
     if da is not None:
         q = half_log_softmax(b)
         moves = lambda a: rule(half_log_softmax(a), q, weight)  # noqa: E731
@@ -107,7 +112,7 @@ def _divergence_jvp(primals, tangents):
     p, q, weight = primals
     value = _divergence(p, q, weight)
     along = jnp.zeros_like(value)
-    dp, dq, dweight = (None if _still(t) else t for t in tangents)
+    dp, dq, dweight = (None if still(t) else t for t in tangents)
     if dp is not None:
         own = weight * jnp.exp(2 * p)
         low = jnp.maximum(_difference(p, q), jnp.finfo(p.dtype).min / 4)
@@ -175,11 +180,11 @@ def _bernoulli_kl_jvp(primals, tangents):
     a, b = primals
     along = jnp.zeros_like(a)
     p, q = _half_log_sigmoid(a), _half_log_sigmoid(b)
-    if not _still(tangents[0]):
+    if not still(tangents[0]):
         slope = jnp.exp(2 * (p + _half_log_sigmoid(-a)))
         gap = jnp.where(slope > 0, _difference(b, a), 0)
         along += 4 * slope * gap * tangents[0]
-    if not _still(tangents[1]):
+    if not still(tangents[1]):
         along += 2 * signed_differences(p, q) * tangents[1]
     return _bernoulli_kl(a, b), along
 
@@ -223,7 +228,7 @@ def _jensen(p, q, weight):
 def _jensen_jvp(primals, tangents):
     p, q, weight = primals
     along = jnp.zeros(p.shape[:-1], p.dtype)
-    dp, dq, dweight = (None if _still(t) else t for t in tangents)
+    dp, dq, dweight = (None if still(t) else t for t in tangents)
     mass_p, mass_q, m, r, s = _mixed(p, q, weight)
     sides = ((1 - weight, mass_p, r, dp), (weight, mass_q, s, dq))
     for share, mass_, ratio, dhalf in sides:
@@ -263,7 +268,7 @@ def _to_mixture(p, q, weight):
 def _to_mixture_jvp(primals, tangents):
     p, q, weight = primals
     along = jnp.zeros(p.shape[:-1], p.dtype)
-    dp, dq, dweight = (None if _still(t) else t for t in tangents)
+    dp, dq, dweight = (None if still(t) else t for t in tangents)
     mass_p, mass_q, m, r, _ = _mixed(p, q, weight)
     rise = _rise(p, q, mass_p, mass_q)
     some = m > 0
@@ -335,7 +340,7 @@ def _variation_jvp(primals, tangents):
     sign = jnp.sign(signed_differences(p, q))
     along = jnp.zeros(p.shape[:-1], p.dtype)
     for half, dhalf, way in ((p, tangents[0], -1), (q, tangents[1], 1)):
-        if not _still(dhalf):
+        if not still(dhalf):
             along += jnp.sum(way * sign * jnp.exp(2 * half) * dhalf, -1)
     return variation(p, q), along
 
@@ -347,10 +352,6 @@ def _ratio(p, q):
     """Where ``log q - log p`` is below 1 in size, and what it is."""
     u = 2 * _difference(p, q)
     return jnp.abs(u) < 1, u
-
-
-def _still(tangent):
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def _outer(weight):
