@@ -1,18 +1,20 @@
 """Decisions: logits and probabilities to actions."""
 
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
 from logitlab.decisions.choice import (
     cascade_click_probs,
     mnl_log_probs,
-    mnl_loss,
     mnl_optimal_allocation,
     mnl_welfare,
     vcg_payments,
 )
 from logitlab.decisions.overlap import (
+    dice_optimal_mask,
     dice_score,
+    iou_optimal_mask,
     iou_score,
-    rank_dice,
-    rank_iou,
     rank_volume,
     rankseg_rma,
 )
@@ -24,20 +26,22 @@ from logitlab.decisions.speculative import (
     speculative_sample,
     speculative_speedup,
 )
+from logitlab.decisions.utility import candidate_probs, mbr_decision
 
 __all__ = [
     "Speculation",
     "acceptance_rate",
+    "candidate_probs",
     "cascade_click_probs",
+    "dice_optimal_mask",
     "dice_score",
     "expected_accepted_length",
+    "iou_optimal_mask",
     "iou_score",
+    "mbr_decision",
     "mnl_log_probs",
-    "mnl_loss",
     "mnl_optimal_allocation",
     "mnl_welfare",
-    "rank_dice",
-    "rank_iou",
     "rank_volume",
     "rankseg_rma",
     "residual_distribution",
@@ -45,3 +49,6 @@ __all__ = [
     "speculative_speedup",
     "vcg_payments",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

@@ -1,5 +1,7 @@
 """Multinomial choice with an outside option, and auctions of positions on top of it."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,6 @@ from logitlab import numerics
 __all__ = [
     "cascade_click_probs",
     "mnl_log_probs",
-    "mnl_loss",
     "mnl_optimal_allocation",
     "mnl_welfare",
     "vcg_payments",
@@ -45,53 +46,12 @@ def mnl_log_probs(
 
     Source: Position Auctions in AI-Generated Content, arXiv:2506.03309.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import mnl_log_probs
     >>> print(jnp.exp(mnl_log_probs(jnp.float32([0, 0]))).round(4))
     [0.3333 0.3333 0.3333]
     """
     return numerics.log_softmax(_with_outside(utilities, outside, where))
-
-
-def mnl_loss(
-    utilities: ArrayLike,
-    choice: ArrayLike,
-    *,
-    outside: ArrayLike = 0.0,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    r"""Minus the log-likelihood of a choice, one value per example.
-
-    .. math:: \ell = -\log p_y, \quad y = -1 \text{ for none of the alternatives}
-
-    Shapes: utilities [..., J], choice [...], where [..., J] -> [...]
-
-    Args:
-      utilities: of the alternatives; ``-inf`` is the same as ``where=False``.
-      choice: ints in ``[0, J)``, or -1.
-      outside: utility of choosing none, a scalar or [...].
-      where: bool, the alternatives on offer. Choosing a hidden one costs ``inf``.
-
-    Returns:
-      Nats, float32 (float64 for float64 utilities).
-
-    Raises:
-      TypeError: ``utilities`` is not floating point, ``choice`` not integer, ``where``
-        not bool.
-      ValueError: wrong shapes, or a choice out of range; under ``jit``, where values
-        are unknown, such a choice gives NaN.
-
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
-
-    Source: arXiv:2506.03309.
-
-    >>> mnl_loss(jnp.float32([-40]), -1)
-    Array(4.248354e-18, dtype=float32)
-    """
-    z, y = _with_outside(utilities, outside, where), jnp.asarray(choice)
-    if jnp.issubdtype(y.dtype, jnp.integer):
-        count = z.shape[-1] - 1
-        # None is the last class; a choice that would be read as it is moved out.
-        y = jnp.where(y == -1, count, jnp.where(y >= count, y + 1, y))
-    return numerics.label_nll(z, y)
 
 
 def mnl_welfare(alloc: ArrayLike, utilities: ArrayLike, values: ArrayLike) -> jax.Array:
@@ -116,11 +76,16 @@ def mnl_welfare(alloc: ArrayLike, utilities: ArrayLike, values: ArrayLike) -> ja
 
     Source: arXiv:2506.03309.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import mnl_welfare
     >>> rho, v = jnp.float32([[0, 1], [0.5, -0.5]]), jnp.float32([1, 2])
     >>> print(mnl_welfare(jnp.array([[False] * 2, [True, False]]), rho, v).round(4))
     1.2449
     """
-    u, v = numerics.promote(utilities, "utilities"), numerics.promote(values, "values")
+    u, v = (
+        numerics.promote_to_float32(utilities, "utilities"),
+        numerics.promote_to_float32(values, "values"),
+    )
     if u.ndim < 2 or v.shape != u.shape[:-1]:
         raise ValueError(
             f"values has shape {v.shape}, expected that of utilities, {u.shape}, "
@@ -156,6 +121,7 @@ def mnl_optimal_allocation(
 
     Source: arXiv:2506.03309; Dinkelbach 1967.
 
+    >>> from logitlab.decisions import mnl_optimal_allocation
     >>> mnl_optimal_allocation([[0, 1], [0.5, -0.5]], [1, 2], k=2)
     array([[False, False],
            [ True, False]])
@@ -191,6 +157,7 @@ def vcg_payments(utilities: ArrayLike, values: ArrayLike, *, k: int) -> np.ndarr
 
     Source: arXiv:2506.03309; Vickrey, Clarke, Groves.
 
+    >>> from logitlab.decisions import vcg_payments
     >>> vcg_payments([[0, 1], [0.5, -0.5]], [1, 2], k=2).round(4)
     array([0.    , 0.7311])
     """
@@ -226,18 +193,23 @@ def cascade_click_probs(probs: ArrayLike) -> jax.Array:
     Source: cascade model, Craswell et al. 2008; details of arXiv:2506.03309 inferred
       from its abstract.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import cascade_click_probs
     >>> cascade_click_probs(jnp.float32([0.5, 0.5]))
     Array([0.5 , 0.25], dtype=float32)
     """
-    p = numerics.promote(probs, "probs")
+    p = numerics.promote_to_float32(probs, "probs")
     if p.ndim == 0:
         raise ValueError(f"probs has shape {p.shape}, expected an axis of items")
     reach = jnp.cumprod(1 - p[..., :-1], -1)
     return p * jnp.concatenate([jnp.ones_like(p[..., :1]), reach], -1)
 
 
-def _with_outside(utilities, outside, where):
-    u = numerics.class_axis_last(utilities, where=where, name="utilities")
+def _with_outside(
+    utilities: ArrayLike, outside: ArrayLike, where: ArrayLike | None
+) -> jax.Array:
+    """Utilities of the alternatives on offer, then that of none of them."""
+    u = numerics.prepare_logits(utilities, where=where, name="utilities")
     none = jnp.asarray(outside, u.dtype)
     if none.shape not in ((), u.shape[:-1]):
         raise ValueError(f"outside has shape {none.shape}, expected {u.shape[:-1]}")

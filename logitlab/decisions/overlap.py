@@ -1,5 +1,7 @@
 """Masks that maximise the expected Dice or IoU instead of crossing a threshold."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
@@ -10,8 +12,8 @@ from logitlab import numerics
 __all__ = [
     "dice_score",
     "iou_score",
-    "rank_dice",
-    "rank_iou",
+    "dice_optimal_mask",
+    "iou_optimal_mask",
     "rank_volume",
     "rankseg_rma",
 ]
@@ -52,6 +54,8 @@ def rank_volume(
 
     Source: RankSEG-RMA, arXiv:2510.15362; RankSEG, Dai and Li 2023.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import rank_volume
     >>> rank_volume(jnp.float32([[[0.9, 0.4, 0.1]]]))
     Array([[2]], dtype=int32)
     """
@@ -59,6 +63,7 @@ def rank_volume(
     _check_metric(metric, smooth)
     if solver not in ("rma", "ba"):
         raise ValueError(f"solver is {solver!r}, expected 'rma' or 'ba'")
+    smooth = jnp.asarray(smooth, p.dtype)
     top = jnp.cumsum(-jnp.sort(-p, -1), -1)
     t = jax.lax.broadcasted_iota(p.dtype, p.shape, p.ndim - 1) + 1
     mu = p.sum(-1, keepdims=True)
@@ -73,7 +78,7 @@ def rank_volume(
     return jnp.argmax(score, -1).astype(jnp.int32) + 1
 
 
-def rank_dice(
+def dice_optimal_mask(
     probs: ArrayLike,
     *,
     smooth: float = 0.0,
@@ -100,25 +105,29 @@ def rank_dice(
 
     Source: RankSEG, Dai and Li 2023; arXiv:2510.15362.
 
-    >>> rank_dice(jnp.float32([[[0.9, 0.4, 0.1]]]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import dice_optimal_mask
+    >>> dice_optimal_mask(jnp.float32([[[0.9, 0.4, 0.1]]]))
     Array([[[ True,  True, False]]], dtype=bool)
     """
     masks = _masks(_pixels(probs), "dice", smooth, pruning_prob, solver)
     return masks.reshape(jnp.shape(probs))
 
 
-def rank_iou(
+def iou_optimal_mask(
     probs: ArrayLike, *, smooth: float = 0.0, pruning_prob: float = 0.5
 ) -> jax.Array:
     """Masks of the largest expected IoU, each class on its own.
 
-    The arguments, returns and errors are those of ``rank_dice``.
+    The arguments, returns and errors are those of ``dice_optimal_mask``.
 
     Shapes: probs [B, C, ...] -> [B, C, ...]
 
     Source: arXiv:2510.15362.
 
-    >>> rank_iou(jnp.float32([[[0.9, 0.4, 0.1]]]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import iou_optimal_mask
+    >>> iou_optimal_mask(jnp.float32([[[0.9, 0.4, 0.1]]]))
     Array([[[ True,  True, False]]], dtype=bool)
     """
     masks = _masks(_pixels(probs), "iou", smooth, pruning_prob, "rma")
@@ -137,10 +146,10 @@ def rankseg_rma(
 ) -> jax.Array:
     r"""Segmentation for Dice or IoU by the reciprocal moment approximation.
 
-    For ``multilabel`` a mask per class, as ``rank_dice`` and ``rank_iou``. For
-    ``multiclass`` a pixel that one mask claims is that class's; the others go to the
-    class whose approximate score they raise most, given what it has for sure (count
-    :math:`t_M`, mass :math:`\mu_M`):
+    For ``multilabel`` a mask per class, as ``dice_optimal_mask`` and
+    ``iou_optimal_mask``. For ``multiclass`` a pixel that one mask claims is that
+    class's; the others go to the class whose approximate score they raise most, given
+    what it has for sure (count :math:`t_M`, mass :math:`\mu_M`):
 
     .. math:: 2 \Big[\frac{\mu_M + p + g}{t_M + \mu + 2 + g} -
         \frac{\mu_M + g}{t_M + \mu + 1 + g}\Big] \;(\text{dice}), \quad
@@ -169,6 +178,8 @@ def rankseg_rma(
 
     Source: arXiv:2510.15362; rankseg/rankseg.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import rankseg_rma
     >>> rankseg_rma(jnp.float32([[[0.9, 0.4], [0.1, 0.6]]]))
     Array([[0, 1]], dtype=int32)
     """
@@ -185,7 +196,7 @@ def rankseg_rma(
     shape = jnp.shape(probs)
     if output_mode == "multilabel":
         return masks.reshape(shape)
-    claims = masks.sum(1)
+    claims, smooth = masks.sum(1), jnp.asarray(smooth, p.dtype)
     sure = masks & (claims == 1)[:, None]
     count = sure.sum(-1, keepdims=True).astype(p.dtype)
     mass = jnp.where(sure, p, 0).sum(-1, keepdims=True)
@@ -216,10 +227,13 @@ def dice_score(pred: ArrayLike, target: ArrayLike, *, smooth: float = 0.0) -> ja
 
     Source: arXiv:2510.15362.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import dice_score
     >>> dice_score(jnp.array([[[1, 1, 0]]]), jnp.array([[[1, 0, 0]]]))
     Array([[0.6666667]], dtype=float32)
     """
     both, either, _ = _overlap(pred, target)
+    smooth = jnp.asarray(smooth, both.dtype)
     return _ratio(2 * both + smooth, either + smooth)
 
 
@@ -234,10 +248,13 @@ def iou_score(pred: ArrayLike, target: ArrayLike, *, smooth: float = 0.0) -> jax
 
     Source: arXiv:2510.15362.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import iou_score
     >>> iou_score(jnp.array([[[1, 1, 0]]]), jnp.array([[[1, 0, 0]]]))
     Array([[0.5]], dtype=float32)
     """
     both, _, union = _overlap(pred, target)
+    smooth = jnp.asarray(smooth, both.dtype)
     return _ratio(both + smooth, union + smooth)
 
 
@@ -280,7 +297,7 @@ def _overlap(pred, target):
             f"pred, target have shapes {a.shape}, {b.shape}, expected [B, C, ...]"
         )
     axes = tuple(range(2, a.ndim))
-    count = lambda m: m.sum(axes, dtype=jnp.float32)  # noqa: E731
+    count = lambda m: m.sum(axes).astype(jnp.float32)  # noqa: E731 - integers do not stall
     return count(a & b), count(a) + count(b), count(a | b)
 
 
@@ -289,7 +306,7 @@ def _ratio(above, below):
 
 
 def _pixels(probs):
-    p = numerics.promote(probs, "probs")
+    p = numerics.promote_to_float32(probs, "probs")
     if p.ndim < 3 or 0 in p.shape:
         raise ValueError(f"probs has shape {p.shape}, expected [B, C, ...] with pixels")
     return p.reshape(*p.shape[:2], -1)

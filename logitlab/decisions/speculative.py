@@ -1,5 +1,7 @@
 """Speculative decoding: which drafted tokens stay, and what replaces the others."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax
@@ -61,6 +63,8 @@ def acceptance_rate(
 
     Source: Leviathan et al. 2023, arXiv:2211.17192.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import acceptance_rate
     >>> acceptance_rate(jnp.float32([0, 0]), jnp.float32([99, 0]))
     Array(0.5, dtype=float32)
     """
@@ -93,6 +97,8 @@ def residual_distribution(
 
     Source: Leviathan et al. 2023, arXiv:2211.17192.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import residual_distribution
     >>> residual_distribution(jnp.float32([0, 0]), jnp.float32([99, 0]))
     Array([1., 0.], dtype=float32)
     """
@@ -111,7 +117,7 @@ def expected_accepted_length(
 
     Args:
       alpha: acceptance rate of one token, in [0, 1].
-      gamma: how many tokens are drafted.
+      gamma: how many tokens are drafted; not traced, for the terms are written out.
       bonus: count the token that the target adds to every round too.
 
     Raises:
@@ -121,12 +127,13 @@ def expected_accepted_length(
     Source: Leviathan et al. 2023, arXiv:2211.17192; without the bonus, SpecVLM,
       arXiv:2509.11815.
 
+    >>> from logitlab.decisions import expected_accepted_length
     >>> print(f"{expected_accepted_length(0.8, 5):.4f}")
     2.6893
     """
     if gamma < 0:
         raise ValueError(f"gamma is {gamma}, expected at least 0")
-    alpha = numerics.promote(alpha, "alpha")
+    alpha = numerics.promote_to_float32(alpha, "alpha")
     total = jnp.zeros_like(alpha)
     for _ in range(gamma):  # Horner's rule, exact at 1 too
         total = alpha * (1 + total)
@@ -154,11 +161,15 @@ def speculative_speedup(
 
     Source: SpecVLM, Huang et al. 2025, arXiv:2509.11815.
 
+    >>> from logitlab.decisions import speculative_speedup
     >>> speculative_speedup(3.0, 5, draft_cost=0.1)
     Array(2., dtype=float32)
     """
-    sigma = numerics.promote(accepted_length, "accepted_length")
-    return sigma / (gamma * jnp.asarray(draft_cost) + verify_cost)
+    sigma = numerics.promote_to_float32(accepted_length, "accepted_length")
+    gamma, draft, verify = (
+        jnp.asarray(a, sigma.dtype) for a in (gamma, draft_cost, verify_cost)
+    )
+    return sigma / (gamma * draft + verify)
 
 
 def speculative_sample(
@@ -183,7 +194,8 @@ def speculative_sample(
       key: of ``jax.random``.
       draft_logits: that the tokens were drawn from.
       target_logits: at the same positions, and at the one after them.
-      draft_tokens: ints in ``[0, C)``.
+      draft_tokens: ints in ``[0, C)``; at a negative one nothing was drafted, and the
+        target draws the token.
       temperature: of both, positive.
       greedy: accept a token if it is the target's top class, and replace it by that.
 
@@ -192,38 +204,45 @@ def speculative_sample(
 
     Raises:
       TypeError: logits are not floating point or tokens not integer.
-      ValueError: shapes that do not fit, a token out of range, or a temperature that is
-        not positive.
+      ValueError: shapes that do not fit, a token of C or more (under ``jit``, where
+        values are unknown, it counts as not drafted), or a temperature that is not
+        positive.
 
     Source: Leviathan et al. 2023, arXiv:2211.17192.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.decisions import speculative_sample
     >>> q, p = jnp.float32([[0, 0]]), jnp.float32([[99, 0], [0, 99]])
     >>> out = speculative_sample(jax.random.key(0), q, p, jnp.array([0]))
     >>> print(out.tokens, out.accepted)
     [0 1] 1
     """  # noqa: E501 - a test parses the line of shapes
-    q = numerics.class_axis_last(draft_logits, name="draft_logits")
-    p = numerics.class_axis_last(target_logits, name="target_logits").astype(q.dtype)
+    q = numerics.prepare_logits(draft_logits, name="draft_logits")
+    p = numerics.prepare_logits(target_logits, name="target_logits").astype(q.dtype)
     wanted = (*q.shape[:-2], q.shape[-2] + 1, q.shape[-1]) if q.ndim > 1 else "[G, C]"
     if q.ndim < 2 or p.shape != wanted:
         raise ValueError(
             f"target_logits has shape {p.shape}, expected {wanted} for draft_logits of "
             f"{q.shape}"
         )
-    x, _ = numerics.known_labels(draft_tokens, q.shape[:-1], q.shape[-1])
+    x, drafted = numerics.check_labels(draft_tokens, q.shape[:-1], q.shape[-1])
     temperature = _positive(temperature)
     accept_key, draw_key = jax.random.split(key)
     if greedy:
         own = jnp.argmax(p, -1).astype(jnp.int32)
-        fine = own[..., :-1] == x
+        fine = (own[..., :-1] == x) & drafted
     else:
-        log_p, log_q = (numerics.log_softmax(z / temperature) for z in (p, q))
+        log_p, log_q = (
+            numerics.log_softmax(z / jnp.asarray(temperature, z.dtype)) for z in (p, q)
+        )
         ahead = log_p[..., :-1, :]
         ratio = _at(ahead, x) - _at(log_q, x)
         u = jax.random.uniform(accept_key, x.shape, q.dtype)
-        fine = jnp.log(1 - u) <= ratio  # 1 - u is above 0
+        fine = (jnp.log(1 - u) <= ratio) & drafted  # 1 - u is above 0
         rest = _residual(jnp.exp(ahead), jnp.exp(log_q))
         rest = jnp.where(rest > 0, jnp.log(jnp.where(rest > 0, rest, 1)), -jnp.inf)
+        rest = jnp.where(drafted[..., None], rest, ahead)
         rest = jnp.concatenate([rest, log_p[..., -1:, :]], -2)
         own = jax.random.categorical(draw_key, rest).astype(jnp.int32)
     accepted = jnp.sum(jnp.cumprod(fine.astype(jnp.int32), -1), -1)
@@ -241,20 +260,17 @@ def _probabilities(draft_logits, target_logits, temperature, axis, where):
             f"draft_logits, {jnp.shape(draft_logits)}"
         )
     temperature = _positive(temperature)
-    return (
-        numerics.softmax(
-            numerics.class_axis_last(z, axis=axis, where=where, name=name) / temperature
-        )
-        for z, name in (
-            (draft_logits, "draft_logits"),
-            (target_logits, "target_logits"),
-        )
-    )
+    pairs = (draft_logits, "draft_logits"), (target_logits, "target_logits")
+    rows = [
+        numerics.prepare_logits(z, axis=axis, where=where, name=name)
+        for z, name in pairs
+    ]
+    return (numerics.softmax(z / jnp.asarray(temperature, z.dtype)) for z in rows)
 
 
 def _positive(temperature):
     t = jnp.asarray(temperature)
-    if numerics.is_known(t) and not (t > 0).all():
+    if numerics.is_concrete(t) and not (t > 0).all():
         raise ValueError(f"temperature is {temperature}, expected positive")
     return temperature
 

@@ -4,6 +4,9 @@ Every loss works with every link by composition:
 ``losses.cross_entropy(links.stablemax(logits), labels)``.
 """
 
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
 from logitlab.links.elementwise import spherical_softmax, stablemax, taylor_softmax
 from logitlab.links.factored import (
     checkered,
@@ -24,3 +27,6 @@ __all__ = [
     "stablemax",
     "taylor_softmax",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

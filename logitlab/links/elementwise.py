@@ -1,5 +1,7 @@
 """Links that look at one score at a time."""
 
+from __future__ import annotations
+
 import math
 
 import jax
@@ -41,23 +43,14 @@ def stablemax(
 
     Source: Prieto et al. 2025, arXiv:2501.04697.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import stablemax
     >>> jnp.exp(stablemax(jnp.float32([-1, 0, 3])))
     Array([0.5, 1. , 4. ], dtype=float32)
     """
-    x = numerics.class_axis_last(logits, axis=axis, where=where)
-    return jnp.moveaxis(_signed_log1p(x), -1, axis)
-
-
-@jax.custom_jvp
-def _signed_log1p(x):
-    return jnp.copysign(jnp.log1p(jnp.abs(x)), x)
-
-
-@_signed_log1p.defjvp
-def _signed_log1p_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    # Left to itself, autodiff gives the slope 0 at 0, where it is 1 from both sides.
-    return _signed_log1p(x), dx / jnp.where(x >= 0, 1 + x, 1 - x)
+    x = numerics.prepare_logits(logits, axis=axis, where=where)
+    sign = jnp.where(x >= 0, 1.0, -1.0)  # not 0 at 0, where the slope would be too
+    return jnp.moveaxis(sign * jnp.log1p(sign * x), -1, axis)
 
 
 def spherical_softmax(
@@ -94,12 +87,14 @@ def spherical_softmax(
 
     Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import spherical_softmax
     >>> jnp.exp(spherical_softmax(jnp.float32([-2, 0, 2]), eps=1.0)).round(4)
     Array([5., 1., 5.], dtype=float32)
     """
     if not isinstance(eps, jax.core.Tracer) and not np.all(np.asarray(eps) > 0):
         raise ValueError(f"eps is {eps}, expected a positive number")
-    x = numerics.class_axis_last(logits, axis=axis, where=where)
+    x = numerics.prepare_logits(logits, axis=axis, where=where)
     visible, x = x > -jnp.inf, jnp.where(x > -jnp.inf, x, 0)
     eps = jnp.asarray(eps, x.dtype)
     far = jnp.abs(x) > 1
@@ -139,10 +134,12 @@ def taylor_softmax(
 
     Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import taylor_softmax
     >>> jnp.exp(taylor_softmax(jnp.float32([-1, 0, 2])))
     Array([0.5, 1. , 5. ], dtype=float32)
     """
-    x = numerics.class_axis_last(logits, axis=axis, where=where)
+    x = numerics.prepare_logits(logits, axis=axis, where=where)
     visible, x = x > -jnp.inf, jnp.where(x > -jnp.inf, x, 0)
     far = jnp.abs(x) > 1
     outside, inside = jnp.where(far, x, 2), jnp.where(far, 0, x)

@@ -1,7 +1,10 @@
 """Links that make one distribution of several: the sum of one draw from each factor."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
@@ -55,6 +58,8 @@ def checkered(
 
     Source: Achab 2023, arXiv:2309.15298.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import checkered
     >>> z = jnp.float32([[1, 0, -1], [0, 0.5, 0]])
     >>> print(*(f"{p:.4f}" for p in jnp.exp(checkered(z))))
     0.2901 0.3923 0.3176
@@ -96,13 +101,15 @@ def checkered_responsibilities(
 
     Raises:
       TypeError: ``factor_logits`` is not floating point or ``where`` is not bool.
-      ValueError: as in :func:`checkered`; wrong label shape, or a label out of range,
+      ValueError: as in :func:`checkered`; wrong label shape, or a label of C or more,
         which gives NaN under ``jit``.
 
     Numerics: relative error below 1e-5; no probability is subtracted from another.
 
     Source: Achab 2023, arXiv:2309.15298, section 5; as posterior marginals [derived].
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import checkered_responsibilities
     >>> z = jnp.float32([[2, 0], [2, 0]])  # the sum is odd: who drew the 1?
     >>> print(checkered_responsibilities(z, 1))
     [[0.5 0.5]
@@ -110,17 +117,17 @@ def checkered_responsibilities(
     """
     log_p, axis, factor_axis = _factors(factor_logits, axis, factor_axis, where)
     log_total, pull = jax.vjp(_sum_log_probs, jax.lax.stop_gradient(log_p))
-    labels, classes = jnp.asarray(labels), log_p.shape[-1]
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        y, known = numerics.known_labels(labels, log_total.shape[:-1], classes)
+    classes = log_p.shape[-1]
+    if jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        y, known = numerics.check_labels(labels, log_total.shape[:-1], classes)
         weights = jax.nn.one_hot(y, classes, dtype=log_p.dtype)
         weights = jnp.where(known[..., None], weights, jnp.nan)
     else:
-        place = axis - (factor_axis < axis)
+        labels, place = jnp.asarray(labels), axis - (factor_axis < axis)
         expected = jnp.moveaxis(log_total, -1, place).shape
         if labels.shape != expected:
             raise ValueError(f"labels has shape {labels.shape}, expected {expected}")
-        weights = jnp.moveaxis(numerics.promote(labels, "labels"), place, -1)
+        weights = jnp.moveaxis(numerics.promote_to_float32(labels, "labels"), place, -1)
         weights = jax.lax.stop_gradient(weights.astype(log_p.dtype))
     # The slope of log Xi in a factor's log-probability is that marginal.
     (q,) = pull(weights)
@@ -156,6 +163,8 @@ def checkoid_log(z: ArrayLike, *, axis: int = -1) -> tuple[jax.Array, jax.Array]
 
     Source: Achab 2023, arXiv:2309.15298; the recursion [derived].
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import checkoid_log
     >>> even, odd = checkoid_log(jnp.float32([40, 40]))
     >>> print(even, odd)
     -8.496708e-18 -39.306854
@@ -201,6 +210,8 @@ def checkoid(z: ArrayLike, *, axis: int = -1) -> jax.Array:
 
     Source: Achab 2023, arXiv:2309.15298.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import checkoid
     >>> print(checkoid(jnp.float32([1, -2])).round(4))
     0.324
     """
@@ -208,7 +219,8 @@ def checkoid(z: ArrayLike, *, axis: int = -1) -> jax.Array:
 
 
 def _coins(z, axis):
-    z = numerics.promote(z, "z")
+    z = numerics.promote_to_float32(z, "z")
+    _check_axis("axis", axis)
     if not -z.ndim <= axis < z.ndim:
         raise ValueError(f"axis {axis} is not an axis of z with shape {z.shape}")
     if z.shape[axis] == 0:
@@ -216,10 +228,16 @@ def _coins(z, axis):
     return jnp.moveaxis(z, axis, -1)
 
 
+def _check_axis(name, axis):
+    if not isinstance(axis, int | np.integer):
+        raise TypeError(f"{name} is {axis!r}, expected one integer")
+
+
 def _factors(factor_logits, axis, factor_axis, where):
     """Log-probabilities, factors first, classes last; axes counted from the front."""
     shape, name = jnp.shape(factor_logits), "factor_logits"
     for what, a in (("axis", axis), ("factor_axis", factor_axis)):
+        _check_axis(what, a)
         if not -len(shape) <= a < len(shape):
             raise ValueError(f"{what} {a} is not an axis of {name} with shape {shape}")
     axis, factor_axis = axis % len(shape), factor_axis % len(shape)
@@ -229,7 +247,7 @@ def _factors(factor_logits, axis, factor_axis, where):
         raise ValueError(f"{name} has shape {shape}, expected at least one factor")
     if shape[axis] < 2:
         raise ValueError(f"{name} has shape {shape}, expected at least two classes")
-    z = numerics.class_axis_last(factor_logits, axis=axis, where=where, name=name)
+    z = numerics.prepare_logits(factor_logits, axis=axis, where=where, name=name)
     log_p = numerics.log_softmax(z)
     return jnp.moveaxis(log_p, factor_axis - (axis < factor_axis), 0), axis, factor_axis
 
@@ -244,7 +262,7 @@ def _sum_log_probs(log_p):
     return jax.lax.scan(add, log_p[0], log_p[1:])[0]
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # memory: 9 arrays of the factors' size, not 4 for each class
 def _convolve(a, b):
     """``log sum_j exp(a[(i - j) mod C] + b[j])``, exact near 0 as near ``-inf``."""
 
@@ -253,13 +271,13 @@ def _convolve(a, b):
 
     def add(sums, j):
         # As in numerics: what a lone top would round away is added up without it.
-        e = jnp.exp(_shifted_sum(a, b, j) - base)
-        return sums[0] + e, sums[1] + (e - jnp.floor(e))
+        e = _exp(_shifted_sum(a, b, j) - base)
+        return sums[0] + e, sums[1] + numerics.rest_of(e)
 
     top = _over_shifts(highest, jnp.full_like(a, -jnp.inf))
     base = _finite(top)
     total, rest = _over_shifts(add, (jnp.zeros_like(a), jnp.zeros_like(a)))
-    return top + numerics.log_of_sum(jnp.maximum(total, 1), rest)
+    return top + numerics.exact_log_sum(jnp.maximum(total, 1), rest)
 
 
 @_convolve.defjvp
@@ -270,7 +288,7 @@ def _convolve_jvp(primals, tangents):
 
     @jax.checkpoint  # C arrays of weights would be kept for the gradient
     def add(total, j):
-        weight = jnp.exp(_shifted_sum(a, b, j) - base)
+        weight = _exp(_shifted_sum(a, b, j) - base)
         return total + weight * _shifted_sum(da, db, j)
 
     return out, _over_shifts(add, jnp.zeros_like(out))
@@ -292,6 +310,12 @@ def _shifted_sum(a, b, j):
     size, last = a.shape[-1], a.ndim - 1
     shifted = jax.lax.dynamic_slice_in_dim(twice, size - j, size, last)
     return shifted + jax.lax.dynamic_slice_in_dim(b, j, 1, last)
+
+
+def _exp(below):
+    """Exponentials of scores less their top, which may lie a rounding above itself."""
+    # Of 1e30, too much for exp. As a constant, the rounding leaves the slope alone.
+    return jnp.exp(below - jax.lax.stop_gradient(jnp.maximum(below, 0)))
 
 
 def _finite(top):

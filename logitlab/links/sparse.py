@@ -1,5 +1,7 @@
 """Links to probabilities that may be exactly 0."""
 
+from __future__ import annotations
+
 import functools
 import math
 
@@ -41,6 +43,8 @@ def sparsemax(
 
     Source: Martins and Astudillo 2016, arXiv:1602.02068.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import sparsemax
     >>> jnp.exp(sparsemax(jnp.float32([1, 0.5, -1]))).round(3)
     Array([0.75000006, 0.25      , 0.        ], dtype=float32)
     """
@@ -69,7 +73,8 @@ def entmax(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      alpha: a number of at least 1, not traced; 1 is softmax, 2 sparsemax.
+      alpha: a number of at least 1; 1 is softmax, 2 sparsemax. Not traced, for the
+        softmax is another program.
       axis: the class axis.
       where: bool, the classes that take part, broadcastable to ``logits``.
 
@@ -87,22 +92,28 @@ def entmax(
     Source: Peters, Niculae and Martins 2019, arXiv:1905.05702; any alpha: Correia,
       Niculae and Martins 2019, arXiv:1909.00015.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.links import entmax
     >>> jnp.exp(entmax(jnp.float32([2, 0, 0]))).round(3)
     Array([1., 0., 0.], dtype=float32)
     """
     if isinstance(alpha, jax.core.Tracer) or not 1 <= alpha < math.inf:
         raise ValueError(f"alpha is {alpha}, expected a finite number of at least 1")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
     alpha = float(alpha)
     log_p = numerics.log_softmax(z) if alpha == 1 else _entmax(alpha, z)
     return jnp.moveaxis(log_p, -1, axis)
 
 
+# Memory: 3 arrays of the logits' size, not 20 with those of the iterations.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _entmax(alpha, z):
     top = jnp.max(z, -1, keepdims=True)
-    d = numerics.below(z, jnp.where(top == -jnp.inf, 0, top))
-    return _tsallis_log_prob(alpha, d, _threshold(alpha, d))
+    # The top lies 0 below itself by its place: compilers may compute it twice, and
+    # round it differently.
+    lead = numerics.is_label(z, jnp.argmax(z, -1).astype(jnp.int32)) & (top > -jnp.inf)
+    d = jnp.where(lead, 0, jnp.minimum(z - jnp.where(top == -jnp.inf, 0, top), 0))
+    return _tsallis_log_prob(alpha, d, _threshold(alpha, d, lead))
 
 
 @_entmax.defjvp
@@ -130,17 +141,15 @@ def _tsallis_log_prob(alpha, d, threshold):
     return jnp.where(inside, jnp.log1p(jnp.where(inside, t, 0)) / (alpha - 1), -jnp.inf)
 
 
-def _threshold(alpha, d):
+def _threshold(alpha, d, lead):
     """Root of the falling ``sum(p) - 1`` for scores ``d`` measured from their top."""
-    tops = jnp.sum(d == 0, -1, keepdims=True, dtype=d.dtype)
-    below = d < 0
 
     def excess(x):
-        # A lone top is counted as its distance from 1, which may be very small.
+        # The top is counted as its distance from 1, which may be very small.
         log_p = _tsallis_log_prob(alpha, d, x)
         log_top = _tsallis_log_prob(alpha, jnp.zeros_like(x), x)
-        rest = jnp.sum(jnp.where(below, jnp.exp(log_p), 0), -1, keepdims=True)
-        return rest + (tops - 1) + tops * jnp.expm1(log_top), log_p
+        rest = jnp.sum(jnp.where(lead, 0, jnp.exp(log_p)), -1, keepdims=True)
+        return rest + jnp.expm1(log_top), log_p
 
     def halve(_, bracket):
         low, high = bracket
@@ -153,7 +162,10 @@ def _threshold(alpha, d):
         over, log_p = excess(low)
         mass = jnp.where(log_p > -jnp.inf, jnp.exp((2 - alpha) * log_p), 0)
         step = over / jnp.maximum(jnp.sum(mass, -1, keepdims=True), jnp.finfo(d).tiny)
-        return jnp.clip(low + step, low, high), high
+        # Selected, not clipped: at an end, a clip would pass half of the derivative,
+        # which a scan that is differentiated twice takes from here, not from the rule.
+        new = low + step
+        return jnp.where(new < low, low, jnp.where(new > high, high, new)), high
 
     # The top class has at most all, at least an equal part of the probability.
     uniform = -math.expm1((1 - alpha) * math.log(d.shape[-1])) / (alpha - 1)

@@ -1,6 +1,24 @@
 """Transforms: logits to logits."""
 
-from logitlab.transforms.ensembles import ensemble_logits
-from logitlab.transforms.standardization import standardize_logits
+from typing import TYPE_CHECKING
 
-__all__ = ["ensemble_logits", "standardize_logits"]
+from logitlab import _lazy
+from logitlab.transforms.ensemble_averages import ensemble_logits
+from logitlab.transforms.guidance import classifier_free_guidance
+from logitlab.transforms.metrics import amplify
+from logitlab.transforms.ordinal import cumulative_probs, ordered_thresholds
+from logitlab.transforms.standardization import standardize_logits
+from logitlab.transforms.temperatures import optimal_temperature
+
+__all__ = [
+    "amplify",
+    "classifier_free_guidance",
+    "cumulative_probs",
+    "ensemble_logits",
+    "optimal_temperature",
+    "ordered_thresholds",
+    "standardize_logits",
+]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

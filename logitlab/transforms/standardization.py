@@ -1,5 +1,7 @@
 """Logits in units of their own spread."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -11,7 +13,7 @@ def standardize_logits(
     logits: ArrayLike,
     *,
     axis: int = -1,
-    eps: float = 1e-7,
+    eps: ArrayLike = 1e-7,
     ddof: int = 1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -47,14 +49,17 @@ def standardize_logits(
     Source: Logit Standardization in Knowledge Distillation, Sun et al. 2024,
       arXiv:2403.01427.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.transforms import standardize_logits
     >>> [f"{z:.4f}" for z in standardize_logits(jnp.float32([1, 0, -1]))]
     ['1.0000', '0.0000', '-1.0000']
     """
     if ddof not in (0, 1):
         raise ValueError(f"ddof is {ddof}, expected 0 or 1")
-    if not eps >= 0:
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    eps = jnp.asarray(eps, z.dtype)
+    if numerics.is_concrete(eps) and not (eps >= 0).all():
         raise ValueError(f"eps is {eps}, expected a number from 0 on")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
     shown = z > -jnp.inf
     count = jnp.sum(shown, -1, keepdims=True).astype(z.dtype)
     scale = _power_of_two(jnp.where(shown, z, 0))

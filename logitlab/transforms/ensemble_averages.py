@@ -1,4 +1,6 @@
-"""Several models' logits as one's."""
+"""Ensembles: logits of averaged probabilities or logits."""
+
+from __future__ import annotations
 
 from typing import Literal
 
@@ -52,17 +54,19 @@ def ensemble_logits(
     Source: mean of probabilities, Hinton et al. 2015, arXiv:1503.02531; of logits,
       ELODI, Zhao et al. 2022, arXiv:2205.06265.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.transforms import ensemble_logits
     >>> two = jnp.log(jnp.float32([[0.9, 0.1], [0.5, 0.5]]))
     >>> [f"{p:.4f}" for p in jnp.exp(ensemble_logits(two))]
     ['0.7000', '0.3000']
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
     if z.ndim < 2 or not z.shape[0]:
         raise ValueError(f"logits has shape {z.shape}, expected [M, ..., C], M above 0")
     if mode not in ("probability", "logit"):
         raise ValueError(f"mode is {mode!r}, expected 'probability' or 'logit'")
     t = jnp.asarray(temperature, z.dtype)
-    if numerics.is_known(t) and not (t > 0).all():
+    if numerics.is_concrete(t) and not (t > 0).all():
         raise ValueError(f"temperature is {temperature}, expected positive")
     w = _shares(weights, z).reshape(-1, *(1,) * (z.ndim - 1))
     if mode == "logit":
@@ -79,9 +83,9 @@ def ensemble_logits(
 def _shares(weights, z):
     if weights is None:
         return jnp.full(z.shape[:1], 1 / z.shape[0], z.dtype)
-    w = numerics.promote(weights, "weights").astype(z.dtype)
+    w = numerics.promote_to_float32(weights, "weights").astype(z.dtype)
     if w.shape != z.shape[:1]:
         raise ValueError(f"weights has shape {w.shape}, expected {z.shape[:1]}")
-    if numerics.is_known(w) and not ((w >= 0).all() and w.sum() > 0):
+    if numerics.is_concrete(w) and not ((w >= 0).all() and w.sum() > 0):
         raise ValueError(f"weights is {w}, expected non-negative numbers, not all 0")
     return w / w.sum()

@@ -1,0 +1,43 @@
+"""Labels, values and teachers to soft targets."""
+
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+from logitlab.targets.bins import (
+    categorical_projection,
+    categorical_value,
+    hl_gauss_probs,
+    two_hot_probs,
+)
+from logitlab.targets.clusters import (
+    aggregate_labels,
+    cluster_targets,
+    label_correlation,
+)
+from logitlab.targets.factors import dirichlet_responsibilities
+from logitlab.targets.teachers import (
+    aspect_targets,
+    compose_teacher_logits,
+    omd_target,
+    teacher_optimal_ranking,
+    top_k_logits,
+)
+
+__all__ = [
+    "aggregate_labels",
+    "aspect_targets",
+    "categorical_projection",
+    "categorical_value",
+    "cluster_targets",
+    "compose_teacher_logits",
+    "dirichlet_responsibilities",
+    "hl_gauss_probs",
+    "label_correlation",
+    "omd_target",
+    "teacher_optimal_ranking",
+    "top_k_logits",
+    "two_hot_probs",
+]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

@@ -1,0 +1,32 @@
+"""Class counts, likelihoods and losses to weights of classes and examples."""
+
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+from logitlab.weights.classes import class_balanced_weights, inverse_frequency_weights
+from logitlab.weights.density_ratio import DensityClassifier, density_ratio_weight
+from logitlab.weights.likelihoods import (
+    cluster_likelihood,
+    dequity_weight,
+    loss_scores,
+    loss_weights,
+)
+from logitlab.weights.normalizers import meco_update
+from logitlab.weights.personal import personal_loss_probs, personal_loss_resample
+
+__all__ = [
+    "DensityClassifier",
+    "class_balanced_weights",
+    "cluster_likelihood",
+    "density_ratio_weight",
+    "dequity_weight",
+    "inverse_frequency_weights",
+    "loss_scores",
+    "loss_weights",
+    "meco_update",
+    "personal_loss_probs",
+    "personal_loss_resample",
+]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

@@ -1,0 +1,72 @@
+"""Class weights from class counts."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from logitlab import numerics
+from logitlab.numerics.arguments import check_range
+
+__all__ = ["class_balanced_weights", "inverse_frequency_weights"]
+
+
+def class_balanced_weights(counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
+    r"""Class weights by effective numbers of examples; they sum to C.
+
+    .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}
+
+    A class without examples gets the weight of one example.
+
+    Shapes: counts [C] -> [C]
+
+    Raises:
+      ValueError: ``counts`` not one per class or negative, or ``beta`` outside [0, 1).
+
+    Source: Cui et al. 2019, arXiv:1901.05555.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.weights import class_balanced_weights
+    >>> class_balanced_weights(jnp.array([90, 9, 1]))
+    Array([0.03101863, 0.2979683 , 2.671013  ], dtype=float32)
+    """
+    check_range("beta", beta, lambda b: (b >= 0) & (b < 1), "in [0, 1)")
+    n = jnp.maximum(_counts(counts), 1)
+    w = -1 / jnp.expm1(n * jnp.log1p(jnp.asarray(beta - 1, n.dtype)))
+    return w * (w.size / jnp.sum(w))
+
+
+def inverse_frequency_weights(counts: ArrayLike) -> jax.Array:
+    r"""Class weights by inverse frequency: the mean weight of an example is 1.
+
+    .. math:: w_c = \frac{N}{C\,n_c}, \quad N = \sum_c n_c
+
+    A class without examples gets the weight of one example.
+
+    Shapes: counts [C] -> [C]
+
+    Raises:
+      ValueError: ``counts`` not one per class or negative.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.weights import inverse_frequency_weights
+    >>> inverse_frequency_weights(jnp.array([3, 1]))
+    Array([0.6666667, 2.       ], dtype=float32)
+    """
+    n = _counts(counts)
+    return jnp.sum(n) / (n.size * jnp.maximum(n, 1))
+
+
+def _counts(counts, classes=None, name="counts"):
+    if not isinstance(counts, jax.Array):
+        counts = np.asarray(counts)  # which holds more than 2**31 examples
+    if not jnp.issubdtype(counts.dtype, jnp.floating):
+        counts = counts.astype(jnp.result_type(float))
+    n = numerics.promote_to_float32(counts, name)
+    if n.ndim != 1 or classes not in (None, n.size):
+        expected = "one per class" if classes is None else f"({classes},)"
+        raise ValueError(f"{name} has shape {n.shape}, expected {expected}")
+    check_range(name, n, lambda n: n >= 0, "at least 0")
+    return n
