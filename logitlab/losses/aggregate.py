@@ -1,25 +1,20 @@
 """Learning from bags of examples that share the mean of their labels."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.losses.comp_sums import cross_entropy
-from logitlab.losses.rows import Row
+from logitlab.numerics.arguments import check_range, hyper, weighted
+from logitlab.targets.clusters import _counts, _ids, _segment_mean
 
-__all__ = [
-    "aggregate_labels",
-    "aggregate_ridge",
-    "bag_loss",
-    "instance_loss",
-    "interpolated_aggregate_loss",
-]
+__all__ = ["bag_loss", "instance_loss", "interpolated_aggregate_loss"]
 
-NOT_LOSSES = ("aggregate_labels", "aggregate_ridge")
 
 _KINDS = ("softmax", "sigmoid", "identity")
-_SOURCE = "Learning from Aggregate responses, Javanmard et al. 2024, arXiv:2401.11081"
 
 
 def bag_loss(
@@ -67,12 +62,14 @@ def bag_loss(
 
     Source: Javanmard et al. 2024, arXiv:2401.11081.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import bag_loss
     >>> f, ids = jnp.float32([0, 1, 2, 3]), jnp.array([0, 0, 1, 1])
     >>> bag_loss(f, jnp.float32([1, 2]), ids, 2, kind="identity")
     Array([0.25, 0.25], dtype=float32)
     """
     bags = _bags(logits, bag_labels, segment_ids, num_bags, kind, where, mask)
-    return _bag(kind, *bags)
+    return _bag(kind, *bags)[: jnp.shape(bag_labels)[0]]
 
 
 def instance_loss(
@@ -99,12 +96,14 @@ def instance_loss(
 
     Source: Javanmard et al. 2024, arXiv:2401.11081.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import instance_loss
     >>> f, ids = jnp.float32([0, 1, 2, 3]), jnp.array([0, 0, 1, 1])
     >>> instance_loss(f, jnp.float32([1, 2]), ids, 2, kind="identity")
     Array([0.5, 0.5], dtype=float32)
     """
     bags = _bags(logits, bag_labels, segment_ids, num_bags, kind, where, mask)
-    return _instance(kind, *bags)
+    return _instance(kind, *bags)[: jnp.shape(bag_labels)[0]]
 
 
 def interpolated_aggregate_loss(
@@ -113,7 +112,7 @@ def interpolated_aggregate_loss(
     segment_ids: ArrayLike,
     num_bags: int | None = None,
     *,
-    rho: float = 0.5,
+    rho: ArrayLike = 0.5,
     kind: str = "softmax",
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -131,6 +130,8 @@ def interpolated_aggregate_loss(
 
     Source: Javanmard et al. 2024, arXiv:2401.11081.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import interpolated_aggregate_loss
     >>> f, ids = jnp.float32([0, 1, 2, 3]), jnp.array([0, 0, 1, 1])
     >>> y = jnp.float32([1, 2])
     >>> interpolated_aggregate_loss(f, y, ids, 2, rho=0.5, kind="identity")
@@ -139,84 +140,9 @@ def interpolated_aggregate_loss(
     _check_rho(rho)
     bags = _bags(logits, bag_labels, segment_ids, num_bags, kind, where, mask)
     bag, instance = _bag(kind, *bags), _instance(kind, *bags)
-    rho = jnp.asarray(rho, bag.dtype)
-    # A part without weight may be infinite.
-    return jnp.where(rho < 1, (1 - rho) * jnp.where(rho < 1, bag, 0), 0) + jnp.where(
-        rho > 0, rho * jnp.where(rho > 0, instance, 0), 0
-    )
-
-
-def aggregate_labels(
-    labels: ArrayLike, segment_ids: ArrayLike, num_bags: int
-) -> jax.Array:
-    r"""Mean of the labels of each bag.
-
-    .. math:: \bar y_a = \frac{1}{k} \sum_{i \in B_a} y_i
-
-    Shapes: labels [N, ...], segment_ids [N] -> [num_bags, ...]
-
-    Args:
-      labels: numbers; for classes one-hot or distributions.
-      segment_ids: the bag of each example; outside ``[0, num_bags)`` it is in none.
-      num_bags: how many bags.
-
-    Returns:
-      Float32 (float64 for float64 labels), 0 for a bag without examples.
-
-    Raises:
-      TypeError: ``segment_ids`` is not integer.
-      ValueError: wrong shapes.
-
-    Source: Javanmard et al. 2024, arXiv:2401.11081.
-
-    >>> aggregate_labels(jnp.array([0, 1, 1]), jnp.array([0, 0, 1]), 2)
-    Array([0.5, 1. ], dtype=float32)
-    """
-    y = jnp.asarray(labels)
-    y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-    ids, keep = _ids(segment_ids, y.shape[:1], num_bags, None)
-    return _segment_mean(y, ids, keep, num_bags)
-
-
-def aggregate_ridge(
-    x: ArrayLike, bag_ids: ArrayLike, bag_y: ArrayLike, rho: float
-) -> jax.Array:
-    r"""Least-squares weights of the interpolated loss, in closed form.
-
-    .. math:: \theta = \Big[(1 - \rho) \bar X^T \bar X +
-        \rho \sum_a \frac{1}{k_a} \sum_{i \in B_a} x_i x_i^T\Big]^+ \bar X^T \bar y
-
-    Shapes: x [N, D], bag_ids [N], bag_y [B] -> [D]
-
-    Returns:
-      The minimiser of the squared ``interpolated_aggregate_loss``, the shortest one if
-      there are several; float32 (float64 for float64 features).
-
-    Raises:
-      TypeError: ``x`` or ``bag_y`` is not floating point, ``bag_ids`` not integer.
-      ValueError: wrong shapes, or ``rho`` outside [0, 1].
-
-    Source: Javanmard et al. 2024, arXiv:2401.11081.
-
-    >>> x = jnp.float32([[1], [3]])
-    >>> aggregate_ridge(x, jnp.array([0, 0]), jnp.float32([4]), 0.0).round(4)
-    Array([2.], dtype=float32)
-    """
-    _check_rho(rho)
-    x, y = numerics.promote(x, "x"), numerics.promote(bag_y, "bag_y")
-    if x.ndim != 2:
-        raise ValueError(f"x has shape {x.shape}, expected two axes")
-    if y.ndim != 1:
-        raise ValueError(f"bag_y has shape {y.shape}, expected one axis")
-    bags = y.shape[0]
-    ids, keep = _ids(bag_ids, x.shape[:1], bags, None)
-    mean = _segment_mean(x, ids, keep, bags)
-    full = jnp.any(_segment_mean(jnp.ones_like(x[:, :1]), ids, keep, bags) > 0, -1)
-    share = keep / _counts(ids, keep, bags, x.dtype)[ids]
-    y = jnp.where(full, y, 0).astype(x.dtype)
-    within = jnp.einsum("n,nd,ne->de", share.astype(x.dtype), x, x)
-    system = (1 - rho) * mean.T @ mean + rho * within
-    return jnp.linalg.pinv(system, hermitian=True) @ (mean.T @ y)
+    part, rest = hyper("rho", rho, bag.dtype), hyper("rho", 1 - rho, bag.dtype)
+    mixed = weighted(rest, bag) + weighted(part, instance)
+    return mixed[: jnp.shape(bag_labels)[0]]
 
 
 def _bag(kind, z, y, ids, keep):
@@ -262,7 +188,7 @@ def _segment_log_mean(x, ids, keep, bags):
     # Where no example has mass the value is -inf, its slope the mean of the slopes.
     lost = none[ids]
     below = jnp.where(lost | ~keep | (x == -jnp.inf), -jnp.inf, x - top[ids])
-    less = -_segment_mean(_one_minus_exp(below), ids, keep, bags)
+    less = -_segment_mean(-numerics.expm1(below), ids, keep, bags)
     near = less > -0.5
     total = jax.ops.segment_sum(jnp.exp(below), ids, bags)
     total = jnp.where(near | none, 1, total)
@@ -274,23 +200,6 @@ def _segment_log_mean(x, ids, keep, bags):
     return jnp.where(none, _segment_mean(x, ids, keep, bags), log_mean)
 
 
-def _one_minus_exp(x):
-    """``1 - exp(x)`` for x <= 0; the slope of ``expm1`` itself rounds to 0 far down."""
-    near = x > -0.69
-    return jnp.where(near, -jnp.expm1(jnp.where(near, x, 0)), 1 - jnp.exp(x))
-
-
-def _segment_mean(x, ids, keep, bags):
-    keep = keep.reshape(keep.shape[:1] + (1,) * (x.ndim - 1))
-    share = _counts(ids, keep.reshape(-1), bags, x.dtype)[ids]
-    share = share.reshape(keep.shape)
-    return jax.ops.segment_sum(jnp.where(keep, x / share, 0), ids, bags)
-
-
-def _counts(ids, keep, bags, dtype):
-    return jnp.maximum(jax.ops.segment_sum(keep.astype(dtype), ids, bags), 1)
-
-
 def _any(ids, keep, bags):
     return jax.ops.segment_sum(keep.astype(jnp.int32), ids, bags) > 0
 
@@ -298,18 +207,18 @@ def _any(ids, keep, bags):
 def _bags(logits, bag_labels, segment_ids, num_bags, kind, where, mask):
     if kind not in _KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {_KINDS}")
-    y = numerics.promote(bag_labels, "bag_labels")
+    y = numerics.promote_to_float32(bag_labels, "bag_labels")
     if kind == "softmax":
-        z = numerics.class_axis_last(logits, where=where)
+        z = numerics.prepare_logits(logits, where=where)
         expected = ("B", z.shape[-1])
         fits = y.ndim == 2 and y.shape[1] == z.shape[-1]
         examples = z.shape[:-1]
     elif where is not None:
         raise ValueError(f"where is for kind 'softmax', kind is {kind!r}")
     else:
-        z = numerics.promote(logits)
+        z = numerics.promote_to_float32(logits)
         expected, fits, examples = ("B",), y.ndim == 1, z.shape
-    if not fits or y.shape[0] == 0:
+    if not fits:
         raise ValueError(f"bag_labels has shape {y.shape}, expected {expected}")
     if num_bags not in (None, y.shape[0]):
         raise ValueError(
@@ -317,63 +226,17 @@ def _bags(logits, bag_labels, segment_ids, num_bags, kind, where, mask):
         )
     ids, keep = _ids(segment_ids, examples, y.shape[0], mask)
     ids, keep = ids.reshape(-1), keep.reshape(-1)
-    z = z.reshape(-1, *z.shape[len(examples) :])
+    z = z.reshape(ids.size, *z.shape[len(examples) :])
     # An example without classes says nothing about its bag.
-    keep &= (z > -jnp.inf).reshape(keep.size, -1).any(-1)
+    keep &= (z > -jnp.inf).any(tuple(range(1, z.ndim)))
     z = jnp.where(keep.reshape(keep.shape + (1,) * (z.ndim - 1)), z, 0)
-    return z, y.astype(z.dtype), ids, keep
+    return z, _at_least_one(y.astype(z.dtype)), ids, keep
 
 
-def _ids(segment_ids, shape, bags, mask):
-    ids = jnp.asarray(segment_ids)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"segment_ids has dtype {ids.dtype}, expected integers")
-    if ids.shape != shape:
-        raise ValueError(f"segment_ids has shape {ids.shape}, expected {shape}")
-    keep = (ids >= 0) & (ids < bags) & numerics.kept(mask, shape)
-    # What is in no bag adds nothing to the first.
-    return jnp.where(keep, ids, 0).astype(jnp.int32), keep
+def _at_least_one(y):
+    """Labels of no bags at all are those of an empty one, which nothing belongs to."""
+    return y if y.shape[0] else jnp.zeros((1, *y.shape[1:]), y.dtype)
 
 
 def _check_rho(rho):
-    fine = (rho >= 0) & (rho <= 1)  # traced if rho is, or if this is under jit
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"rho is {rho}, expected a number in [0, 1]")
-
-
-def _bag_labels(key, shape, dtype):
-    z, y = jax.random.split(key)
-    bags = (shape[0] + 1) // 2
-    probs = jax.nn.softmax(jax.random.normal(y, (bags, shape[-1]), dtype))
-    ids = jnp.arange(shape[0]) // 2
-    ids = jnp.broadcast_to(ids.reshape(-1, *(1,) * (len(shape) - 2)), shape[:-1])
-    return 3 * jax.random.normal(z, shape, dtype), probs, ids
-
-
-ROWS = (
-    Row(
-        bag_loss,
-        "batch",
-        _bag_labels,
-        _SOURCE,
-        gathers="a bag is summed over the devices that hold its examples",
-        note="one value per bag",
-    ),
-    Row(
-        instance_loss,
-        "batch",
-        _bag_labels,
-        _SOURCE,
-        convex=True,
-        gathers="a bag is summed over the devices that hold its examples",
-        note="one value per bag",
-    ),
-    Row(
-        interpolated_aggregate_loss,
-        "batch",
-        _bag_labels,
-        _SOURCE,
-        gathers="a bag is summed over the devices that hold its examples",
-        note="one value per bag",
-    ),
-)
+    check_range("rho", rho, lambda r: (r >= 0) & (r <= 1), "a number in [0, 1]")

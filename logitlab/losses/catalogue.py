@@ -1,23 +1,37 @@
 """The catalogue: every public loss once, with what is true of it.
 
-Each module of this package ends with its rows, ``ROWS``. Here they are merged, checked
-and printed; the property tests, the benchmark and the README's table read them.
+The rows are the ``ROWS`` of the modules of ``logitlab.losses._rows``, one module per
+family. Here they are merged, checked and printed; the property tests, the benchmark and
+the tables of ``losses/README.md`` read them. ``import logitlab`` imports neither.
 """
+
+from __future__ import annotations
 
 import importlib
 import inspect
 import math
 import pkgutil
+import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from logitlab import losses
-from logitlab.losses.rows import Kind, Row
+from logitlab.losses import _rows
+from logitlab.losses._purposes import PURPOSES
+from logitlab.losses._rows import Definition, Kind, Row
 
-__all__ = ["CATALOGUE", "merge", "modules", "problems", "table"]
+__all__ = ["CATALOGUE", "PARTS", "merge", "modules", "page", "problems", "table"]
+
+PARTS = {
+    "adaptive_weight": "the token weights of aligndistil_loss, without a gradient",
+    "presto_penalty": "a penalty of parameters, added to cumulative_logit_loss",
+    "progressive_guidance_loss": "kd_loss and cross_entropy of a list of logits",
+    "uskd_parts": "the terms of uskd_loss, as a dict",
+}
+"""Public functions without a row, and what they are a part of or made of."""
 
 _KINDS = typing.get_args(Kind)
+_DEFINITIONS = typing.get_args(Definition)
 _PROPERTIES = {
     "shift-invariant": "shift_invariant",
     "convex": "convex",
@@ -27,64 +41,86 @@ _PROPERTIES = {
 
 
 def modules() -> Iterator[types.ModuleType]:
-    """Every module of ``logitlab.losses``, sub-packages and their modules included."""
-    for found in pkgutil.walk_packages(losses.__path__, f"{losses.__name__}."):
-        if found.name != __name__:
-            yield importlib.import_module(found.name)
+    """Every module of ``logitlab.losses._rows``, those of its sub-packages included."""
+    for found in pkgutil.walk_packages(_rows.__path__, f"{_rows.__name__}."):
+        yield importlib.import_module(found.name)
 
 
 def merge(sources: Iterable[types.ModuleType]) -> dict[str, Row]:
     """Rows of the modules by name, in order of the modules.
 
-    A package may repeat the rows of its modules.
-
     Raises:
       TypeError: an entry of ``ROWS`` is not a ``Row``.
       ValueError: two rows have one name.
     """
-    rows = {}
+    rows: dict[str, Row] = {}
     for module in sources:
         for row in getattr(module, "ROWS", ()):
             if not isinstance(row, Row):
                 raise TypeError(f"{module.__name__}.ROWS holds {row!r}, expected a Row")
-            if rows.setdefault(row.name, row) is not row:
+            if row.name in rows:
                 raise ValueError(f"{module.__name__}: a second row for {row.name!r}")
+            rows[row.name] = row
     return rows
 
 
 def problems(
-    rows: Iterable[Row], sources: Iterable[types.ModuleType] = ()
+    rows: Iterable[Row],
+    public: types.ModuleType | None = None,
+    parts: Mapping[str, str] = PARTS,
 ) -> list[str]:
-    """What is wrong with the rows and with the modules they come from, in words.
+    """What is wrong with the rows, in words; empty if nothing is.
 
-    A row must not contradict itself or the signature of its loss; a public function of
-    a module needs a row or a place in the module's ``NOT_LOSSES``. Empty is good.
+    Args:
+      rows: none may contradict itself, or the signature or docstring of its loss.
+      public: a module such as ``logitlab.losses``. Every callable in its ``__all__``
+        needs either a row or an entry in ``parts``.
+      parts: name of a function without a row -> what it is a part of.
     """
     rows = list(rows)
     found = [f"{row.name}: {text}" for row in rows for text in _contradictions(row)]
-    named = {row.name for row in rows}
-    for module in sources:
-        found += [f"{module.__name__}: {text}" for text in _omissions(module, named)]
+    if public is not None:
+        found += _omissions(public, rows, parts)
     return found
 
 
-def table(rows: Iterable[Row] | None = None) -> str:
-    """The rows as a markdown table, by kind and name."""
-    rows = CATALOGUE.values() if rows is None else rows
-    header = ["loss", "kind", *_PROPERTIES, "bounds", "golden", "source"]
+def page() -> str:
+    """Every loss by its purpose, as markdown: headings, advice and tables."""
+    sections = []
+    for purpose in PURPOSES:
+        rows = [CATALOGUE[name] for name in purpose.losses]
+        sections.append(
+            f"### {purpose.title}\n\n{purpose.advice}\n\n{table(rows, purpose.losses)}"
+        )
+    return "\n\n".join(sections)
+
+
+def table(rows: Iterable[Row], uses: Mapping[str, str] | None = None) -> str:
+    """The rows as a markdown table.
+
+    Args:
+      rows: in the order of the table.
+      uses: name -> what completes "Use it when"; by default as on the page of losses.
+    """
+    if uses is None:
+        uses = {name: use for group in PURPOSES for name, use in group.losses.items()}
+    header = ["loss", "use it when", "one value per", "properties"]
+    header += ["bounds", "definition", "source"]
     lines = [header, ["---"] * len(header)]
-    for row in sorted(rows, key=lambda row: (_KINDS.index(row.kind), row.name)):
-        properties = [_tick(getattr(row, field)) for field in _PROPERTIES.values()]
+    for row in rows:
+        true = [text for text, field in _PROPERTIES.items() if getattr(row, field)]
+        origin = f"{row.definition}, golden" if row.golden else row.definition
         source = f"{row.source}. {row.note}" if row.note else row.source
         lines.append(
-            [f"`{row.name}`", row.kind, *properties, _bounds(row), _tick(row.golden)]
-            + [source.replace("|", "\\|").replace("\n", " ")]
+            [f"`{row.name}`", uses[row.name], row.kind, ", ".join(true) or "none"]
+            + [_bounds(row), origin, source]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    cells = ([_escaped(cell) for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def _tick(value) -> str:
-    return "yes" if value else ""
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
 
 
 def _bounds(row: Row) -> str:
@@ -99,8 +135,15 @@ def _contradictions(row: Row) -> Iterator[str]:
         yield f"kind {row.kind!r}, expected one of {', '.join(_KINDS)}"
     if not row.source:
         yield "no source"
-    if not row.loss.__doc__:
+    doc = row.loss.__doc__
+    if not doc:
         yield "the loss has no docstring"
+    if row.definition not in _DEFINITIONS:
+        yield f"definition {row.definition!r}, expected one of {_DEFINITIONS}"
+    if row.golden and row.definition != "code":
+        yield f"golden numbers, but definition {row.definition!r}"
+    if doc and (row.definition == "inferred") != ("inferred" in doc):
+        yield f"definition {row.definition!r}, but its docstring says otherwise"
     if row.where != ("where" in parameters):
         yield f"where={row.where}, but its parameters are {', '.join(parameters)}"
     if row.kind == "batch" and "mask" not in parameters:
@@ -118,7 +161,7 @@ def _contradictions(row: Row) -> Iterator[str]:
     finite = [b for b in (row.lower, row.upper) if b is not None]
     if not all(map(math.isfinite, finite)):
         yield f"bounds {row.lower} and {row.upper}, expected finite numbers or None"
-    elif len(finite) == 2 and row.lower >= row.upper:
+    elif len(finite) == 2 and finite[0] >= finite[1]:
         yield f"lower {row.lower} is not below upper {row.upper}"
     if row.convex and row.upper is not None:
         yield "convex and bounded above, which only a constant is"
@@ -134,23 +177,22 @@ def _contradictions(row: Row) -> Iterator[str]:
         yield f"shape {row.shape}, expected a shape of logits with examples"
 
 
-def _omissions(module: types.ModuleType, named: set[str]) -> Iterator[str]:
-    public = getattr(module, "__all__", ())
-    helpers = getattr(module, "NOT_LOSSES", ())
-    for name in helpers:
-        if name not in public:
-            yield f"NOT_LOSSES names {name!r}, which __all__ lacks"
+def _omissions(
+    public: types.ModuleType, rows: list[Row], parts: Mapping[str, str]
+) -> Iterator[str]:
+    named = {row.name for row in rows}
+    for name in public.__all__:
+        if callable(getattr(public, name)) and name not in {*named, *parts}:
+            yield f"{name!r} is public; give it a row, or name it in PARTS"
+    for name in parts:
+        if name not in public.__all__:
+            yield f"PARTS names {name!r}, which __all__ lacks"
         if name in named:
-            yield f"NOT_LOSSES names {name!r}, which has a row"
-    for name in public:
-        value = getattr(module, name)
-        is_function = callable(value) and not inspect.isclass(value)
-        ours = getattr(value, "__module__", None) == module.__name__
-        if is_function and ours and name not in named and name not in helpers:
-            yield f"{name!r} is public; give it a row, or name it in NOT_LOSSES"
-    for row in getattr(module, "ROWS", ()):
-        ours = getattr(row.loss, "__module__", None) == module.__name__
-        if ours and row.name not in public:
+            yield f"PARTS names {name!r}, which has a row"
+    for row in rows:
+        home = row.loss.__module__
+        module = public if home.startswith(public.__name__) else sys.modules[home]
+        if row.name not in module.__all__:
             yield f"{row.name!r} has a row but is not in __all__"
 
 

@@ -1,13 +1,26 @@
 """Cross-entropy and the losses that are a function of the label's probability."""
 
+from __future__ import annotations
+
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked, label_mask
+from logitlab.numerics.arguments import (
+    check_distribution_shape,
+    check_range,
+    distribution,
+    expected,
+    hyper,
+    is_soft,
+    one_hot_mask,
+    weighted,
+)
 
 __all__ = [
     "comp_rho_margin_loss",
@@ -16,7 +29,7 @@ __all__ = [
     "focal_loss",
     "poly1_loss",
     "poly_n_loss",
-    "weighted_ce",
+    "weighted_cross_entropy",
 ]
 
 
@@ -36,19 +49,19 @@ def cross_entropy(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
-        the class axis. A distribution is taken as it is: it may sum to less than 1, and
-        gets its own gradient.
+      labels: ints in ``[0, C)``, negative ones for "no label", or floats of the logits'
+        shape, a distribution over the class axis. A distribution is taken as it is: it
+        may sum to less than 1, and gets its own gradient.
       axis: the class axis of ``logits``, ``where`` and a distribution.
       where: bool, the classes that take part. Hiding the label costs ``inf``.
 
     Returns:
-      The loss in nats, float32 (float64 for float64 logits). 0 where every class is
-      hidden.
+      The loss in nats, float32 (float64 for float64 logits); NaN without a label, for
+      :func:`logitlab.numerics.masked_mean` to leave out. 0 where every class is hidden.
 
     Raises:
       TypeError: ``logits`` is not floating point or ``where`` is not bool.
-      ValueError: wrong label shape, or a label out of range; under ``jit``, where
+      ValueError: wrong label shape, or a label of C or more; under ``jit``, where
         values are unknown, such a label gives NaN, never another class's loss.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80;
@@ -56,34 +69,34 @@ def cross_entropy(
 
     Source: softmax collapse, Prieto et al. 2025, arXiv:2501.04697.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import cross_entropy
     >>> cross_entropy(jnp.float32([40, 0]), 0)
     Array(4.248354e-18, dtype=float32)
     """
-    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    numerics.check_is_array(logits, "logits")
+    numerics.check_is_array(labels, "labels")
+    logits = jnp.asarray(logits)
+    if not isinstance(labels, jax.Array):
+        labels = np.asarray(labels)  # whose integers JAX may narrow
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return _with_distribution(logits, labels, axis, where)
     return numerics.label_nll(logits, labels, axis=axis, where=where)
 
 
 def _with_distribution(logits, labels, axis, where):
-    q = numerics.promote(labels, "labels")
-    if q.shape != logits.shape:
-        raise ValueError(
-            f"labels has shape {q.shape}, expected {logits.shape} for a distribution "
-            "over classes"
-        )
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    q = numerics.promote_to_float32(labels, "labels")
+    check_distribution_shape("labels", q, logits.shape)
     return _cross_entropy(z, jnp.moveaxis(q, axis, -1).astype(z.dtype))
 
 
-# `-sum(q * log_p)` and its derivative, written out: it costs one array less, and a
-# class without mass is free to be hidden.
+# Exact, where a class is hidden too: it then gets no share of the others' slopes.
 @jax.custom_jvp
 def _cross_entropy(z, q):
-    top, log_total = numerics.top_and_log_total(z)
-    # Halves: the difference of the largest numbers times a small mass still fits.
-    cost = 2 * (q * (top / 2 - z / 2)) + q * log_total
-    cost = jnp.sum(jnp.where(q == 0, 0, cost), -1)
+    top, log_total = numerics.max_and_log_sum(z)
+    log_p = numerics.below_top(z, top, log_total) - log_total
+    cost = -jnp.sum(jnp.where(q == 0, 0, q * log_p), -1)
     return jnp.where(jnp.max(z, -1) == -jnp.inf, 0, cost)
 
 
@@ -95,13 +108,12 @@ def _cross_entropy_jvp(primals, tangents):
     mass = jnp.where(empty, 0, jnp.sum(q, -1, keepdims=True))
     # The slopes of a row add up to 0. That of a class with most of the probability
     # follows from the others: a difference of two numbers near 1 would lose it.
-    lead = log_p > -0.69
+    lead = numerics.is_likely(log_p)
     slope = jnp.where(lead, 0, numerics.softmax(z) * mass - q)
     others = jnp.where(empty, 0, jnp.sum(slope, -1, keepdims=True))
     slope = jnp.where(lead, -others, slope)
-    hidden, lowest = z == -jnp.inf, jnp.finfo(z.dtype).min  # which times 0 is 0
-    log_p = jnp.where(hidden, 0, jnp.maximum(log_p, lowest))
-    change = slope * jnp.where(hidden, 0, dz) - log_p * dq
+    hidden = z == -jnp.inf
+    change = slope * jnp.where(hidden, 0, dz) - jnp.where(hidden, 0, log_p) * dq
     return _cross_entropy(z, q), jnp.sum(change, -1)
 
 
@@ -112,7 +124,7 @@ def comp_sum_loss(
     tau: ArrayLike = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
-    max_log_loss: float | None = None,
+    max_log_loss: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Comp-sum loss: sum-exponential, cross-entropy, mean absolute error and between.
 
@@ -138,7 +150,7 @@ def comp_sum_loss(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``tau``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``tau``
         negative or not one per example, or ``max_log_loss`` not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80. For
@@ -147,15 +159,17 @@ def comp_sum_loss(
 
     Source: Mao, Mohri and Zhong 2023, arXiv:2304.07288.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import comp_sum_loss
     >>> comp_sum_loss(jnp.float32([2, 1, 0]), 0, tau=2.0)
     Array(0.334759, dtype=float32)
     """
-    checked("tau", tau, lambda t: t >= 0, "at least 0")
-    if max_log_loss is not None:
-        checked("max_log_loss", max_log_loss, lambda m: m > 0, "positive")
+    check_range("tau", tau, lambda t: t >= 0, "at least 0")
     nll = numerics.label_nll(logits, labels, axis=axis, where=where)
     if max_log_loss is not None:
-        nll = jnp.where(nll > max_log_loss, max_log_loss, nll)
+        positive = (lambda m: m > 0), "positive"
+        cap = hyper("max_log_loss", max_log_loss, nll.dtype, *positive)
+        nll = jnp.where(nll > cap, cap, nll)
     return _outer(nll, tau)
 
 
@@ -187,7 +201,7 @@ def comp_rho_margin_loss(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``tau``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``tau``
         negative or not one per example, ``rho`` not positive.
 
     Numerics: relative error below 1e-5, value and gradient. No gradient at a margin
@@ -195,18 +209,19 @@ def comp_rho_margin_loss(
 
     Source: Mao, Mohri and Zhong 2023, arXiv:2304.07288.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import comp_rho_margin_loss
     >>> comp_rho_margin_loss(jnp.float32([2, 1.5, 0]), 0)
     Array(0.4054651, dtype=float32)
     """
-    checked("tau", tau, lambda t: t >= 0, "at least 0")
-    checked("rho", rho, lambda r: r > 0, "positive")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    is_label, known = label_mask(z, labels)
+    check_range("tau", tau, lambda t: t >= 0, "at least 0")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    rho = hyper("rho", rho, z.dtype, lambda r: r > 0, "positive")
+    is_label, known = one_hot_mask(z, labels)
     score = jnp.sum(jnp.where(is_label, z, 0), -1, keepdims=True)
-    # Only the sloping part of the ramp sees the difference, which may overflow.
     rival = ~is_label & (z > -jnp.inf)
-    lost = rival & (z >= score)
-    margin = jnp.where(rival & ~lost, score, 0) - jnp.where(rival & ~lost, z, 0)
+    margin = jnp.where(rival, score, 0) - jnp.where(rival, z, 0)
+    lost = rival & (margin <= 0)
     near = rival & ~lost & (margin < rho)
     ramp = jnp.where(near, 1 - jnp.where(near, margin, 0) / rho, lost)
     return jnp.where(known, _outer(jnp.log1p(jnp.sum(ramp, -1)), tau), jnp.nan)
@@ -214,13 +229,13 @@ def comp_rho_margin_loss(
 
 def _outer(nll, tau):
     """``(exp((1 - tau) nll) - 1) / (1 - tau)``, one ``tau`` for all or one each."""
-    tau = jnp.asarray(tau, nll.dtype)
+    tau = hyper("tau", tau, nll.dtype)
     if tau.ndim and tau.shape != nll.shape:
         raise ValueError(f"tau has shape {tau.shape}, expected () or {nll.shape}")
     return _power(nll, jnp.broadcast_to(1 - tau, nll.shape))
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # exact at confident labels, and finite where an exponential is not
 def _power(nll, t):
     small, x, t = _exponent(nll, t)
     series = jnp.minimum(nll, jnp.finfo(nll.dtype).max) * _polynomial(x, _EXPREL)
@@ -274,13 +289,15 @@ def focal_loss(
 ) -> jax.Array:
     r"""Focal loss over a softmax: cross-entropy that fades on easy examples.
 
-    .. math:: \ell = -w_y (1 - p_y)^\gamma \log p_y
+    .. math:: \ell = -w_y (1 - p_y)^\gamma \log p_y, \quad \text{or }
+        -\sum_c q_c w_c (1 - p_c)^\gamma \log p_c \text{ for a distribution } q
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``.
+      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
+        the class axis.
       weights: one per class [C], or None for 1. Weight 0 selects the class out.
       gamma: at least 0; 0 gives the cross-entropy.
       axis: the class axis of ``logits`` and ``where``.
@@ -291,7 +308,7 @@ def focal_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``gamma``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``gamma``
         negative, or ``weights`` not one per class.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80, where
@@ -299,17 +316,20 @@ def focal_loss(
 
     Source: Lin et al. 2017, arXiv:1708.02002.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import focal_loss
     >>> focal_loss(jnp.float32([2, 1, 0]), 1)
     Array(0.80294776, dtype=float32)
     """
-    checked("gamma", gamma, lambda g: g >= 0, "at least 0")
-    nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    usual = (nll > 0) & (nll < 1e4)  # beyond, the factor is 1 and its slope a 0 * inf
-    inner = jnp.where(usual, nll, 1)
-    loss = jnp.where(usual, (-jnp.expm1(-inner)) ** gamma * inner, nll)
-    if weights is None:
-        return loss
-    return _times_class_weight(loss, labels, weights, jnp.shape(logits)[axis])
+    check_range("gamma", gamma, lambda g: g >= 0, "at least 0")
+
+    def faded(nll):
+        usual = (nll > 0) & (nll < 1e4)  # beyond, the factor is 1, its slope a 0 * inf
+        inner = jnp.where(usual, nll, 1)
+        factor = (-jnp.expm1(-inner)) ** hyper("gamma", gamma, nll.dtype)
+        return jnp.where(usual, factor * inner, nll)
+
+    return _expected_with_weights(faded, logits, labels, weights, axis, where)
 
 
 def poly1_loss(
@@ -322,14 +342,18 @@ def poly1_loss(
 ) -> jax.Array:
     r"""Poly-1 loss: cross-entropy with another first coefficient in :math:`1 - p_y`.
 
-    .. math:: \ell = -\log p_y + \epsilon (1 - p_y)
+    .. math:: \ell = -\log p_y + \epsilon (1 - p_y), \quad \text{or }
+        \sum_c q_c \bigl(-\log p_c + \epsilon (1 - p_c)\bigr)
+        \text{ for a distribution } q
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``.
-      eps: above -1; the paper tunes 2 for ImageNet.
+      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
+        the class axis.
+      eps: at least -1. The paper tunes 2 for ImageNet and -1, which takes the linear
+        term away, for object detection.
       axis: the class axis of ``logits`` and ``where``.
       where: bool, the classes that take part. Hiding the label costs ``inf``.
 
@@ -338,19 +362,24 @@ def poly1_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
-        ``eps`` not above -1.
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
+        ``eps`` below -1.
 
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80 at
+      which they are normal numbers: at ``eps=-1`` the value is half the square of
+      :math:`1 - p_y`.
 
     Source: Leng et al. 2022, arXiv:2204.12511.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import poly1_loss
     >>> poly1_loss(jnp.float32([2, 1, 0]), 1)
     Array(2.1628773, dtype=float32)
     """
-    checked("eps", eps, lambda e: e > -1, "above -1")
-    nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    return nll - eps * jnp.expm1(-nll)
+    check_range("eps", eps, lambda e: e >= -1, "at least -1")
+    eps = jnp.asarray(eps)[None] if isinstance(eps, jax.Array) else (eps,)
+    loss = functools.partial(_poly, eps=eps)
+    return expected(loss, logits, labels, axis=axis, where=where)
 
 
 def poly_n_loss(
@@ -365,11 +394,14 @@ def poly_n_loss(
 
     .. math:: \ell = -\log p_y + \sum_{j=1}^N \epsilon_j (1 - p_y)^j
 
+    of which a distribution over classes takes the mean.
+
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``.
+      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
+        the class axis.
       eps: N numbers, added to the coefficients ``1 / j`` of cross-entropy's own series;
         from ``-1 / j`` on, or the loss may reward being wrong.
       axis: the class axis of ``logits`` and ``where``.
@@ -381,29 +413,57 @@ def poly_n_loss(
 
     Raises:
       TypeError: ``eps`` is not floating point.
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``eps`` has not one axis.
 
-    Numerics: relative error below 1e-5 of the largest term, value and gradient, for
-      margins up to 80.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80 at
+      which they are normal numbers, as long as no coefficient is below ``-1 / j``, and
+      for N up to 10; otherwise of the largest term.
 
     Source: Leng et al. 2022, arXiv:2204.12511.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import poly_n_loss
     >>> poly_n_loss(jnp.float32([2, 1, 0]), 1, eps=(1.0,)).round(5)
     Array(2.16288, dtype=float32)
     """
-    eps = numerics.promote(eps, "eps")
-    if eps.ndim != 1:
-        raise ValueError(f"eps has shape {eps.shape}, expected [N]")
-    nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    wrong = -jnp.expm1(-nll)
-    total = jnp.zeros_like(nll)
-    for coefficient in eps.astype(nll.dtype)[::-1]:
-        total = (total + coefficient) * wrong
-    return nll + total
+    if numerics.promote_to_float32(eps, "eps").ndim != 1:
+        raise ValueError(f"eps has shape {jnp.shape(eps)}, expected [N]")
+    loss = functools.partial(_poly, eps=eps)
+    return expected(loss, logits, labels, axis=axis, where=where)
 
 
-def weighted_ce(
+def _poly(nll, eps):
+    """``nll + sum(eps[j - 1] * wrong**j)``, from whose series no term is subtracted."""
+    gains = [_gain(e, j, nll.dtype) for j, e in enumerate(eps, 1)]
+    wrong, total = -numerics.expm1(-nll), jnp.zeros_like(nll)
+    for gain in gains[::-1]:
+        total = (total + gain) * wrong
+    return _rest(nll, len(gains)) + total
+
+
+def _gain(eps, j, dtype):
+    """``eps + 1 / j``; one near ``-1 / j`` loses nothing before it is rounded."""
+    eps = eps.astype(dtype) if isinstance(eps, jax.Array) else np.asarray(eps, float)
+    return hyper("eps", eps + 1 / j, dtype)
+
+
+def _rest(nll, terms):
+    """What is left of ``nll = sum(wrong**j / j)`` without its first terms."""
+    # The series up to where what is taken off leaves five digits of a float32.
+    end = 0.5 if terms <= 3 else 0.75
+    digits = 17 if nll.dtype == jnp.float64 else 8
+    count = math.ceil(-digits / math.log10(end))
+    near = nll < -math.log1p(-end)
+    wrong = jnp.where(near, -jnp.expm1(-nll), 0)
+    series = _polynomial(wrong, [1 / (terms + n) for n in range(1, count + 1)])
+    first = jnp.zeros_like(nll)
+    for j in range(terms, 0, -1):
+        first = (first + 1 / j) * -jnp.expm1(-nll)
+    return jnp.where(near, series * wrong ** (terms + 1), nll - first)
+
+
+def weighted_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
     weights: ArrayLike,
@@ -413,15 +473,18 @@ def weighted_ce(
 ) -> jax.Array:
     r"""Cross-entropy times the weight of the label's class.
 
-    .. math:: \ell = -w_y \log p_y
+    .. math:: \ell = -w_y \log p_y, \quad \text{or } -\sum_c w_c q_c \log p_c
+        \text{ for a distribution } q
 
-    Elsewhere a mean reduction divides by the sum of the weights; here the caller does.
+    ``label_smoothing_loss`` takes weights too. Elsewhere a mean reduction divides by
+    the sum of the weights; here the caller does.
 
     Shapes: logits [..., C], labels [...], weights [C], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``.
+      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
+        the class axis.
       weights: one per class, at least 0. Weight 0 selects the class out.
       axis: the class axis of ``logits`` and ``where``.
       where: bool, the classes that take part. Hiding the label costs ``inf``.
@@ -431,102 +494,47 @@ def weighted_ce(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``weights`` not one per class.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: class-weighted cross-entropy, as in ``torch.nn.CrossEntropyLoss``.
 
-    >>> weighted_ce(jnp.float32([2, 1, 0]), 0, jnp.float32([10, 1, 1]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import weighted_cross_entropy
+    >>> weighted_cross_entropy(jnp.float32([2, 1, 0]), 0, jnp.float32([10, 1, 1]))
     Array(4.0760593, dtype=float32)
     """
-    nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    return _times_class_weight(nll, labels, weights, jnp.shape(logits)[axis])
+    if not is_soft(labels):
+        return _expected_with_weights(
+            lambda nll: nll, logits, labels, weights, axis, where
+        )
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    q = distribution(z, labels, jnp.shape(logits), axis)
+    return cross_entropy(z, q * class_weights(weights, z))
 
 
-def _times_class_weight(losses, labels, weights, classes):
-    weights = jnp.asarray(weights, losses.dtype)
-    if weights.shape != (classes,):
-        raise ValueError(f"weights has shape {weights.shape}, expected {(classes,)}")
-    y = jnp.asarray(labels)
-    own = numerics.is_label(jnp.broadcast_to(weights, (*y.shape, classes)), y)
-    w = jnp.sum(jnp.where(own, weights, 0), -1)
-    out = (w == 0) & ~jnp.isnan(losses)
-    return jnp.where(out, 0, w * jnp.where(out, 0, losses))
+def class_weights(weights: ArrayLike, z: jax.Array) -> jax.Array:
+    """Weights of classes beside promoted logits, whose classes are last.
+
+    Shapes: weights [C], z [..., C] -> [..., C]
+
+    Raises:
+      ValueError: ``weights`` is not one per class.
+    """
+    w = jnp.asarray(weights, z.dtype)
+    if w.shape != z.shape[-1:]:
+        raise ValueError(f"weights has shape {w.shape}, expected {z.shape[-1:]}")
+    return jnp.broadcast_to(w, z.shape)
 
 
-def _with_weights(key, shape, dtype):
-    return *rows.class_labels(key, shape, dtype), jnp.linspace(0.5, 2, shape[-1])
-
-
-ROWS = (
-    rows.Row(
-        cross_entropy,
-        "example",
-        rows.class_labels,
-        "softmax collapse, arXiv:2501.04697",
-        golden="softmax_collapse",
-        convex=True,
-        calibrated=True,
-        proper=True,
-        label_only=True,
-    ),
-    rows.Row(
-        comp_sum_loss,
-        "example",
-        rows.class_labels,
-        "Mao, Mohri and Zhong 2023, arXiv:2304.07288",
-        hyper=dict(tau=1.5),
-        golden="robust_baselines",
-        upper=2.0,
-        calibrated=True,
-        label_only=True,
-        note="convex for tau <= 1; bounded by 1 / (tau - 1) for tau > 1",
-    ),
-    rows.Row(
-        comp_rho_margin_loss,
-        "example",
-        rows.class_labels,
-        "Mao, Mohri and Zhong 2023, arXiv:2304.07288",
-        smooth=False,
-        cost="margins to all rivals are kept for the gradient",
-    ),
-    rows.Row(
-        focal_loss,
-        "example",
-        rows.class_labels,
-        "Lin et al. 2017, arXiv:1708.02002",
-        calibrated=True,
-        label_only=True,
-    ),
-    rows.Row(
-        poly1_loss,
-        "example",
-        rows.class_labels,
-        "Leng et al. 2022, arXiv:2204.12511",
-        golden="standard_losses",
-        calibrated=True,
-        label_only=True,
-    ),
-    rows.Row(
-        poly_n_loss,
-        "example",
-        rows.class_labels,
-        "Leng et al. 2022, arXiv:2204.12511",
-        hyper=dict(eps=(1.0, -0.5, 0.25)),
-        label_only=True,
-        note="calibrated if no coefficient is negative",
-    ),
-    rows.Row(
-        weighted_ce,
-        "example",
-        _with_weights,
-        "torch.nn.CrossEntropyLoss(weight=...)",
-        golden="standard_losses",
-        convex=True,
-        label_only=True,
-        symmetric=False,
-        note="one weight per class",
-    ),
-)
+def _expected_with_weights(loss, logits, labels, weights, axis, where):
+    if weights is None:
+        return expected(loss, logits, labels, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    w = class_weights(weights, z)
+    if is_soft(labels):
+        return expected(loss, z, distribution(z, labels, jnp.shape(logits), axis) * w)
+    own = numerics.is_label(z, numerics.wide_labels(labels))
+    return weighted(jnp.sum(jnp.where(own, w, 0), -1), expected(loss, z, labels))

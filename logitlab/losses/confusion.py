@@ -1,82 +1,20 @@
 """Losses that are one minus a metric of the confusion matrix."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.rows import Row, binary_labels
+from logitlab.metrics.confusion import _binary, _counts, _mask
+from logitlab.numerics.arguments import hyper, weighted
+from logitlab.transforms.metrics import _log_sigmoid, _positive
 
-__all__ = [
-    "amplify",
-    "anyloss",
-    "anyloss_hybrid",
-    "soft_confusion",
-    "splitter_penalty",
-]
+__all__ = ["anyloss", "anyloss_hybrid", "splitter_penalty"]
 
-NOT_LOSSES = ("amplify", "soft_confusion")
 
 _METRICS = ("accuracy", "fbeta", "balanced_accuracy", "gmean")
-
-
-def amplify(probs: ArrayLike, *, scale: float = 73.0) -> jax.Array:
-    r"""Pushes probabilities towards 0 and 1.
-
-    .. math:: q = \sigma(L\,(p - 1/2))
-
-    Shapes: probs [...] -> [...]
-
-    Returns:
-      Numbers between 0 and 1, float32 (float64 for float64 input).
-
-    Raises:
-      TypeError: ``probs`` is not floating point.
-      ValueError: ``scale`` is not positive.
-
-    Source: AnyLoss, Han et al. 2024, arXiv:2405.14745, with L = 73.
-
-    >>> print(f"{amplify(0.6, scale=10.0):.4f}")
-    0.7311
-    """
-    _check("scale", scale, lambda v: v > 0, "a number above 0")
-    return jnp.exp(_log_sigmoid(scale * (numerics.promote(probs, "probs") - 0.5)))
-
-
-def soft_confusion(
-    probs: ArrayLike, labels: ArrayLike, where: ArrayLike | None = None
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    r"""Counts of a confusion matrix in which a decision may be fractional.
-
-    .. math:: TP = \sum t q, \quad FN = \sum t (1 - q), \quad FP = \sum (1 - t) q,
-        \quad TN = \sum (1 - t)(1 - q)
-
-    Shapes: probs [...], labels [...], where [...] -> [], [], [], []
-
-    Args:
-      probs: q, the decisions.
-      labels: 0 and 1.
-      where: bool, the examples that are counted.
-
-    Returns:
-      ``(tn, fp, fn, tp)``, the order of scikit-learn, float32 (float64 for float64).
-
-    Raises:
-      TypeError: ``probs`` is not floating point or ``where`` is not bool.
-      ValueError: the shapes differ, or a label is neither 0 nor 1; under ``jit``, where
-        values are unknown, such a label gives NaN.
-
-    Source: AnyLoss, Han et al. 2024, arXiv:2405.14745.
-
-    >>> tn, fp, fn, tp = soft_confusion(jnp.float32([0.75, 0.25]), jnp.array([1, 1]))
-    >>> fn, tp
-    (Array(1., dtype=float32), Array(1., dtype=float32))
-    """
-    q = numerics.promote(probs, "probs")
-    keep = _mask(where, q.shape, "where")
-    t = _binary(labels, q, keep)
-    q = jnp.where(keep, q, 0)
-    return _counts(q, 1 - q, t, keep, tuple(range(q.ndim)))
 
 
 def anyloss(
@@ -84,9 +22,9 @@ def anyloss(
     labels: ArrayLike,
     *,
     metric: str = "fbeta",
-    beta: float = 1.0,
-    scale: float | None = 73.0,
-    eps: float = 1e-5,
+    beta: ArrayLike = 1.0,
+    scale: ArrayLike | None = 73.0,
+    eps: ArrayLike = 1e-5,
     sqrt: bool = False,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -125,12 +63,12 @@ def anyloss(
 
     Returns:
       A scalar without unit, float32 (float64 for float64 logits), at most 1; with
-      ``sqrt`` it may be as low as ``-eps``. Without examples: accuracy costs 0, the
-      others what their formula says, 1.
+      ``sqrt`` it may be as low as ``-eps``. 0 without examples; NaN if one that takes
+      part has a negative label, which means "no label".
 
     Raises:
       TypeError: ``logits`` is not floating point, ``where`` or ``mask`` not bool.
-      ValueError: an unknown metric, a hyper-parameter or a label out of range, or wrong
+      ValueError: an unknown metric, a hyper-parameter or a label of C or more, or wrong
         shapes; under ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80: the
@@ -139,18 +77,19 @@ def anyloss(
     Source: AnyLoss, Han et al. 2024, arXiv:2405.14745; the counts and eps as in
       doheonhan/anyloss_extension.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import anyloss
     >>> s, t = jnp.float32([2, -2]), jnp.array([1, 0])
     >>> print(anyloss(s, t, metric="accuracy", scale=None).round(4))
     0.1192
     """
     if metric not in _METRICS:
         raise ValueError(f"metric is {metric!r}, expected one of {_METRICS}")
-    _check("beta", beta, lambda v: v > 0, "a number above 0")
-    _check("eps", eps, lambda v: v > 0, "a number above 0")
+    z = numerics.promote_to_float32(logits)
+    beta, eps = _positive("beta", beta, z.dtype), _positive("eps", eps, z.dtype)
     if scale is not None:
-        _check("scale", scale, lambda v: v > 0, "a number above 0")
+        scale = _positive("scale", scale, z.dtype)
     if jnp.ndim(labels) == jnp.ndim(logits):
-        z = numerics.promote(logits)
         keep = _mask(where, z.shape, "where", True) & _mask(mask, z.shape, "mask")
         keep = keep & (z > -jnp.inf)
         t = _binary(labels, z, keep)
@@ -170,12 +109,9 @@ def anyloss(
     if scale is not None:
         log_q, log_not_q = _log_sigmoid(scale * beyond), _log_sigmoid(-scale * beyond)
     q = jnp.exp(log_q)
-    not_q = _one_minus_exp(log_q) if log_not_q is None else jnp.exp(log_not_q)
+    not_q = -numerics.expm1(log_q) if log_not_q is None else jnp.exp(log_not_q)
     losses = _one_minus(metric, _counts(q, not_q, t, keep, axes), beta, eps, sqrt)
-    if losses.ndim == 0:
-        return losses
-    used = keep.any(axes) | (not keep.size)
-    return numerics.masked_mean(losses, used)
+    return numerics.masked_mean(losses, keep.any(axes))
 
 
 def anyloss_hybrid(
@@ -184,8 +120,8 @@ def anyloss_hybrid(
     *,
     ratio: ArrayLike = 0.5,
     metric: str = "fbeta",
-    beta: float = 1.0,
-    eps: float = 1e-5,
+    beta: ArrayLike = 1.0,
+    eps: ArrayLike = 1e-5,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Mixture of a balanced cross-entropy and a metric: one number for a set.
@@ -208,11 +144,12 @@ def anyloss_hybrid(
       mask: bool, the examples that take part, as for ``anyloss``.
 
     Returns:
-      A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits); 0 without examples, NaN if one
+      that takes part has no label.
 
     Raises:
       TypeError: ``logits`` is not floating point or ``mask`` not bool.
-      ValueError: an unknown metric, a hyper-parameter or a label out of range, or wrong
+      ValueError: an unknown metric, a hyper-parameter or a label of C or more, or wrong
         shapes; under ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
@@ -220,23 +157,27 @@ def anyloss_hybrid(
     Source: doheonhan/anyloss_extension, beside AnyLoss, Han et al. 2024,
       arXiv:2405.14745.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import anyloss_hybrid
     >>> s, t = jnp.float32([2, -2]), jnp.array([1, 0])
     >>> print(f"{anyloss_hybrid(s, t, ratio=0.0):.4f}")
     0.0635
     """
-    _check("ratio", ratio, lambda v: (v >= 0) & (v <= 1), "a number from 0 to 1")
+    z = numerics.promote_to_float32(logits)
+    within = (lambda v: (v >= 0) & (v <= 1)), "a number from 0 to 1"
+    part = hyper("ratio", ratio, z.dtype, *within)
     rest = anyloss(
         logits, labels, metric=metric, beta=beta, scale=None, eps=eps, mask=mask
     )
-    z = numerics.promote(logits)
     keep = _mask(mask, z.shape, "mask") & (z > -jnp.inf)
     t = _binary(labels, z, keep)
     z = jnp.where(keep, z, 0)
-    total = jnp.maximum(jnp.sum(keep, dtype=z.dtype), 1)
+    total = jnp.maximum(jnp.sum(keep), 1).astype(z.dtype)
     n1 = jnp.sum(jnp.where(keep, t, 0)) / total
     n0 = jnp.sum(jnp.where(keep, 1 - t, 0)) / total
     terms = n0 * t * -_log_sigmoid(z) + n1 * (1 - t) * -_log_sigmoid(-z)
-    return (1 - ratio) * jnp.sum(jnp.where(keep, terms / total, 0)) + ratio * rest
+    bce = jnp.sum(jnp.where(keep, terms / total, 0))
+    return weighted(hyper("ratio", 1 - ratio, z.dtype), bce) + weighted(part, rest)
 
 
 def splitter_penalty(logits: ArrayLike) -> jax.Array:
@@ -260,10 +201,12 @@ def splitter_penalty(logits: ArrayLike) -> jax.Array:
     Source: doheonhan/anyloss_extension, beside AnyLoss, Han et al. 2024,
       arXiv:2405.14745.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import splitter_penalty
     >>> splitter_penalty(jnp.float32(0))
     Array(0.25, dtype=float32)
     """
-    z = numerics.promote(logits)
+    z = numerics.promote_to_float32(logits)
     near = jnp.abs(z) < 1  # where the slope is small because the tail's parts cancel
     half = jnp.tanh(jnp.where(near, z, 0) / 2) / 2
     tail = jnp.abs(jnp.where(near, 1, z))
@@ -278,7 +221,7 @@ def _one_minus(metric, counts, beta, eps, sqrt):
     n1, n0 = jax.lax.stop_gradient(n1), jax.lax.stop_gradient(n0)  # sums of labels
     if metric == "accuracy":
         total = n0 + n1
-        return jnp.where(total > 0, (fp + fn) / jnp.where(total > 0, total, 1), 0)
+        return (fp + fn) / jnp.where(total == 0, 1, total)
     if metric == "fbeta":
         b2 = beta * beta
         wrong = b2 * fn + fp + eps
@@ -293,102 +236,13 @@ def _one_minus(metric, counts, beta, eps, sqrt):
     return (n0 * fn + fp * tp + eps) / total
 
 
-def _counts(q, not_q, t, keep, axes):
-    terms = ((1 - t) * not_q, (1 - t) * q, t * not_q, t * q)
-    return tuple(jnp.where(keep, term, 0).sum(axes) for term in terms)
-
-
-def _one_minus_exp(x):
-    """``1 - exp(x)`` for x <= 0; the slope of ``expm1`` itself rounds to 0 far down."""
-    near = x > -0.69
-    return jnp.where(near, -jnp.expm1(jnp.where(near, x, 0)), 1 - jnp.exp(x))
-
-
-def _log_sigmoid(x):
-    """Its exponential is a sigmoid whose slope does not round to 0."""
-    return -jnp.logaddexp(0, -x)
-
-
-def _binary(labels, z, keep):
-    t = jnp.asarray(labels)
-    if t.shape != z.shape:
-        raise ValueError(f"labels has shape {t.shape}, expected {z.shape}")
-    if jnp.issubdtype(t.dtype, jnp.floating):
-        return jnp.where(keep, t, 0).astype(z.dtype)
-    t = jnp.where(keep, t, 0).astype(jnp.int32)
-    # 0 or NaN: the check of the labels, and nothing else.
-    known = numerics.label_nll(jnp.zeros((*t.shape, 2), z.dtype), t) * 0
-    return t.astype(z.dtype) + known
-
-
 def _one_hot(logits, labels, axis, where, mask):
-    z, y = numerics.class_axis_last(logits, axis=axis, where=where), jnp.asarray(labels)
-    keep = z > -jnp.inf
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    y, keep = numerics.wide_labels(labels), z > -jnp.inf
     if mask is not None:
         kept = _mask(mask, z.shape[:-1], "mask")
         y = jnp.where(kept, y, 0) if y.shape == kept.shape else y
         z, keep = jnp.where(kept[..., None], z, 0), keep & kept[..., None]
-    known = numerics.label_nll(jnp.zeros(z.shape, z.dtype), y) * 0
-    iota = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
-    one = (iota == y.astype(jnp.int32)[..., None]).astype(z.dtype)
-    return z, keep, one + known[..., None]
-
-
-def _mask(mask, shape, name, broadcast=False):
-    if mask is None:
-        return jnp.ones(shape, bool)
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"{name} has dtype {mask.dtype}, expected bool")
-    if broadcast:
-        try:
-            return jnp.broadcast_to(mask, shape)
-        except ValueError:
-            pass
-    if mask.shape != shape[: mask.ndim] or (shape and not mask.ndim):
-        raise ValueError(f"{name} has shape {mask.shape}, expected {shape}")
-    mask = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
-    return jnp.broadcast_to(mask, shape)
-
-
-def _check(name, value, ok, expected):
-    fine = ok(value)  # traced if the value is, or if this is under jit
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"{name} is {value}, expected {expected}")
-
-
-def _only_logits(key, shape, dtype):
-    return (3 * jax.random.normal(key, shape, dtype),)
-
-
-ROWS = (
-    Row(
-        anyloss_hybrid,
-        "batch",
-        binary_labels,
-        "doheonhan/anyloss_extension, Han et al. 2024, arXiv:2405.14745",
-        shift_invariant=False,
-        where=False,
-    ),
-    Row(
-        splitter_penalty,
-        "elementwise",
-        _only_logits,
-        "doheonhan/anyloss_extension, Han et al. 2024, arXiv:2405.14745",
-        shift_invariant=False,
-        upper=0.25,
-        where=False,
-        note="a penalty, without labels",
-    ),
-    Row(
-        anyloss,
-        "batch",
-        binary_labels,
-        "AnyLoss, Han et al. 2024, arXiv:2405.14745",
-        hyper={"scale": 10.0},
-        golden="anyloss",
-        shift_invariant=False,
-        upper=1.0,
-        shape=(6,),
-    ),
-)
+    y, known = numerics.check_labels(y, z.shape[:-1], z.shape[-1])
+    one = numerics.is_label(z, y).astype(z.dtype)
+    return z, keep, jnp.where(known[..., None], one, jnp.nan)

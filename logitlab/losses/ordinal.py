@@ -3,27 +3,29 @@
 ``F_k = P(y < k) = sigmoid(logits_k)`` for the thresholds k = 1..K-1, so a *larger*
 logit means a *lower* class. Proportional odds moves all thresholds by one score; PRESTO
 gives each its own weights and lets neighbouring thresholds share most of them.
+
+CORAL and CORN train one binary classifier per threshold and, as their papers do, ask
+the opposite question, whether the class lies *above* it: a larger logit means a
+*higher* class.
 """
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked
+from logitlab.numerics.arguments import check_range, hyper
+from logitlab.transforms.ordinal import _softplus
 
 __all__ = [
+    "coral_loss",
+    "corn_loss",
     "cumulative_logit_loss",
-    "cumulative_probs",
-    "ordered_thresholds",
     "presto_penalty",
     "proportional_odds_loss",
 ]
-
-NOT_LOSSES = ("cumulative_probs", "ordered_thresholds", "presto_penalty")
-
-_SOURCE = "PRESTO, Faletto and Bien, ICML 2023, github.com/gregfaletto/presto"
 
 
 def cumulative_logit_loss(
@@ -59,7 +61,7 @@ def cumulative_logit_loss(
 
     Raises:
       TypeError: ``logits`` is not floating point or ``labels`` not integer.
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``p_min`` outside [0, 1).
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80 (with
@@ -67,12 +69,16 @@ def cumulative_logit_loss(
 
     Source: PRESTO, Faletto and Bien, ICML 2023, github.com/gregfaletto/presto.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import cumulative_logit_loss
     >>> print(cumulative_logit_loss(jnp.float32([-0.8, 0.6, 1.7]), 0).round(4))
     1.1711
     """
-    checked("p_min", p_min, lambda p: (p >= 0) & (p < 1), "a number from 0 on, below 1")
-    z = numerics.class_axis_last(logits, axis=axis)
-    y, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1] + 1)
+    check_range(
+        "p_min", p_min, lambda p: (p >= 0) & (p < 1), "a number from 0 on, below 1"
+    )
+    z = numerics.prepare_logits(logits, axis=axis)
+    y, known = numerics.check_labels(labels, z.shape[:-1], z.shape[-1] + 1)
     upper, lower = _pick(z, y), _pick(z, y - 1)
     losses = _nll(y, z.shape[-1], upper, lower, upper - lower)
     most = -jnp.log(jnp.asarray(p_min, z.dtype))
@@ -106,91 +112,134 @@ def proportional_odds_loss(
     Raises:
       TypeError: ``logits`` or ``thresholds`` is not floating point or ``labels`` not
         integer.
-      ValueError: wrong shapes, or a label out of range (NaN under ``jit``).
+      ValueError: wrong shapes, or a label of C or more (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient in the thresholds, for
       margins up to 80; the gradient in the score relative to its two parts.
 
     Source: McCullagh 1980; PRESTO, Faletto and Bien, ICML 2023.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import proportional_odds_loss
     >>> thresholds = jnp.float32([-1, 1])
     >>> print(proportional_odds_loss(jnp.float32(0), 1, thresholds).round(4))
     0.7719
     """
-    s = numerics.promote(logits)
-    a = numerics.promote(thresholds, "thresholds")
+    s = numerics.promote_to_float32(logits)
+    a = numerics.promote_to_float32(thresholds, "thresholds")
     if a.ndim != 1 or a.size == 0:
         raise ValueError(f"thresholds has shape {a.shape}, expected [K - 1]")
     a = a.astype(s.dtype)
-    y, known = numerics.known_labels(labels, s.shape, a.size + 1)
+    y, known = numerics.check_labels(labels, s.shape, a.size + 1)
     table = a.reshape((1,) * s.ndim + a.shape)
     upper, lower = _pick(table, y), _pick(table, y - 1)
     losses = _nll(y, a.size, s + upper, s + lower, upper - lower)
     return jnp.where(known, losses, jnp.nan)
 
 
-def cumulative_probs(logits: ArrayLike, *, axis: int = -1) -> jax.Array:
-    r"""Class probabilities of cumulative logits.
+def coral_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    axis: int = -1,
+) -> jax.Array:
+    r"""CORAL: one binary cross-entropy per threshold, one value per example.
 
-    .. math:: p_k = \sigma(\eta_{k+1}) - \sigma(\eta_k)
-        = \sigma(\eta_{k+1}) \, \sigma(-\eta_k) \, (1 - e^{\eta_k - \eta_{k+1}})
+    .. math:: \ell = \sum_{k=1}^{K-1} \lambda_k \log(1 + e^{\mp z_k}), \quad
+        - \text{ where } y \ge k, \; + \text{ where } y < k
 
-    They add up to 1. The class between two thresholds that cross has a *negative* one,
-    which is how to find out.
+    with :math:`\sigma(z_k) = P(y \ge k)`, so that a larger logit means a *higher*
+    class. Take it where all thresholds share one score, :math:`z_k = s + b_k`: then the
+    probabilities are consistent, for the best biases are in order. The predicted class
+    is the number of positive logits.
 
-    Shapes: logits [..., T] -> [..., T + 1]
+    Shapes: logits [..., T], labels [...] -> [...]
 
     Args:
       logits: one for each of the K - 1 thresholds.
-      axis: the threshold axis, the class axis of the result.
+      labels: ints in ``[0, K)``, one class more than there are logits.
+      weights: lambda, [T], of the thresholds; 1 by default.
+      axis: the threshold axis of ``logits``.
 
     Returns:
-      float32 (float64 for float64 logits).
+      The loss in nats, float32 (float64 for float64 logits).
 
     Raises:
-      TypeError: ``logits`` is not floating point.
-      ValueError: no such axis, or no thresholds.
+      TypeError: ``logits`` is not floating point or ``labels`` not integer.
+      ValueError: wrong label shape, a label of K or more (NaN under ``jit``), or
+        weights of another shape.
 
-    Numerics: relative error below 1e-5 for every class and its gradient.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
-    Source: PRESTO, Faletto and Bien, ICML 2023, github.com/gregfaletto/presto.
+    Source: CORAL, Cao, Mirjalili and Raschka 2019, arXiv:1901.07884.
 
-    >>> [f"{p:.4f}" for p in cumulative_probs(jnp.float32([-0.8, 0.6, 1.7]))]
-    ['0.3100', '0.3356', '0.1999', '0.1545']
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import coral_loss
+    >>> print(f"{coral_loss(jnp.float32([1.5, 0.2, -2]), 2):.4f}")
+    0.9265
     """
-    z = numerics.class_axis_last(logits, axis=axis)
-    upper, lower = z[..., 1:], z[..., :-1]
-    order = upper >= lower
-    high, low = jnp.where(order, upper, lower), jnp.where(order, lower, upper)
-    both = jnp.isinf(high) & (high == low)  # which have no distance
-    gap = jnp.where(both, 0, high) - jnp.where(both, 0, low)
-    inner = _sigmoid(high) * _sigmoid(-low) * _one_minus_exp(gap)
-    inner = jnp.where(order, inner, -inner)
-    ends = _sigmoid(z[..., :1]), _sigmoid(-z[..., -1:])
-    return jnp.moveaxis(jnp.concatenate([ends[0], inner, ends[1]], -1), -1, axis)
+    z, below, known = _tasks(logits, labels, axis)
+    terms = _softplus(jnp.where(below >= 0, -z, z))
+    if weights is not None:
+        w = numerics.promote_to_float32(weights, "weights").astype(z.dtype)
+        if w.shape != z.shape[-1:]:
+            raise ValueError(f"weights has shape {w.shape}, expected {z.shape[-1:]}")
+        w = jnp.broadcast_to(w, z.shape)
+        terms = jnp.where(w == 0, 0, w * jnp.where(w == 0, 0, terms))
+    return jnp.where(known, jnp.sum(terms, -1), jnp.nan)
 
 
-def ordered_thresholds(raw: ArrayLike, *, axis: int = -1) -> jax.Array:
-    r"""Increasing thresholds from numbers without order.
+def corn_loss(logits: ArrayLike, labels: ArrayLike, *, axis: int = -1) -> jax.Array:
+    r"""CORN: conditional binary cross-entropies of the thresholds up to the label.
 
-    .. math:: \alpha_1 = r_1, \quad \alpha_k = \alpha_{k-1} + \log(1 + e^{r_k})
+    .. math:: \ell = \sum_{k \le y} \log(1 + e^{-z_k})
+        + [y < K - 1] \log(1 + e^{z_{y+1}})
 
-    With these the classes of ``proportional_odds_loss`` cannot have a probability of 0.
+    with :math:`\sigma(z_k) = P(y \ge k \mid y \ge k - 1)`, so that a larger logit
+    means a *higher* class. It is minus the log-probability of the class, and consistent
+    for any logits: :math:`P(y \ge k) = \prod_{j \le k} \sigma(z_j)`, in logarithms
+    ``jnp.cumsum(jax.nn.log_sigmoid(logits), -1)``. The predicted class is the number of
+    these above one half.
 
-    Shapes: raw [..., T] -> [..., T]
+    Shapes: logits [..., T], labels [...] -> [...]
+
+    Args:
+      logits: one for each of the K - 1 thresholds.
+      labels: ints in ``[0, K)``, one class more than there are logits.
+      axis: the threshold axis of ``logits``.
+
+    Returns:
+      The loss in nats, float32 (float64 for float64 logits). The paper divides its sum
+      by the number of terms, ``jnp.minimum(labels + 1, K - 1).sum()``, in place of the
+      number of examples.
 
     Raises:
-      TypeError: ``raw`` is not floating point.
-      ValueError: no such axis, or no thresholds.
+      TypeError: ``logits`` is not floating point or ``labels`` not integer.
+      ValueError: wrong label shape, or a label of K or more (NaN under ``jit``).
 
-    Source: inferred; any positive gap does.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
-    >>> print(ordered_thresholds(jnp.float32([-1, 0, 0])).round(4))
-    [-1.     -0.3069  0.3863]
+    Source: CORN, Shi, Cao and Raschka 2021, arXiv:2111.08851.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import corn_loss
+    >>> print(f"{corn_loss(jnp.float32([1.5, 0.2, -2]), 1):.4f}")
+    0.9996
     """
-    r = numerics.class_axis_last(raw, axis=axis, name="raw")
-    gaps = jnp.concatenate([r[..., :1], _softplus(r[..., 1:])], -1)
-    return jnp.moveaxis(jnp.cumsum(gaps, -1), -1, axis)
+    z, below, known = _tasks(logits, labels, axis)
+    terms = jnp.where(below >= -1, _softplus(jnp.where(below >= 0, -z, z)), 0)
+    return jnp.where(known, jnp.sum(terms, -1), jnp.nan)
+
+
+def _tasks(logits, labels, axis):
+    """Logits, the label less each threshold 1..K-1, and which labels are classes."""
+    z = numerics.prepare_logits(logits, axis=axis)
+    y, known = numerics.check_labels(labels, z.shape[:-1], z.shape[-1] + 1)
+    threshold = jax.lax.broadcasted_iota(
+        jnp.int32, z.shape, z.ndim - 1, out_sharding=jax.typeof(z).sharding
+    )
+    return z, y[..., None] - 1 - threshold, known
 
 
 def presto_penalty(
@@ -224,16 +273,19 @@ def presto_penalty(
 
     Source: PRESTO, Faletto and Bien, ICML 2023, github.com/gregfaletto/presto.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import presto_penalty
     >>> presto_penalty(jnp.float32([[1, -2], [0, 3]]), penalize_first=False)
     Array(3., dtype=float32)
     """
-    checked("l1", l1, lambda v: v >= 0, "at least 0")
-    checked("l2", l2, lambda v: v >= 0, "at least 0")
-    p = numerics.promote(psi, "psi")
+    p = numerics.promote_to_float32(psi, "psi")
+    l1 = hyper("l1", l1, p.dtype, lambda v: v >= 0, "at least 0")
+    l2 = hyper("l2", l2, p.dtype, lambda v: v >= 0, "at least 0")
     if p.ndim == 0:
         raise ValueError("psi has shape (), expected thresholds on the first axis")
     p = p if penalize_first else p[1:]
-    return l1 * jnp.sum(jnp.abs(p)) + l2 * jnp.sum(p * p) / 2
+    first, second = jnp.where(l1 == 0, 0, p), jnp.where(l2 == 0, 0, p)
+    return l1 * jnp.sum(jnp.abs(first)) + l2 * jnp.sum(second * second) / 2
 
 
 def _nll(y, last, upper, lower, gap):
@@ -242,68 +294,14 @@ def _nll(y, last, upper, lower, gap):
     lost = inner & (gap < jnp.finfo(gap.dtype).tiny)
     between = inner & ~lost
     gap = jnp.where(between, gap, 1)
-    small = _one_minus_exp(gap)
+    small = -numerics.expm1(-gap)
     ends = jnp.where(y < last, _softplus(-upper), 0) + jnp.where(
         y > 0, _softplus(lower), 0
     )
     return jnp.where(lost, jnp.inf, ends - jnp.where(between, jnp.log(small), 0))
 
 
-def _one_minus_exp(x):
-    """``1 - exp(-x)`` for x >= 0; the slope of ``expm1`` rounds to 0 from 17 on."""
-    near = x < 0.69
-    return jnp.where(near, -jnp.expm1(-jnp.where(near, x, 0)), 1 - jnp.exp(-x))
-
-
-def _softplus(x):
-    return jnp.logaddexp(x, 0)
-
-
-def _sigmoid(x):
-    """A sigmoid whose slope does not round to 0."""
-    return jnp.exp(-_softplus(-x))
-
-
 def _pick(z, at):
     """``z[..., at]``, 0 where there is none; a sum, so that classes may be sharded."""
     iota = jax.lax.broadcasted_iota(jnp.int32, (*at.shape, z.shape[-1]), at.ndim)
     return jnp.sum(jnp.where(iota == at[..., None], z, 0), -1)
-
-
-def _levels(key, shape, dtype):
-    logits_key, labels_key = jax.random.split(key)
-    logits = jnp.sort(3 * jax.random.normal(logits_key, shape, dtype), -1)
-    return logits, jax.random.randint(labels_key, shape[:-1], 0, shape[-1] + 1)
-
-
-def _scores(key, shape, dtype):
-    logits_key, labels_key = jax.random.split(key)
-    logits = 3 * jax.random.normal(logits_key, shape, dtype)
-    labels = jax.random.randint(labels_key, shape, 0, 4)
-    return logits, labels, jnp.array([-2, 0.5, 1], dtype)
-
-
-ROWS = (
-    rows.Row(
-        cumulative_logit_loss,
-        "example",
-        _levels,
-        _SOURCE,
-        shift_invariant=False,
-        upper=18.421,
-        where=False,
-        symmetric=False,
-        note="Logits of thresholds, one fewer than classes; convex while they are "
-        "in order",
-    ),
-    rows.Row(
-        proportional_odds_loss,
-        "elementwise",
-        _scores,
-        "McCullagh 1980",
-        shift_invariant=False,
-        convex=True,
-        where=False,
-        symmetric=False,
-    ),
-)

@@ -1,16 +1,19 @@
-"""Losses of a liked item against another one, and which of a user's likes to trust."""
+"""Losses of rankings: a liked item against another one, and whole lists of items.
+
+Losses of lists take relevances in ``labels``, the larger the better, for items on one
+axis. Several lists may share it: ``segments`` says which list an item is of, and their
+losses are added up. Everything that is asked of pairs costs the square of the axis.
+"""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked
 
-__all__ = ["bpr_loss", "pairwise_bce_loss", "personal_loss_probs", "pld_resample"]
-
-NOT_LOSSES = ("personal_loss_probs", "pld_resample")
+__all__ = ["bpr_loss", "pairwise_bce_loss"]
 
 
 def bpr_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
@@ -35,6 +38,8 @@ def bpr_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
 
     Source: Rendle et al. 2009, arXiv:1205.2618.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import bpr_loss
     >>> print(bpr_loss(jnp.float32([40, 0]), jnp.float32([0, 40])))
     [4.248354e-18 4.000000e+01]
     """
@@ -64,6 +69,8 @@ def pairwise_bce_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
 
     Source: Personalized denoising, Zhang et al. 2025, arXiv:2502.00348.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import pairwise_bce_loss
     >>> print(pairwise_bce_loss(jnp.float32(0), jnp.float32(0)).round(4))
     1.3863
     """
@@ -71,124 +78,11 @@ def pairwise_bce_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
     return jnp.logaddexp(-pos, 0) + jnp.logaddexp(neg, 0)
 
 
-def personal_loss_probs(
-    losses: ArrayLike,
-    *,
-    temperature: ArrayLike = 0.1,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    r"""How likely each of a user's items is to be trained on: the less it costs.
-
-    .. math:: p_i = e^{-\ell_i / T} / \sum_j e^{-\ell_j / T}
-
-    Shapes: losses [..., K], where [..., K] -> [..., K]
-
-    Args:
-      losses: of the items of one user along ``axis``; an infinite one is never drawn.
-      temperature: T, positive; near 0 the cheapest item is drawn, with ``inf`` any.
-      axis: the axis of items.
-      where: bool, the items that there are, for users with fewer.
-
-    Returns:
-      Probabilities, 0 where hidden, float32 (float64 for float64 losses).
-
-    Raises:
-      TypeError: ``losses`` is not floating point or ``where`` is not bool.
-      ValueError: no such axis, no items, ``where`` does not broadcast, or
-        ``temperature`` is not positive.
-
-    Numerics: relative error below 1e-5 for exponents :math:`(\ell_i - \min \ell) / T`
-      up to 80.
-
-    Source: Personalized denoising, Zhang et al. 2025, arXiv:2502.00348.
-
-    >>> [f"{p:.4f}" for p in personal_loss_probs(jnp.float32([0.2, 0.5, 0.3]))]
-    ['0.7054', '0.0351', '0.2595']
-    """
-    z = _scores(losses, temperature, axis, where)
-    return jnp.moveaxis(numerics.softmax(z), -1, axis)
-
-
-def pld_resample(
-    key: jax.Array,
-    losses: ArrayLike,
-    items: ArrayLike,
-    *,
-    temperature: ArrayLike = 0.1,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    r"""Draws one of each user's items, the cheap ones more often.
-
-    With the probabilities of ``personal_loss_probs``. Train on what comes out and on
-    the negative that the losses were computed with. No gradient reaches the losses.
-
-    Shapes: losses [..., K], items [..., K], where [..., K] -> [...]
-
-    Args:
-      key: of ``jax.random``.
-      losses: of a pool of K positives per user, under the current model; the paper
-        takes 5, after 5 epochs of plain training.
-      items: what to draw from, of any dtype, such as indices.
-      temperature: T, positive; 0.1 in the paper.
-      where: bool, the items that there are. Without any the first is returned.
-
-    Raises:
-      TypeError: ``losses`` is not floating point or ``where`` is not bool.
-      ValueError: wrong shapes, or ``temperature`` is not positive.
-
-    Source: Personalized denoising, Zhang et al. 2025, arXiv:2502.00348,
-      github.com/Kaike-Zhang/PLD.
-
-    >>> losses, items = jnp.float32([2, 0, 3]), jnp.array([17, 4, 8])
-    >>> pld_resample(jax.random.key(0), losses, items)
-    Array(4, dtype=int32)
-    """
-    z = jax.lax.stop_gradient(_scores(losses, temperature, -1, where))
-    items = jnp.asarray(items)
-    if items.shape != z.shape:
-        raise ValueError(f"items has shape {items.shape}, expected {z.shape}")
-    at = jax.random.categorical(key, z)
-    return jnp.take_along_axis(items, at[..., None], -1)[..., 0]
-
-
-def _scores(losses, temperature, axis, where):
-    """Minus the losses above the smallest, over the temperature; -inf where hidden."""
-    checked("temperature", temperature, lambda t: t > 0, "positive")
-    z = numerics.class_axis_last(
-        -numerics.promote(losses, "losses"), axis=axis, where=where, name="losses"
-    )
-    top = jnp.max(z, -1, keepdims=True)
-    shown = z > -jnp.inf
-    below = jnp.where(shown, z, 0) - jnp.where(top == -jnp.inf, 0, top)
-    return jnp.where(shown, below / temperature, -jnp.inf)
-
-
 def _pair(pos, neg):
-    pos, neg = numerics.promote(pos, "pos"), numerics.promote(neg, "neg")
+    pos, neg = (
+        numerics.promote_to_float32(pos, "pos"),
+        numerics.promote_to_float32(neg, "neg"),
+    )
     if pos.shape != neg.shape:
         raise ValueError(f"neg has shape {neg.shape}, expected {pos.shape}")
     return pos, neg
-
-
-def _two_scores(key, shape, dtype):
-    return tuple(3 * jax.random.normal(key, (2, *shape), dtype))
-
-
-_ROW = dict(
-    kind="elementwise",
-    make=_two_scores,
-    shift_invariant=False,
-    convex=True,
-    calibrated=True,
-    where=False,
-)
-
-ROWS = (
-    rows.Row(bpr_loss, source="Rendle et al. 2009, arXiv:1205.2618", **_ROW),
-    rows.Row(
-        pairwise_bce_loss,
-        source="Personalized denoising, Zhang et al. 2025, arXiv:2502.00348",
-        **_ROW,
-    ),
-)

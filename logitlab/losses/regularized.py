@@ -1,28 +1,38 @@
 """Cross-entropies with softened labels or scaled logits, penalties, proper scores."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import metrics, numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked, label_mask
+from logitlab.losses.comp_sums import class_weights, cross_entropy
+from logitlab.numerics.arguments import (
+    check_range,
+    distribution,
+    hyper,
+    is_soft,
+    one_hot_mask,
+    weighted,
+)
 
 __all__ = [
     "bootstrapping_loss",
     "brier_loss",
-    "confidence_penalised_ce",
+    "confidence_penalized_cross_entropy",
     "confidence_penalty",
     "label_smoothing_loss",
     "logit_norm_loss",
     "spherical_score_loss",
-    "z_regularization",
+    "z_loss",
 ]
 
 
 def label_smoothing_loss(
     logits: ArrayLike,
     labels: ArrayLike,
+    weights: ArrayLike | None = None,
     *,
     eps: ArrayLike = 0.1,
     axis: int = -1,
@@ -30,13 +40,21 @@ def label_smoothing_loss(
 ) -> jax.Array:
     r"""Cross-entropy against a label that shares some of its mass with all classes.
 
-    .. math:: \ell = -(1 - \epsilon) \log p_y - \frac{\epsilon}{C} \sum_c \log p_c
+    .. math:: \ell = -(1 - \epsilon) w_y \log p_y
+        - \frac{\epsilon}{C} \sum_c w_c \log p_c, \quad \text{or }
+        -\sum_c w_c \bigl((1 - \epsilon) q_c + \epsilon / C\bigr) \log p_c
+
+    for a distribution :math:`q`. A weight multiplies the cost of its class, that of the
+    shared mass too, as in ``torch.nn.CrossEntropyLoss``.
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``.
+      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
+        the class axis.
+      weights: one per class [C], at least 0, or None for 1. Weight 0 selects the class
+        out.
       eps: the shared mass, from 0 to 1.
       axis: the class axis of ``logits`` and ``where``.
       where: bool, the classes that take part; the others get no mass either. Hiding the
@@ -47,30 +65,40 @@ def label_smoothing_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
-        ``eps`` outside [0, 1].
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``eps``
+        outside [0, 1], or ``weights`` not one per class.
 
     Numerics: relative error below 1e-5, value and gradient (of the largest slope).
 
     Source: Szegedy et al. 2016, arXiv:1512.00567.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import label_smoothing_loss
     >>> label_smoothing_loss(jnp.float32([2, 1, 0]), 0)
     Array(0.5076059, dtype=float32)
     """
-    checked("eps", eps, lambda e: (e >= 0) & (e <= 1), "a number from 0 to 1")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    eps = jnp.asarray(eps, z.dtype)
-    nll = numerics.label_nll(z, labels)
-    return _weighted(1 - eps, nll) + _mean_nll(z, eps)
+    check_range("eps", eps, lambda e: (e >= 0) & (e <= 1), "a number from 0 to 1")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    own, shared = hyper("eps", 1 - eps, z.dtype), hyper("eps", eps, z.dtype)
+    if weights is None and not is_soft(labels):
+        return weighted(own, numerics.label_nll(z, labels)) + _mean_nll(z, shared)
+    if is_soft(labels):
+        q, known = distribution(z, labels, jnp.shape(logits), axis), True
+    else:
+        is_label, known = one_hot_mask(z, labels)
+        q = is_label.astype(z.dtype)
+    q = own * q + jnp.where(z > -jnp.inf, shared / _count(z), 0)
+    if weights is not None:
+        q = q * class_weights(weights, z)
+    return jnp.where(known, cross_entropy(z, q), jnp.nan)
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # memory: no array of the logits' size in place of two
 def _mean_nll(z, eps):
     """``eps`` times the mean over the classes of minus their log-probabilities."""
-    top, log_total = numerics.top_and_log_total(z)
-    # Halves and shares: what the largest numbers are apart fits.
-    apart = jnp.where(z > -jnp.inf, (top / 2 - z / 2) * (eps / _count(z)), 0)
-    return 2 * jnp.sum(apart, -1) + eps * log_total[..., 0]
+    top, log_total = numerics.max_and_log_sum(z)
+    apart = jnp.sum(jnp.where(z > -jnp.inf, top - z, 0), -1)
+    return eps * (apart / _count(z)[..., 0] + log_total[..., 0])
 
 
 @_mean_nll.defjvp
@@ -83,14 +111,7 @@ def _mean_nll_jvp(primals, tangents):
 
 def _count(z):
     """How many classes take part, at least 1."""
-    return jnp.maximum(jnp.sum(z > -jnp.inf, -1, keepdims=True, dtype=z.dtype), 1)
-
-
-def _weighted(weight, losses):
-    """``weight * losses``, in which a weight of 0 silences even ``inf``."""
-    weight = jnp.broadcast_to(weight, losses.shape)
-    silent = (weight == 0) & ~jnp.isnan(losses)
-    return jnp.where(silent, 0, weight * jnp.where(silent, 0, losses))
+    return jnp.maximum(jnp.sum(z > -jnp.inf, -1, keepdims=True), 1).astype(z.dtype)
 
 
 def logit_norm_loss(
@@ -121,7 +142,7 @@ def logit_norm_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``temperature`` not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for temperatures from 0.04
@@ -129,22 +150,26 @@ def logit_norm_loss(
 
     Source: Wei et al. 2022, arXiv:2205.09310.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import logit_norm_loss
     >>> logit_norm_loss(jnp.float32([3, 4]), 1, temperature=1.0)
     Array(0.5981389, dtype=float32)
     """
-    checked("temperature", temperature, lambda t: t > 0, "positive")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    temperature = hyper(
+        "temperature", temperature, z.dtype, lambda t: t > 0, "positive"
+    )
     visible = z > -jnp.inf
-    # The result does not depend on the scale, so it needs no gradient. A sixteenth of
-    # the largest score still has a normal number for reciprocal.
-    x = jnp.where(visible, z / 16, 0)
+    # Scaled, because the squares of 1e30 overflow. The result does not depend on the
+    # scale, so it needs no gradient.
+    x = jnp.where(visible, z, 0)
     size = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), -1, keepdims=True)
     size = jnp.maximum(size, 1e-7)
     w = x / size
     square = jnp.sum(w * w, -1, keepdims=True)
     some = square > 0
     norm = jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
-    scaled = w / (norm + 1e-7 / 16 / size) / temperature
+    scaled = w / (norm + 1e-7 / size) / temperature
     return numerics.label_nll(jnp.where(visible, scaled, -jnp.inf), labels)
 
 
@@ -179,43 +204,45 @@ def bootstrapping_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``beta`` outside [0, 1].
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Reed et al. 2015, arXiv:1412.6596.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import bootstrapping_loss
     >>> bootstrapping_loss(jnp.float32([2, 1, 0]), 1, hard=True)
     Array(1.2076058, dtype=float32)
     """
     beta = (0.8 if hard else 0.95) if beta is None else beta
-    checked("beta", beta, lambda b: (b >= 0) & (b <= 1), "a number from 0 to 1")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    beta = jnp.asarray(beta, z.dtype)
+    check_range("beta", beta, lambda b: (b >= 0) & (b <= 1), "a number from 0 to 1")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    trust, rest = hyper("beta", beta, z.dtype), hyper("beta", 1 - beta, z.dtype)
     own = numerics.label_nll(z, jnp.argmax(z, -1)) if hard else _own_entropy(z)
-    return _weighted(beta, numerics.label_nll(z, labels)) + _weighted(1 - beta, own)
+    return weighted(trust, numerics.label_nll(z, labels)) + weighted(rest, own)
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # exact: a slope of 0, which p * sum(p) - p is not
 def _own_entropy(z):
     """Cross-entropy of the probabilities against themselves, held fixed."""
-    return -_negative_entropy(z)
+    return -_negative_entropy(z, jax.lax.stop_gradient)
 
 
 @_own_entropy.defjvp
 def _own_entropy_jvp(primals, tangents):
     (z,), (dz,) = primals, tangents
-    p = jnp.exp(numerics.log_softmax(z))
+    p = numerics.softmax(z)
     slope = p - jax.lax.stop_gradient(p)  # exactly 0, but its derivative is not
     return _own_entropy(z), jnp.sum(slope * jnp.where(z == -jnp.inf, 0, dz), -1)
 
 
-def _negative_entropy(z):
+def _negative_entropy(z, held=lambda p: p):
     log_p = numerics.log_softmax(z)
     some = log_p > -jnp.inf
     log_p = jnp.where(some, log_p, 0)
-    return jnp.sum(jnp.where(some, jnp.exp(log_p) * log_p, 0), -1)
+    return jnp.sum(jnp.where(some, held(jnp.exp(log_p)) * log_p, 0), -1)
 
 
 def confidence_penalty(
@@ -249,14 +276,16 @@ def confidence_penalty(
 
     Source: Pereyra et al. 2017, arXiv:1701.06548.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import confidence_penalty
     >>> confidence_penalty(jnp.float32([2, 1, 0]))
     Array(-0.08323956, dtype=float32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    return beta * _negative_entropy(z)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    return hyper("beta", beta, z.dtype) * _negative_entropy(z)
 
 
-def confidence_penalised_ce(
+def confidence_penalized_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -293,7 +322,7 @@ def confidence_penalised_ce(
     Raises:
       TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` or
         ``mask`` not bool.
-      ValueError: wrong shapes, a label out of range (NaN under ``jit``), or ``lam``
+      ValueError: wrong shapes, a label of C or more (NaN under ``jit``), or ``lam``
         outside [0, 1].
 
     Numerics: relative error below 1e-5 of the cross-entropy.
@@ -301,33 +330,35 @@ def confidence_penalised_ce(
     Source: What Scales in Cross-Entropy Scaling Law?, Yan et al. 2025,
       arXiv:2510.04067; from a description of the paper [inferred].
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import confidence_penalized_cross_entropy
     >>> z = jnp.float32([[2, 1, 0], [0, 3, 1], [1, 0, 2], [0, 1, 2]])
-    >>> print(f"{confidence_penalised_ce(z, jnp.array([0, 1, 0, 0]), lam=0.5):.4f}")
+    >>> loss = confidence_penalized_cross_entropy(z, jnp.array([0, 1, 0, 0]), lam=0.5)
+    >>> print(f"{loss:.4f}")
     1.1385
     """
-    checked("lam", lam, lambda v: (v >= 0) & (v <= 1), "a number from 0 to 1")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    y, keep = jnp.asarray(labels), numerics.kept(mask, z.shape[:-1])
+    check_range("lam", lam, lambda v: (v >= 0) & (v <= 1), "a number from 0 to 1")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    y, keep = numerics.wide_labels(labels), numerics.check_mask(mask, z.shape[:-1])
     if mask is not None:
         y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
         z = jnp.where(keep[..., None], z, 0)
     nll = numerics.label_nll(z, y)
-    rank = metrics.rank_error(z, y)
+    rank = metrics.rank_error(z, jnp.where(jnp.isnan(nll), 0, y))
     iota = jax.lax.broadcasted_iota(rank.dtype, z.shape, z.ndim - 1)
     hit = (iota == rank[..., None]) & keep[..., None]
     examples = tuple(range(nll.ndim))
-    count = jnp.sum(hit, examples, dtype=z.dtype)
-    # Divided before they are added, so that no sum overflows.
-    share = nll[..., None] / jnp.maximum(count, 1).reshape((1,) * nll.ndim + (-1,))
-    log_q = -jnp.sum(jnp.where(hit, share, 0), examples)
+    count = jnp.sum(hit, examples).astype(z.dtype)
+    cost = jnp.sum(jnp.where(hit, nll[..., None], 0), examples)
+    log_q = -cost / jnp.maximum(count, 1)
     confidence = numerics.logsumexp(log_q, where=count > 0)
     # Without examples, or where cross-entropy is infinite anyway.
     confidence = jnp.where(confidence == -jnp.inf, 0, confidence)
-    total = jnp.maximum(jnp.sum(keep, dtype=z.dtype), 1)
-    return jnp.sum(jnp.where(keep, nll / total, 0)) + lam * confidence
+    lam = hyper("lam", lam, z.dtype)
+    return numerics.masked_mean(nll, keep) + weighted(lam, confidence)
 
 
-def z_regularization(
+def z_loss(
     logits: ArrayLike,
     *,
     coef: ArrayLike = 1e-4,
@@ -338,7 +369,7 @@ def z_regularization(
 
     .. math:: \ell = k \Bigl(\log \sum_c e^{z_c}\Bigr)^2
 
-    Not to be confused with ``z_loss``.
+    Not to be confused with ``spherical_z_loss``.
 
     Shapes: logits [..., C], where [..., C] -> [...]
 
@@ -359,12 +390,14 @@ def z_regularization(
 
     Source: PaLM, Chowdhery et al. 2022, arXiv:2204.02311.
 
-    >>> z_regularization(jnp.float32([2, 1, 0]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import z_loss
+    >>> z_loss(jnp.float32([2, 1, 0]))
     Array(0.00057966, dtype=float32)
     """
     total = numerics.logsumexp(logits, axis=axis, where=where)
     total = jnp.where(total == -jnp.inf, 0, total)
-    return coef * total * total
+    return hyper("coef", coef, total.dtype) * total * total
 
 
 def brier_loss(
@@ -391,19 +424,21 @@ def brier_loss(
       is hidden.
 
     Raises:
-      ValueError: wrong label shape, or a label out of range (NaN under ``jit``).
+      ValueError: wrong label shape, or a label of C or more (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient, as long as the squares of
       the probabilities are normal numbers (margins up to 43).
 
     Source: Brier 1950; golden values: baselines of Optimization-AI/ICML2023_LDR.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import brier_loss
     >>> brier_loss(jnp.float32([2, 1, 0]), 0)
     Array(0.18006113, dtype=float32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
     nll = numerics.label_nll(z, labels)
-    is_label, _ = label_mask(z, labels)
+    is_label, _ = one_hot_mask(z, labels)
     p = jnp.where(is_label, 0, jnp.exp(numerics.log_softmax(z)))
     return jnp.square(jnp.expm1(-nll)) + jnp.sum(p * p, -1)
 
@@ -432,95 +467,21 @@ def spherical_score_loss(
       is hidden.
 
     Raises:
-      ValueError: wrong label shape, or a label out of range (NaN under ``jit``).
+      ValueError: wrong label shape, or a label of C or more (NaN under ``jit``).
 
-    Numerics: relative error below 1e-5, value and gradient, as long as the squares of
-      the probabilities are normal numbers (margins up to 43).
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80 of
+      another class, and of the label as long as the squares of the other probabilities
+      are normal numbers (up to 43).
 
     Source: Good 1971; Gneiting and Raftery 2007.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import spherical_score_loss
     >>> spherical_score_loss(jnp.float32([2, 1, 0]), 0)
     Array(0.06897188, dtype=float32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
     doubled = 2 * (z - jnp.where(top == -jnp.inf, 0, top))
-    return -jnp.expm1(-numerics.label_nll(doubled, labels) / 2)
-
-
-def _only_logits(key, shape, dtype):
-    return (3 * jax.random.normal(key, shape, dtype),)
-
-
-ROWS = (
-    rows.Row(
-        label_smoothing_loss,
-        "example",
-        rows.class_labels,
-        "Szegedy et al. 2016, arXiv:1512.00567",
-        golden="standard_losses",
-        convex=True,
-        calibrated=True,
-    ),
-    rows.Row(
-        logit_norm_loss,
-        "example",
-        rows.class_labels,
-        "Wei et al. 2022, arXiv:2205.09310",
-        shift_invariant=False,
-        cost="the direction of the logits is another array",
-    ),
-    rows.Row(
-        bootstrapping_loss,
-        "example",
-        rows.class_labels,
-        "Reed et al. 2015, arXiv:1412.6596",
-        surrogate="the model's own probabilities are held fixed",
-    ),
-    rows.Row(
-        confidence_penalty,
-        "example",
-        _only_logits,
-        "Pereyra et al. 2017, arXiv:1701.06548",
-        lower=None,
-        upper=0.0,
-        note="a penalty, without labels",
-        cost="probabilities, their logarithms and products are arrays",
-    ),
-    rows.Row(
-        confidence_penalised_ce,
-        "batch",
-        rows.class_labels,
-        "What Scales in Cross-Entropy Scaling Law?, Yan et al. 2025, arXiv:2510.04067",
-        hyper={"lam": 0.5},
-        note="the value jumps where the rank of a label changes",
-    ),
-    rows.Row(
-        z_regularization,
-        "example",
-        _only_logits,
-        "PaLM, Chowdhery et al. 2022, arXiv:2204.02311",
-        shift_invariant=False,
-        note="a penalty, without labels",
-    ),
-    rows.Row(
-        brier_loss,
-        "example",
-        rows.class_labels,
-        "Brier 1950",
-        golden="robust_baselines",
-        upper=2.0,
-        calibrated=True,
-        proper=True,
-        cost="exact differences of all probabilities are kept",
-    ),
-    rows.Row(
-        spherical_score_loss,
-        "example",
-        rows.class_labels,
-        "Gneiting and Raftery 2007",
-        upper=1.0,
-        calibrated=True,
-        proper=True,
-    ),
-)
+    half = numerics.label_nll(doubled, labels) / 2
+    return -numerics.expm1(-half)

@@ -1,15 +1,29 @@
-"""Overlap losses: soft Dice, Tversky and the self-adjusting DSC."""
+"""Overlap losses: soft Dice, Tversky and the self-adjusting DSC; Lovasz extensions."""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.rows import Row, class_labels
+from logitlab.numerics.arguments import (
+    as_binary,
+    elementwise,
+    hyper,
+    one_hot_mask,
+    whole,
+)
 
-__all__ = ["dice_loss", "dsc_loss", "tversky_loss"]
-
-_SOURCE = "Dice Loss for Data-imbalanced NLP Tasks, Li et al. 2020, arXiv:1911.02855"
+__all__ = [
+    "class_dice_loss",
+    "dice_loss",
+    "dsc_loss",
+    "focal_tversky_loss",
+    "generalized_dice_loss",
+    "tversky_loss",
+]
 
 
 def dice_loss(
@@ -37,7 +51,8 @@ def dice_loss(
       labels: classes, ints in ``[0, C)`` (softmax); or 0 and 1, or floats between, of
         the shape of ``logits``: one binary problem with all of them as its set
         (sigmoid).
-      smooth: g, from 0 on. With 0, a set without labels and probability costs 0.
+      smooth: g, from 0 on. With 0, a set (or class) without labels costs 1, and slopes
+        nowhere.
       square: squares in the denominator (the paper's) or first powers.
       alpha: p is replaced by :math:`(1 - p)^\alpha p`, as the authors' code does.
       axis: the class axis of ``logits`` and ``where``.
@@ -60,14 +75,131 @@ def dice_loss(
     Source: Li et al. 2020, arXiv:1911.02855. The authors' code does this for one
       sigmoid output; for several classes see ``dsc_loss``.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import dice_loss
     >>> dice_loss(jnp.float32([40, -40]), jnp.array([1, 0]))
     Array(1.2032342e-35, dtype=float32)
     """
-    _check("smooth", smooth, lambda v: v >= 0, "a number from 0 on")
-    log_w, keep, t, per_class = _terms(logits, labels, alpha, axis, where, mask)
-    wrong, size = _overlap(log_w, t, square, keep)
-    axes = tuple(range(wrong.ndim - per_class))
-    return _over(wrong.sum(axes), size.sum(axes) + smooth).sum()
+    each = np.ndim(logits) != np.ndim(labels)
+    shared = smooth, square, alpha, axis, where, mask
+    return _dice(logits, labels, *shared, each).sum()
+
+
+def class_dice_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    smooth: float = 1.0,
+    square: bool = True,
+    alpha: float = 0.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Soft Dice of each class over a whole set of examples: one number per class.
+
+    .. math:: \ell_c = 1 - \frac{2 \sum p_c t_c + g}{\sum p_c^2 + \sum t_c^2 + g}
+
+    with the sums over the examples, or with first powers below. For weights of classes,
+    or a mean over those that occur; ``dice_loss`` is the sum. One number per image and
+    class comes from ``jax.vmap``.
+
+    Shapes: logits [..., C], labels [...], where [..., C], mask [...] -> [C]
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: classes, ints in ``[0, C)`` (softmax); or 0 and 1, or floats between, of
+        the shape of ``logits`` (sigmoid: overlapping classes).
+      smooth: g, from 0 on. A class that no example has costs
+        :math:`\sum p^2 / (\sum p^2 + g)`; with 0 that is 1, which slopes nowhere.
+      square: squares in the denominator or first powers.
+      alpha: p is replaced by :math:`(1 - p)^\alpha p`.
+      axis: the class axis of ``logits`` and ``where`` (and of such ``labels``).
+      where: bool, the classes that take part. A class that never does costs 0.
+      mask: bool, the examples that take part, of the shape of ``labels``; the label of
+        another may be any integer.
+
+    Returns:
+      Numbers without unit in [0, 1], float32 (float64 for float64 logits). A hidden
+      label has the cost of a probability of 0, which is finite.
+
+    Raises:
+      TypeError: ``logits`` is not floating point, ``where`` or ``mask`` not bool.
+      ValueError: wrong shapes, ``smooth`` or ``alpha`` below 0, or a label of C or
+        more; under ``jit``, where values are unknown, such a label gives NaN.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: Milletari et al. 2016, arXiv:1606.04797; Li et al. 2020, arXiv:1911.02855.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import class_dice_loss
+    >>> print(class_dice_loss(jnp.float32([[40, 0], [40, 0]]), jnp.array([0, 1])))
+    [0.25 0.5 ]
+    """
+    shared = smooth, square, alpha, axis, where, mask
+    return _dice(logits, labels, *shared, True)
+
+
+def generalized_dice_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    power: float = 2.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Generalised Dice: all classes in one ratio, rare ones weighted up; one number.
+
+    .. math:: 1 - 2\, \frac{\sum_c w_c \sum p_c t_c}{\sum_c w_c \sum (p_c + t_c)},
+        \quad w_c = \Bigl(\sum t_c\Bigr)^{-q}
+
+    with the inner sums over the examples of the set.
+
+    Shapes: logits [..., C], labels [...], where [..., C], mask [...] -> []
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: classes, ints in ``[0, C)`` (softmax); or 0 and 1, or floats between, of
+        the shape of ``logits`` (sigmoid: overlapping classes).
+      power: q, from 0 on: 2 is the paper's, 1 weights by frequency, 0 not at all. A
+        class that no example has weighs as much as the rarest that some example has,
+        as in the authors' code.
+      axis: the class axis of ``logits`` and ``where`` (and of such ``labels``).
+      where: bool, the classes that take part.
+      mask: bool, the examples that take part, of the shape of ``labels``; the label of
+        another may be any integer.
+
+    Returns:
+      A scalar without unit, in [0, 1], float32 (float64 for float64 logits): 1 for a
+      set without any label, 0 for one without examples. A hidden label has the cost of
+      a probability of 0, which is finite.
+
+    Raises:
+      TypeError: ``logits`` is not floating point, ``where`` or ``mask`` not bool.
+      ValueError: wrong shapes, ``power`` below 0, or a label of C or more; under
+        ``jit``, where values are unknown, such a label gives NaN.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+
+    Source: Sudre et al. 2017, arXiv:1707.03237.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import generalized_dice_loss
+    >>> print(generalized_dice_loss(jnp.float32([[40, 0], [40, 0]]), jnp.array([0, 1])))
+    0.5
+    """
+    z, log_p, keep, some, t = _terms(logits, labels, axis, where, mask)
+    q = hyper("power", power, z.dtype, lambda q: q >= 0, "a number from 0 on")
+    axes = tuple(range(z.ndim - 1))
+    wrong, hit = _overlap(log_p, keep, t, square=False)
+    count = jnp.where(keep, t, 0).sum(axes)
+    # Measured from the rarest class, which has weight 1, as one without examples has.
+    rarest = jnp.min(jnp.where(count > 0, count, jnp.inf))
+    weight = jnp.where(count > 0, rarest / jnp.where(count > 0, count, 1), 1) ** q
+    wrong, hit = weight * wrong.sum(axes), weight * hit.sum(axes)
+    return _share(wrong.sum(), hit.sum(), some.any())
 
 
 def dsc_loss(
@@ -95,11 +227,11 @@ def dsc_loss(
       labels: classes, ints in ``[0, C)`` (softmax); or 0 and 1, or floats between, of
         the shape of ``logits`` (sigmoid: one value per logit).
       alpha: from 0 on; how much an easy example is weighted down.
-      smooth: g, from 0 on.
+      smooth: g, from 0 on. With 0, what has no label costs 1, and slopes nowhere.
       square: squares in the denominator (the authors' scripts) or first powers.
       denominator: ``example``, or ``batch``: a quirk of the authors' code for classes
-        without squares, which divides by the sums over the whole batch. It makes each
-        number depend on the other examples.
+        without squares, which divides by the sums over the whole batch (those with a
+        label). It makes each number depend on the other examples.
       axis: the class axis of ``logits`` and ``where``.
       where: bool, the classes (sigmoid: the logits) that take part.
 
@@ -110,37 +242,38 @@ def dsc_loss(
     Raises:
       TypeError: ``logits`` is not floating point or ``where`` is not bool.
       ValueError: wrong shapes, ``smooth`` or ``alpha`` below 0, an unknown
-        ``denominator``, or a label out of range; under ``jit``, where values are
+        ``denominator``, or a label of C or more; under ``jit``, where values are
         unknown, such a label gives NaN.
 
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80
-      (alpha 0: a confident right answer included).
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80;
+      ``denominator="batch"`` rounds at 1e-7 of its denominator.
 
     Source: Li et al. 2020, arXiv:1911.02855; ShannonAI/dice_loss_for_NLP.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import dsc_loss
     >>> print(dsc_loss(jnp.float32([2, 0, 0]), 0, alpha=0.0).round(4))
     0.0398
     """
-    _check("smooth", smooth, lambda v: v >= 0, "a number from 0 on")
     if denominator not in ("example", "batch"):
         raise ValueError(
             f"denominator is {denominator!r}, expected 'example' or 'batch'"
         )
-    log_w, keep, t, per_class = _terms(logits, labels, alpha, axis, where, None)
+    each = np.ndim(logits) != np.ndim(labels)
+    z, log_p, keep, some, t = _terms(logits, labels, axis, where, None)
     bad = jnp.isnan(t)  # kept out of the arithmetic, whose slopes it would spoil
-    t = jnp.where(bad, 0, t)
-    wrong, size = _overlap(log_w, t, square, keep)
+    t, keep, some = jnp.where(bad, 0, t), keep & ~bad, some & ~bad
+    g = _from_0("smooth", smooth, z)
+    log_w = _focused(z, log_p, alpha, each)
+    wrong, hit = _overlap(log_w, keep, t, square)
     if denominator == "batch":
-        # 1 - (2 w t + g) / (sums + g), from the overlap of the example alone.
-        overlap = jnp.where(keep, 2 * jnp.exp(log_w) * t, 0)
-        axes = tuple(range(wrong.ndim - per_class))
-        total = size.sum(axes, keepdims=True)
-        losses = _over(total - overlap, jnp.broadcast_to(total + smooth, wrong.shape))
-    else:
-        losses = _over(wrong, size + smooth)
-    if per_class:
-        losses, bad = losses.sum(-1), bad.any(-1)
-    return jnp.where(bad, jnp.nan, losses)
+        axes = tuple(range(z.ndim - each))
+        total = jnp.where(keep, wrong + hit, 0).sum(axes, keepdims=True)
+        wrong = jnp.where(keep, total - hit, 0)
+    losses = _share(wrong, hit + g, some)
+    if each:
+        return jnp.where(bad.any(-1), jnp.nan, losses.sum(-1))
+    return elementwise(losses, keep | bad, bad, axis=axis, like=logits)
 
 
 def tversky_loss(
@@ -184,149 +317,182 @@ def tversky_loss(
 
     Raises:
       TypeError: ``logits`` is not floating point, ``where`` or ``mask`` not bool.
-      ValueError: wrong shapes, a negative hyper-parameter, or a label out of range;
+      ValueError: wrong shapes, a negative hyper-parameter, or a label of C or more;
         under ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Salehi et al. 2017, arXiv:1706.05721; Li et al. 2020, arXiv:1911.02855.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import tversky_loss
     >>> tversky_loss(jnp.float32([0, 0]), jnp.array([1, 0]), smooth=0.0)
     Array(0.5, dtype=float32)
     """
-    for name, value in (("alpha", alpha), ("beta", beta), ("smooth", smooth)):
-        _check(name, value, lambda v: v >= 0, "a number from 0 on")
-    log_p, keep, t, per_class = _terms(logits, labels, 0.0, axis, where, mask)
-    hit = jnp.where(keep, jnp.exp(log_p) * t, 0)
-    false_positive = jnp.where(keep, jnp.exp(log_p) * (1 - t), 0)
-    false_negative = jnp.where(keep, _one_minus_exp(log_p) * t, 0)
-    axes = tuple(range(hit.ndim - per_class))
-    wrong = alpha * false_positive.sum(axes) + beta * false_negative.sum(axes)
-    return _over(wrong, hit.sum(axes) + wrong + smooth).sum()
+    return _tversky(logits, labels, alpha, beta, smooth, axis, where, mask).sum()
 
 
-def _terms(logits, labels, alpha, axis, where, mask):
-    """``log w`` of every logit, what takes part, labels as 0 and 1, 1 for softmax."""
-    _check("alpha", alpha, lambda v: v >= 0, "a number from 0 on")
-    if jnp.ndim(logits) == jnp.ndim(labels):
-        z, keep, t = _binary(logits, labels, where, mask)
-        log_p, log_rest = -jnp.logaddexp(0, -z), -jnp.logaddexp(0, z)
-        return _focused(log_p, log_rest, alpha), keep, t, 0
-    z, t = _one_hot(logits, labels, axis, where, mask)
-    log_p = numerics.log_softmax(z)
-    rest = None if _is_zero(alpha) else _log_complement(z, log_p)
-    keep = jnp.broadcast_to((z > -jnp.inf).any(-1, keepdims=True), z.shape)
-    if mask is not None:
-        keep = keep & jnp.asarray(mask)[..., None]
+def focal_tversky_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: float = 4 / 3,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Focal Tversky: roots of Tversky losses, for small regions; one number.
+
+    .. math:: \sum_c (1 - \mathrm{TI}_c)^{1/\gamma}
+
+    with :math:`1 - \mathrm{TI}_c` the ``tversky_loss`` of class c alone, or of all
+    logits for binary labels.
+
+    Shapes: logits [..., C], labels [...], where [..., C], mask [...] -> []
+
+    Args:
+      logits: scores; ``-inf`` is the same as ``where=False``.
+      labels: classes, ints in ``[0, C)`` (softmax); or 0 and 1, or floats between, of
+        the shape of ``logits``: one binary problem with all of them as its set
+        (sigmoid).
+      gamma: positive, in the paper from 1 to 3; 1 is ``tversky_loss``. Some code calls
+        its reciprocal gamma.
+      alpha: price of a false positive, from 0 on. The paper's alpha is our beta.
+      beta: price of a false negative, from 0 on.
+      smooth: g of ``tversky_loss``, from 0 on. With 0, a set (or class) without labels
+        costs 1, and slopes nowhere.
+      axis: the class axis of ``logits`` and ``where``.
+      where: bool, the classes (sigmoid: the logits) that take part.
+      mask: bool, the examples that take part, of the shape of ``labels``; the label of
+        another may be any integer.
+
+    Returns:
+      A scalar without unit, in [0, 1] per class, float32 (float64 for float64 logits).
+      A hidden label has the cost of a probability of 0, which is finite.
+
+    Raises:
+      TypeError: ``logits`` is not floating point, ``where`` or ``mask`` not bool.
+      ValueError: wrong shapes, a hyper-parameter out of its range, or a label of C or
+        more; under ``jit``, where values are unknown, such a label gives NaN.
+
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80. Where
+      a Tversky loss is 0 (or below 1e-38), so is its slope.
+
+    Source: Abraham and Khan 2018, arXiv:1810.07842.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import focal_tversky_loss
+    >>> print(focal_tversky_loss(jnp.float32([0, 0]), jnp.array([1, 0])).round(4))
+    0.3536
+    """
+    index = _tversky(logits, labels, alpha, beta, smooth, axis, where, mask)
+    gamma = hyper("gamma", gamma, index.dtype, lambda v: v > 0, "a positive number")
+    some = index != 0
+    return jnp.where(some, jnp.where(some, index, 1) ** (1 / gamma), 0).sum()
+
+
+def _tversky(logits, labels, alpha, beta, smooth, axis, where, mask):
+    each = np.ndim(logits) != np.ndim(labels)
+    z, log_p, keep, some, t = _terms(logits, labels, axis, where, mask)
+    a, b, g = (
+        _from_0(name, value, z)
+        for name, value in (("alpha", alpha), ("beta", beta), ("smooth", smooth))
+    )
+    axes = tuple(range(z.ndim - each))
+    hit = jnp.where(keep, jnp.exp(log_p) * t, 0).sum(axes)
+    false_positive = jnp.where(keep, jnp.exp(log_p) * (1 - t), 0).sum(axes)
+    false_negative = jnp.where(keep, -numerics.expm1(log_p) * t, 0).sum(axes)
+    wrong = a * false_positive + b * false_negative
+    return _share(wrong, hit + g, some.any(axes) & (a > 0))
+
+
+def _dice(logits, labels, smooth, square, alpha, axis, where, mask, each):
+    """Dice of the whole set, or with ``each`` of each class."""
+    z, log_p, keep, some, t = _terms(logits, labels, axis, where, mask)
+    g = _from_0("smooth", smooth, z)
+    softmax = np.ndim(logits) != np.ndim(labels)
+    wrong, hit = _overlap(_focused(z, log_p, alpha, softmax), keep, t, square)
+    axes = tuple(range(z.ndim - each))
+    return _share(wrong.sum(axes), hit.sum(axes) + g, some.any(axes))
+
+
+def _terms(logits, labels, axis, where, mask):
+    """What all these losses are made of, classes last.
+
+    Logits, their log-probabilities, which of them count, which of those also have a
+    probability, and the labels between 0 and 1 (NaN for one that is none).
+    """
+    if np.ndim(logits) == np.ndim(labels):
+        kept = numerics.check_mask(mask, np.shape(logits))
+        if np.shape(labels) == kept.shape:
+            labels = jnp.where(kept, whole(labels), 0)
+        z, t, shown, bad = as_binary(logits, labels, axis, where)
+        kept = jnp.moveaxis(kept, axis, -1) if kept.ndim else kept[None]
+        keep = shown & kept
+        z, t = jnp.where(keep, z, 0), jnp.where(bad & keep, jnp.nan, t)
+        return z, -jax.nn.softplus(-z), keep, keep, t
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    kept = numerics.check_mask(mask, z.shape[:-1])
+    if np.shape(labels) == kept.shape:
+        labels = jnp.where(kept, whole(labels), 0)
+    z = jnp.where(kept[..., None], z, 0)
+    one, known = one_hot_mask(z, labels)
+    t = jnp.where(known[..., None], one.astype(z.dtype), jnp.nan)
     # A hidden class keeps its label: a probability of 0 is what it costs.
-    return _focused(log_p, rest, alpha), keep, t, 1
+    shown = z != -jnp.inf
+    keep = kept[..., None] & (shown | shown.any(-1, keepdims=True))
+    return z, numerics.log_softmax(z), keep, keep & shown, t
 
 
-def _focused(log_p, log_rest, alpha):
-    if _is_zero(alpha):
+def _focused(z, log_p, alpha, softmax):
+    """Log of ``(1 - p) ** alpha * p``."""
+    a = _from_0("alpha", alpha, z)
+    if isinstance(alpha, int | float) and alpha == 0:
         return log_p
+    log_rest = _log_rest(z, log_p, softmax)
     # Nothing but this class: 0 ** alpha, without the slope of a logarithm at 0.
     certain = log_rest == -jnp.inf
-    log_w = log_p + alpha * jnp.where(certain, 0, log_rest)
-    return jnp.where(certain & (jnp.asarray(alpha) > 0), -jnp.inf, log_w)
+    log_w = log_p + a * jnp.where(certain, 0, log_rest)
+    return jnp.where(certain & (a > 0), -jnp.inf, log_w)
 
 
-def _log_complement(z, log_p):
-    """``log(1 - p)`` of each class, for the top class from the scores of the others."""
-    classes = z.shape[-1]
+def _log_rest(z, log_p, softmax):
+    """``log(1 - p)``; of the top class from the scores of the others."""
+    if not softmax:
+        return -jax.nn.softplus(z)
     iota = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
     top = iota == jnp.argmax(z, -1).astype(jnp.int32)[..., None]
     small = jnp.where(top, -jnp.inf, log_p)
-    others = numerics.logsumexp(small)[..., None] if classes > 1 else -jnp.inf
+    others = numerics.logsumexp(small)[..., None] if z.shape[-1] > 1 else -jnp.inf
     return jnp.where(top, others, jnp.log1p(-jnp.exp(jnp.minimum(small, -0.69))))
 
 
-def _overlap(log_w, t, square, keep):
-    """Per logit: what is wrong, and the size, with 1 - loss = (size - wrong) / size."""
-    w, miss = jnp.exp(log_w), _one_minus_exp(log_w) * t
+def _overlap(log_w, keep, t, square):
+    """What is wrong with each logit, and what is right: twice the overlap."""
+    w, miss = jnp.exp(log_w), -numerics.expm1(log_w) * t
     extra = w * (1 - t)
-    if square:
-        wrong, size = jnp.square(miss - extra), jnp.square(w) + jnp.square(t)
-    else:
-        wrong, size = miss + extra, w + t
-    return jnp.where(keep, wrong, 0), jnp.where(keep, size, 0)
+    wrong = jnp.square(miss - extra) if square else miss + extra
+    return jnp.where(keep, wrong, 0), jnp.where(keep, 2 * w * t, 0)
 
 
-def _one_minus_exp(x):
-    """``1 - exp(x)`` for x <= 0; the slope of ``expm1`` itself rounds to 0 far down."""
-    near = x > -0.69
-    return jnp.where(near, -jnp.expm1(jnp.where(near, x, 0)), 1 - jnp.exp(x))
+def _share(wrong, right, some):
+    """``wrong / (wrong + right)``, whose slope is no difference of large numbers.
+
+    Where both are 0, all that counts has too small a probability to be seen and is
+    wrong: 1 if there is ``some``, or else 0.
+    """
+    size = jax.lax.stop_gradient(jnp.maximum(wrong, right))
+    none = size == 0
+    wrong, right = (a / jnp.where(none, 1, size) for a in (wrong, right))
+    most = wrong >= right
+    ratio = jnp.where(most, right, wrong)
+    ratio = ratio / jnp.where(none, 1, jnp.where(most, wrong, right))
+    share = jnp.where(most, 1, ratio) / (1 + ratio)
+    return jnp.where(none, some.astype(share.dtype), share)
 
 
-def _over(wrong, size):
-    empty = size == 0
-    return jnp.where(empty, 0, wrong / jnp.where(empty, 1, size))
-
-
-def _binary(logits, labels, where, mask):
-    z, t = numerics.promote(logits), jnp.asarray(labels)
-    if t.shape != z.shape:
-        raise ValueError(f"labels has shape {t.shape}, expected {z.shape}")
-    keep = (z > -jnp.inf) & _mask(where, z.shape, "where", True)
-    keep &= _mask(mask, z.shape, "mask")
-    z = jnp.where(keep, z, 0)
-    if jnp.issubdtype(t.dtype, jnp.floating):
-        return z, keep, jnp.where(keep, t, 0).astype(z.dtype)
-    t = jnp.where(keep, t, 0).astype(jnp.int32)
-    # The check of the labels, and nothing else: 0 or NaN.
-    known = numerics.label_nll(jnp.zeros((*t.shape, 2), z.dtype), t) * 0
-    return z, keep, t.astype(z.dtype) + known
-
-
-def _one_hot(logits, labels, axis, where, mask):
-    z, y = numerics.class_axis_last(logits, axis=axis, where=where), jnp.asarray(labels)
-    if mask is not None:
-        kept = _mask(mask, z.shape[:-1], "mask")
-        y = jnp.where(kept, y, 0) if y.shape == kept.shape else y
-        z = jnp.where(kept[..., None], z, 0)
-    # 0 or NaN: the check of the labels, and nothing else.
-    known = numerics.label_nll(jnp.zeros(z.shape, z.dtype), y) * 0
-    iota = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
-    one = (iota == y.astype(jnp.int32)[..., None]).astype(z.dtype)
-    return z, one + known[..., None]
-
-
-def _mask(mask, shape, name, broadcast=False):
-    if mask is None:
-        return jnp.ones(shape, bool)
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"{name} has dtype {mask.dtype}, expected bool")
-    if broadcast:
-        try:
-            return jnp.broadcast_to(mask, shape)
-        except ValueError:
-            pass
-    if mask.shape != shape:
-        raise ValueError(f"{name} has shape {mask.shape}, expected {shape}")
-    return mask
-
-
-def _is_zero(value):
-    return isinstance(value, int | float) and value == 0
-
-
-def _check(name, value, ok, expected):
-    fine = ok(value)  # traced if the value is, or if this is under jit
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"{name} is {value}, expected {expected}")
-
-
-ROWS = (
-    Row(dice_loss, "batch", class_labels, _SOURCE, golden="dice_loss"),
-    Row(
-        dsc_loss,
-        "example",
-        class_labels,
-        _SOURCE,
-        golden="dice_loss",
-        calibrated=False,
-        cost="powers of all probabilities, exact near 0 and near 1",
-    ),
-    Row(tversky_loss, "batch", class_labels, _SOURCE),
-)
+def _from_0(name, value, z):
+    return hyper(name, value, z.dtype, lambda v: v >= 0, "a number from 0 on")

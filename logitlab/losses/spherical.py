@@ -3,23 +3,24 @@
 A linear head can therefore be trained at a cost that does not grow with the classes.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import links, numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked, label_mask
+from logitlab.numerics.arguments import hyper, one_hot_mask
 
 __all__ = [
     "spherical_mse_loss",
     "spherical_softmax_loss",
     "taylor_softmax_loss",
-    "z_loss",
+    "spherical_z_loss",
 ]
 
 
-def z_loss(
+def spherical_z_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -53,7 +54,7 @@ def z_loss(
       :math:`\zeta = 0` and no gradient; 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``a`` not
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``a`` not
         positive or ``eps`` negative.
 
     Numerics: relative error below 1e-5, value and gradient; scores are centred and
@@ -61,16 +62,19 @@ def z_loss(
 
     Source: de Brebisson and Vincent 2016, arXiv:1604.08859.
 
-    >>> z_loss(jnp.float32([2, 1, 0]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import spherical_z_loss
+    >>> spherical_z_loss(jnp.float32([2, 1, 0]), 0)
     Array(0.2576089, dtype=float32)
     """
-    checked("a", a, lambda a: a > 0, "positive")
-    checked("eps", eps, lambda e: e >= 0, "at least 0")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    is_label, known = label_mask(z, labels)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    a = hyper("a", a, z.dtype, lambda a: a > 0, "positive")
+    b = hyper("b", b, z.dtype)
+    eps = hyper("eps", eps, z.dtype, lambda e: e >= 0, "at least 0")
+    is_label, known = one_hot_mask(z, labels)
     visible = z > -jnp.inf
     count = jnp.maximum(jnp.sum(visible, -1, keepdims=True, dtype=z.dtype), 1)
-    zeta = _standardised(z, visible, count, eps)
+    zeta = _standardized(z, visible, count, eps)
     zeta = jnp.sum(jnp.where(is_label, zeta, 0), -1)
     loss = jax.nn.softplus(a * (b - zeta)) / a
     hidden = jnp.any(is_label & ~visible, -1)
@@ -78,19 +82,19 @@ def z_loss(
     return jnp.where(known, loss, jnp.nan)
 
 
-def _standardised(z, visible, count, eps):
-    """Scores less their mean, over their deviation; nothing overflows on the way."""
-    # Neither the offset nor the scale changes the result, so they need no gradient.
-    # Sixteenths have a finite difference, and that a normal number for reciprocal.
-    top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True)) / 16
-    part = jnp.where(visible, z / 16 - jnp.where(top == -jnp.inf, 0, top), 0)
+def _standardized(z, visible, count, eps):
+    """Scores less their mean, over their deviation."""
+    # Scaled, because the squares of 1e30 overflow. Neither the offset nor the scale
+    # changes the result, so they need no gradient.
+    top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
+    part = jnp.where(visible, z - jnp.where(top == -jnp.inf, 0, top), 0)
     size = -jnp.min(jax.lax.stop_gradient(part), -1, keepdims=True)
     size = jnp.maximum(size, jnp.finfo(z).tiny / jnp.finfo(z).eps)
     w = part / size
     centred = jnp.where(visible, w - jnp.sum(w, -1, keepdims=True) / count, 0)
     variance = jnp.sum(centred * centred, -1, keepdims=True) / count
     spread = variance > 0
-    deviation = jnp.sqrt(jnp.where(spread, variance, 1)) + eps / 16 / size
+    deviation = jnp.sqrt(jnp.where(spread, variance, 1)) + eps / size
     return jnp.where(spread, centred / deviation, 0)
 
 
@@ -121,16 +125,20 @@ def spherical_softmax_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``eps`` not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for scores up to 1e9.
 
     Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import spherical_softmax_loss
     >>> spherical_softmax_loss(jnp.float32([2, 1, 0]), 0)
     Array(0.22314389, dtype=float32)
     """
+    dtype = numerics.promote_to_float32(logits).dtype
+    eps = hyper("eps", eps, dtype, lambda e: e > 0, "positive")
     g = links.spherical_softmax(logits, eps=eps, axis=axis, where=where)
     return numerics.label_nll(g, labels, axis=axis)
 
@@ -159,12 +167,14 @@ def taylor_softmax_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, or a label out of range (NaN under ``jit``).
+      ValueError: wrong label shape, or a label of C or more (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient, for scores up to 1e9.
 
     Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import taylor_softmax_loss
     >>> taylor_softmax_loss(jnp.float32([2, 1, 0]), 0)
     Array(0.53062826, dtype=float32)
     """
@@ -195,62 +205,22 @@ def spherical_mse_loss(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, or a label out of range (NaN under ``jit``).
+      ValueError: wrong label shape, or a label of C or more (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient; a sum of squares, without
       the formula's cancellation.
 
     Source: de Brebisson and Vincent 2016, arXiv:1511.05042.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import spherical_mse_loss
     >>> spherical_mse_loss(jnp.float32([2, 1, 0]), 0)
     Array(2., dtype=float32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    is_label, known = label_mask(z, labels)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    is_label, known = one_hot_mask(z, labels)
     visible = z > -jnp.inf
     off = jnp.where(visible, z, 0) - (is_label & visible).astype(z.dtype)
     hidden = jnp.any(is_label & ~visible, -1) & jnp.any(visible, -1)
     loss = jnp.where(hidden, jnp.inf, 0) + jnp.sum(off * off, -1)
     return jnp.where(known, loss, jnp.nan)
-
-
-ROWS = (
-    rows.Row(
-        z_loss,
-        "example",
-        rows.class_labels,
-        "de Brebisson and Vincent 2016, arXiv:1604.08859",
-        golden="z_loss",
-        note="nothing to learn from two classes; slopes like 1 / deviation",
-        cost="standardised logits are another array",
-    ),
-    rows.Row(
-        spherical_softmax_loss,
-        "example",
-        rows.class_labels,
-        "de Brebisson and Vincent 2016, arXiv:1511.05042",
-        shift_invariant=False,
-        note="blind to signs; proper for its own link, links.spherical_softmax",
-        cost="squared scores and their logarithms are arrays",
-    ),
-    rows.Row(
-        taylor_softmax_loss,
-        "example",
-        rows.class_labels,
-        "de Brebisson and Vincent 2016, arXiv:1511.05042",
-        shift_invariant=False,
-        note="proper for its own link, links.taylor_softmax",
-        cost="polynomials of the scores and their logarithms are arrays",
-    ),
-    rows.Row(
-        spherical_mse_loss,
-        "example",
-        rows.class_labels,
-        "de Brebisson and Vincent 2016, arXiv:1511.05042",
-        shift_invariant=False,
-        convex=True,
-        calibrated=True,
-        note="the best scores are the probabilities",
-        cost="differences from the label are another array",
-    ),
-)

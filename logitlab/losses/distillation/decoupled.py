@@ -1,36 +1,79 @@
 """Distillation that tells the label's class from the others."""
 
+from __future__ import annotations
+
+from typing import Literal, overload
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation.pairs import (
+from logitlab.losses.distillation._odds import bernoulli_kl, log_odds, odds_gap
+from logitlab.losses.distillation._pairs import (
     check_temperature,
-    half_log_softmax,
-    half_scores,
-    half_top,
-    labelled_pairs,
-    log_total,
-    mass,
-    mass_times,
     per_example,
-    student_and_teacher,
+    prepare_pair,
 )
-from logitlab.losses.distillation.relative_entropy import cross, kl
-from logitlab.losses.rows import Row
+from logitlab.losses.distillation._relative_entropy import (
+    cross,
+    kl,
+)
+from logitlab.numerics.arguments import check_distribution_shape, hyper, weighted
 
-__all__ = ["dkd", "nkd", "wsld"]
+__all__ = ["dkd_loss", "nkd_loss", "wsld_loss"]
 
 
-def dkd(
+@overload
+def dkd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike = ...,
+    beta: ArrayLike = ...,
+    temperature: ArrayLike = ...,
+    standardize: bool = ...,
+    return_parts: Literal[False] = ...,
+    axis: int = ...,
+    where: ArrayLike | None = ...,
+) -> jax.Array: ...
+@overload
+def dkd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike = ...,
+    beta: ArrayLike = ...,
+    temperature: ArrayLike = ...,
+    standardize: bool = ...,
+    return_parts: Literal[True],
+    axis: int = ...,
+    where: ArrayLike | None = ...,
+) -> dict[str, jax.Array]: ...
+@overload
+def dkd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike = ...,
+    beta: ArrayLike = ...,
+    temperature: ArrayLike = ...,
+    standardize: bool = ...,
+    return_parts: bool,
+    axis: int = ...,
+    where: ArrayLike | None = ...,
+) -> jax.Array | dict[str, jax.Array]: ...
+def dkd_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
     *,
     alpha: ArrayLike = 1.0,
     beta: ArrayLike = 8.0,
-    temperature: ArrayLike = 4.0,
+    temperature: ArrayLike = 1.0,
     standardize: bool = False,
     return_parts: bool = False,
     axis: int = -1,
@@ -44,7 +87,7 @@ def dkd(
 
     with p, b of the teacher and q, b' of the student at temperature T. Both parts have
     the factor :math:`T^2`. With :math:`\alpha = 1` and :math:`\beta = 1 - p_y` it is
-    ``kd``. Objectives add a plain cross-entropy, and multiply this loss by
+    ``kd_loss``. Objectives add a plain cross-entropy, and multiply this loss by
     ``min(epoch / 20, 1)``.
 
     Shapes: student_logits [..., C], teacher_logits [..., C], labels [...], where [..., C] -> [...]
@@ -68,7 +111,7 @@ def dkd(
 
     Raises:
       TypeError: logits are not floating point or ``where`` is not bool.
-      ValueError: the shapes differ, wrong label shape, a label out of range (NaN under
+      ValueError: the shapes differ, wrong label shape, a label of C or more (NaN under
         ``jit``), or the temperature is not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80;
@@ -76,23 +119,66 @@ def dkd(
 
     Source: Decoupled Knowledge Distillation, Zhao et al. 2022, arXiv:2203.08679.
 
-    >>> dkd(jnp.float32([0, 1]), jnp.float32([0, 1]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import dkd_loss
+    >>> dkd_loss(jnp.float32([0, 1]), jnp.float32([0, 1]), 0)
     Array(0., dtype=float32)
     """  # noqa: E501 - a test parses the line of shapes
-    s, t = student_and_teacher(
+    s, t = prepare_pair(
         student_logits, teacher_logits, axis=axis, where=where, standardize=standardize
     )
     index, label, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
     scale = per_example(temperature) ** 2
-    (p, p_rest), (q, q_rest) = (_split(z, index, label, temperature) for z in (t, s))
-    parts = {"tckd": scale * kl(p, q), "nckd": scale * kl(p_rest, q_rest)}
+    t_rest, s_rest = (jnp.where(label, -jnp.inf, z) for z in (t, s))
+    own = tuple(numerics.take_label_logit(z, index) for z in (t, s))
+    target = _against_rest(own, (t_rest, s_rest), temperature)
+    rest = kl(t_rest, s_rest, temperature)
+    parts = {"tckd": scale * target, "nckd": scale * rest}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}
-    return jnp.where(known, alpha * parts["tckd"] + beta * parts["nckd"], jnp.nan)
+    loss = weighted(alpha, parts["tckd"], "alpha")
+    loss += weighted(beta, parts["nckd"], "beta")
+    return jnp.where(known, loss, jnp.nan)
 
 
-def nkd(
+@overload
+def nkd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = ...,
+    gamma: ArrayLike = ...,
+    return_parts: Literal[False] = ...,
+    axis: int = ...,
+    where: ArrayLike | None = ...,
+) -> jax.Array: ...
+@overload
+def nkd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = ...,
+    gamma: ArrayLike = ...,
+    return_parts: Literal[True],
+    axis: int = ...,
+    where: ArrayLike | None = ...,
+) -> dict[str, jax.Array]: ...
+@overload
+def nkd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = ...,
+    gamma: ArrayLike = ...,
+    return_parts: bool,
+    axis: int = ...,
+    where: ArrayLike | None = ...,
+) -> jax.Array | dict[str, jax.Array]: ...
+def nkd_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
@@ -133,7 +219,7 @@ def nkd(
 
     Raises:
       TypeError: logits are not floating point or ``where`` is not bool.
-      ValueError: the shapes differ, wrong label shape, a label out of range (NaN under
+      ValueError: the shapes differ, wrong label shape, a label of C or more (NaN under
         ``jit``), or the temperature is not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
@@ -141,29 +227,35 @@ def nkd(
     Source: From Knowledge Distillation to Self-Knowledge Distillation, Yang et al.
       2023, arXiv:2303.13005.
 
-    >>> nkd(jnp.float32([0, 0]), jnp.float32([50, 0]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import nkd_loss
+    >>> nkd_loss(jnp.float32([0, 0]), jnp.float32([50, 0]), 0)
     Array(0.6931472, dtype=float32)
     """  # noqa: E501 - a test parses the line of shapes
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
     labels = _as_ints(labels, jnp.shape(student_logits), axis)
     index, label, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
-    (p, p_rest), (q, q_rest) = (_split(z, index, label) for z in (t, s))
-    target = -mass_times(mass(p), half_log_softmax(q))[..., 0]
-    rest = cross(p_rest / temperature, q_rest / temperature, gamma * temperature**2)
+    p = jnp.exp(-numerics.label_nll(t, index))
+    target = weighted(p, numerics.label_nll(s, index))
+    t_rest, s_rest = (jnp.where(label, -jnp.inf, z) for z in (t, s))
+    rest = cross(t_rest, s_rest, temperature)
+    rest = weighted(
+        hyper("gamma", gamma, s.dtype) * per_example(temperature) ** 2, rest
+    )
     parts = {"target": target, "non_target": rest}
     if return_parts:
         return {k: jnp.where(known, v, jnp.nan) for k, v in parts.items()}
     return jnp.where(known, target + rest, jnp.nan)
 
 
-def wsld(
+def wsld_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
     *,
     alpha: ArrayLike = 2.25,
-    temperature: ArrayLike = 4.0,
+    temperature: ArrayLike = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -191,84 +283,50 @@ def wsld(
 
     Raises:
       TypeError: logits are not floating point or ``where`` is not bool.
-      ValueError: the shapes differ, wrong label shape, a label out of range (NaN under
+      ValueError: the shapes differ, wrong label shape, a label of C or more (NaN under
         ``jit``), or the temperature is not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Rethinking Soft Labels, Zhou et al. 2021, arXiv:2102.00650.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import wsld_loss
     >>> same = jnp.float32([0, 0])
-    >>> print(f"{wsld(same, same, 0, temperature=1.0, alpha=1.0):.5f}")  # w = 1 - 1 / e
+    >>> print(f"{wsld_loss(same, same, 0, temperature=1.0, alpha=1.0):.5f}")  # w = 1 - 1 / e
     0.43815
     """  # noqa: E501 - a test parses the line of shapes
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
     index, _, known = _label(s, labels)
     temperature = check_temperature(temperature, s)
     ours, theirs = (numerics.label_nll(jax.lax.stop_gradient(z), index) for z in (s, t))
     lost = jnp.isinf(ours)
     w = -jnp.expm1(-jnp.where(lost, 0, ours) / (theirs + 1e-7))
-    w = jnp.where(lost, 1, w) * alpha * per_example(temperature) ** 2
-    p, q = half_scores(t, temperature), half_scores(s, temperature)
-    return jnp.where(known, w * cross(p, q), jnp.nan)
+    w = jnp.where(lost, 1, w) * per_example(temperature) ** 2
+    loss = weighted(w * hyper("alpha", alpha, s.dtype), cross(t, s, temperature))
+    return jnp.where(known, loss, jnp.nan)
 
 
 def _label(z, labels):
     """Labels as indices, where they are in an array of the logits' shape, if known."""
-    index, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1])
+    index, known = numerics.check_labels(labels, z.shape[:-1], z.shape[-1])
     return index, numerics.is_label(z, index), known
 
 
-def _split(z, index, label, temperature=1.0):
-    """Half scores of the label and of all others together; those of the others."""
-    rest = jnp.where(label, -jnp.inf, z)
-    others = half_scores(rest, temperature)
-    own = numerics.label_score(z, index)[..., None]
-    ahead = numerics.below(own / 2, half_top(rest)) / temperature
-    ahead -= log_total(others) / 2
-    alone = jnp.max(rest, -1, keepdims=True) == -jnp.inf
-    pair = [jnp.where(alone & (own > -jnp.inf), 0, jnp.minimum(ahead, 0))]
-    pair += [jnp.where(alone, -jnp.inf, jnp.minimum(-ahead, 0))]
-    return jnp.concatenate(pair, -1), others
+def _against_rest(own, rest, temperature):
+    """Divergence of two models' odds of the label, 0 where there are no others."""
+    shown = (own[1] > -jnp.inf) & (jnp.max(rest[1], -1) > -jnp.inf)
+    pairs = zip(own, rest, strict=True)
+    odds = (log_odds(z, others, temperature) for z, others in pairs)
+    a, b = (jnp.where(shown, z, 0) for z in odds)
+    gap = odds_gap(own, rest, temperature)
+    return jnp.where(shown, bernoulli_kl(a, b, jnp.where(shown, gap, 0)), 0)
 
 
 def _as_ints(labels, shape, axis):
-    labels = jnp.asarray(labels)
-    if jnp.issubdtype(labels.dtype, jnp.floating):
-        if labels.shape != shape:
-            raise ValueError(f"labels has shape {labels.shape}, expected {shape}")
+    numerics.check_is_array(labels, "labels")
+    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
+        labels = jnp.asarray(labels)
+        check_distribution_shape("labels", labels, shape)
         return jnp.argmax(labels, axis)
     return labels
-
-
-_COST = "distributions of both models, with and without the label"
-
-ROWS = (
-    Row(
-        dkd,
-        "example",
-        labelled_pairs,
-        "Zhao et al. 2022, arXiv:2203.08679",
-        golden="dkd",
-        convex=True,
-        cost=_COST,
-    ),
-    Row(
-        nkd,
-        "example",
-        labelled_pairs,
-        "Yang et al. 2023, arXiv:2303.13005",
-        golden="nkd",
-        convex=True,
-        cost=_COST,
-    ),
-    Row(
-        wsld,
-        "example",
-        labelled_pairs,
-        "Zhou et al. 2021, arXiv:2102.00650",
-        golden="wsld",
-        cost="distributions of both models",
-        surrogate="the weight is a constant",
-    ),
-)

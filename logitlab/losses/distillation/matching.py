@@ -1,31 +1,36 @@
 """Losses that match logits or probabilities class by class."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.losses.distillation.pairs import (
+from logitlab import numerics
+from logitlab.losses.distillation._odds import bernoulli_kl
+from logitlab.losses.distillation._pairs import (
     check_temperature,
-    half_log_probs,
-    labelled_pairs,
     per_example,
-    student_and_teacher,
-    teacher_pairs,
+    prepare_pair,
+    scores,
+    shares,
 )
-from logitlab.losses.distillation.relative_entropy import (
-    bernoulli_kl,
-    divergence,
-    signed_differences,
+from logitlab.losses.distillation._relative_entropy import (
+    rises,
 )
-from logitlab.losses.labels import checked, label_mask
-from logitlab.losses.rows import Row
+from logitlab.numerics.arguments import hyper, one_hot_mask
 
-__all__ = ["binary_kl", "binary_kl_norm", "logit_mse", "self_distill_mse"]
+__all__ = [
+    "binary_kl",
+    "normalized_binary_kl",
+    "logit_mse_loss",
+    "self_distill_mse_loss",
+]
 
 
-def logit_mse(
+def logit_mse_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     *,
@@ -46,7 +51,7 @@ def logit_mse(
       teacher_logits: of the same classes; they get no gradient. A class at ``-inf``
         is left out too.
       center: subtract the mean difference first: the loss is then that of the logits
-        without their means, to which ``kd`` tends for high temperatures.
+        without their means, to which ``kd_loss`` tends for high temperatures.
       scale: 0.5 as in margin-preserving training; others have 1.
       reduction_axis: ``"mean"`` or ``"sum"`` over the classes.
       axis: the class axis.
@@ -65,24 +70,27 @@ def logit_mse(
     Source: Ba and Caruana 2014, arXiv:1312.6184; LM of margin-preserving training,
       arXiv:2511.08322.
 
-    >>> logit_mse(jnp.float32([1, 3]), jnp.float32([0, 0]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import logit_mse_loss
+    >>> logit_mse_loss(jnp.float32([1, 3]), jnp.float32([0, 0]))
     Array(2.5, dtype=float32)
     """
     if reduction_axis not in ("mean", "sum"):
         raise ValueError(
             f"reduction_axis is {reduction_axis!r}, expected 'mean' or 'sum'"
         )
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
     shown = t > -jnp.inf
     count = jnp.maximum(jnp.sum(shown, -1, keepdims=True), 1).astype(s.dtype)
     d = jnp.where(shown, jnp.where(shown, s, 0) - jnp.where(shown, t, 0), 0)
     if center:
         d = jnp.where(shown, d - jnp.sum(d / count, -1, keepdims=True), 0)
+    scale = hyper("scale", scale, s.dtype)
     weight = scale / count if reduction_axis == "mean" else scale
     return jnp.sum(weight * d * d, -1)  # in this order a large mean fits
 
 
-def self_distill_mse(
+def self_distill_mse_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     teacher_logits: ArrayLike,
@@ -114,28 +122,35 @@ def self_distill_mse(
 
     Raises:
       TypeError: logits are not floating point or ``where`` is not bool.
-      ValueError: the shapes differ, wrong label shape, a label out of range (NaN under
+      ValueError: the shapes differ, wrong label shape, a label of C or more (NaN under
         ``jit``), or ``alpha`` outside [0, 1].
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 40, where
-      the squares reach the smallest numbers of float32.
+      the squares reach the smallest numbers of float32; absolute error of the gradient
+      below 1e-7 where two classes lead within 0.05 of each other, whose slopes cancel.
 
     Source: Even your Teacher Needs Guidance, Borup and Andersen 2021, arXiv:2102.13088.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import self_distill_mse_loss
     >>> z = jnp.float32([0, 0])
-    >>> self_distill_mse(z, 0, z, alpha=1.0)
+    >>> self_distill_mse_loss(z, 0, z, alpha=1.0)
     Array(0.25, dtype=float32)
     """  # noqa: E501 - a test parses the line of shapes
-    checked("alpha", alpha, lambda a: (a >= 0) & (a <= 1), "a number in [0, 1]")
-    s, t = student_and_teacher(logits, teacher_logits, axis=axis, where=where)
-    label, known = label_mask(s, labels)
-    q = half_log_probs(s)
-    count = jnp.maximum(jnp.sum(q > -jnp.inf, -1), 1).astype(s.dtype)
-    shown = q > -jnp.inf
-    by_label = jnp.where(label, jnp.expm1(2 * q), jnp.exp(2 * q))
-    by_label = jnp.where(shown, by_label, 0)
-    by_teacher = signed_differences(half_log_probs(t), q)
-    total = alpha * jnp.sum(by_label**2, -1) + (1 - alpha) * jnp.sum(by_teacher**2, -1)
+    s, t = prepare_pair(logits, teacher_logits, axis=axis, where=where)
+    by, other = shares("alpha", alpha, s.dtype)
+    label, known = one_hot_mask(s, labels)
+    log_q = numerics.log_softmax(scores(s))
+    shown = log_q > -jnp.inf
+    count = jnp.maximum(jnp.sum(shown, -1), 1).astype(s.dtype)
+    own, q = (
+        jnp.where(label & shown, jax.lax.stop_gradient(log_q), 0),
+        numerics.softmax(scores(s)),
+    )
+    # The slope of expm1 is 0 by rounding where that of a probability is not.
+    short = jnp.expm1(own) + (q - jax.lax.stop_gradient(q))
+    off_label = jnp.where(label & shown, short, q)
+    total = by * jnp.sum(off_label**2, -1) + other * jnp.sum(rises(t, s) ** 2, -1)
     return jnp.where(known, total / count, jnp.nan)
 
 
@@ -143,8 +158,8 @@ def binary_kl(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     *,
-    temperature: ArrayLike = 2.0,
-    eps: float | None = None,
+    temperature: ArrayLike = 1.0,
+    eps: ArrayLike | None = None,
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -179,27 +194,33 @@ def binary_kl(
 
     Source: Dual-Head Knowledge Distillation, Yang et al. 2024, arXiv:2411.08937.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import binary_kl
     >>> print(f"{binary_kl(jnp.float32([40]), jnp.zeros(1), temperature=1.0):.4f}")
     19.3069
     """
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
     temperature = check_temperature(temperature, s)
+    a, b = (_over(z, temperature) for z in (t, s))
     if eps is None:
-        loss = bernoulli_kl(*(_half_logits(z, temperature) for z in (t, s)))
+        shown = (s > -jnp.inf) & (t > -jnp.inf)
+        gap = jnp.where(shown, s, 0) - jnp.where(shown, t, 0)
+        gap = jnp.where(shown, gap / temperature, jnp.where(s > -jnp.inf, jnp.inf, 0))
+        loss = bernoulli_kl(a, b, gap)
     else:
-        heat = temperature[..., None] if temperature.ndim else temperature
-        pairs = (jnp.stack([z, jnp.zeros_like(z)], -1) for z in (t, s))
-        p, q = (_clipped(half_log_probs(z, heat), eps) for z in pairs)
-        loss = jnp.where(s > -jnp.inf, divergence(p, q), 0)
-    return per_example(temperature) ** 2 * jnp.sum(loss, -1)
+        (log_p, log_1p), (log_q, log_1q) = (_clipped(z, eps, s.dtype) for z in (a, b))
+        loss = _term(log_p, log_q) + _term(log_1p, log_1q)
+        loss = jnp.where(s > -jnp.inf, loss, 0)
+    scale = per_example(temperature) ** 2
+    return scale * jnp.sum(loss, -1)
 
 
-def binary_kl_norm(
+def normalized_binary_kl(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     *,
-    temperature: ArrayLike = 2.0,
-    eps: float | None = None,
+    temperature: ArrayLike = 1.0,
+    eps: ArrayLike | None = None,
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -238,24 +259,26 @@ def binary_kl_norm(
 
     Source: Dual-Head Knowledge Distillation, Yang et al. 2024, arXiv:2411.08937.
 
-    >>> print(f"{binary_kl_norm(jnp.float32([2]), jnp.zeros(1), temperature=1.0):.4f}")
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import normalized_binary_kl
+    >>> loss = normalized_binary_kl(jnp.float32([2]), jnp.zeros(1), temperature=1.0)
+    >>> print(f"{loss:.4f}")
     0.4338
     """
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
+    s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
     temperature = check_temperature(temperature, s)
     shown = t > -jnp.inf
     x = (jnp.where(shown, s, 0) / 2 - jnp.where(shown, t, 0) / 2) / temperature
     if eps is None:
         loss = _log_cosh(x)
     else:
-        q = half_log_probs(jnp.stack([2 * x, jnp.zeros_like(x)], -1))
-        loss = -jnp.sum(_clipped(q, eps), -1) - jnp.log(2.0).astype(x.dtype)
+        loss = -sum(_clipped(2 * x, eps, x.dtype)) / 2 - jnp.log(2.0).astype(x.dtype)
     # Not the square: a large loss times T may fit where T squared does not.
     scale = per_example(temperature)
     return scale * jnp.sum(temperature * jnp.where(shown, loss, 0), -1)
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # finite: a hyperbolic sine has no limit
 def _log_cosh(x):
     size = jnp.abs(x)
     near = size < 1
@@ -270,62 +293,25 @@ def _log_cosh_jvp(primals, tangents):
     return _log_cosh(x), jnp.tanh(x) * dx
 
 
-def _half_logits(z, temperature):
+def _over(z, temperature):
     shown = z > -jnp.inf
-    return jnp.where(shown, jnp.where(shown, z, 0) / 2 / temperature, -jnp.inf)
+    return jnp.where(shown, jnp.where(shown, z, 0) / temperature, -jnp.inf)
 
 
-def _clipped(half, eps):
-    """Halves of log-probabilities between eps and 1 - eps."""
-    checked("eps", eps, lambda e: (e > 0) & (e < 0.5), "a number in (0, 0.5)")
-    eps = jnp.asarray(eps, half.dtype)
-    return jnp.clip(half, jnp.log(eps) / 2, jnp.log1p(-eps) / 2)
+def _clipped(z, eps, dtype):
+    """Logs of a probability and of its complement, both between eps and 1 - eps."""
+    valid = lambda e: (e > 0) & (e < 0.5)  # noqa: E731
+    eps = hyper("eps", eps, dtype, valid, "a number in (0, 0.5)")
+    ends = jnp.log(eps), jnp.log1p(-eps)
+    return tuple(jnp.clip(_log_sigmoid(x), *ends) for x in (z, -z))
 
 
-def _labels_between(key, shape, dtype):
-    s, t, y = labelled_pairs(key, shape, dtype)
-    return s, y, t
+def _log_sigmoid(x):
+    # Which at -inf would have a slope of NaN; no clip comes near the number used.
+    return jax.nn.log_sigmoid(jnp.clip(x, -1e4, 1e4))
 
 
-_DHKD = "Dual-Head KD, Yang et al. 2024, arXiv:2411.08937"
-
-ROWS = (
-    Row(
-        logit_mse,
-        "example",
-        teacher_pairs,
-        "Ba and Caruana 2014, arXiv:1312.6184",
-        golden="mpt_negative_flips",
-        shift_invariant=False,
-        convex=True,
-    ),
-    Row(
-        self_distill_mse,
-        "example",
-        _labels_between,
-        "Borup and Andersen 2021, arXiv:2102.13088",
-        hyper={"alpha": 0.35},
-        upper=1.0,
-        cost="distributions of both models",
-    ),
-    Row(
-        binary_kl,
-        "example",
-        teacher_pairs,
-        _DHKD,
-        golden="dhkd",
-        shift_invariant=False,
-        convex=True,
-        cost="two probabilities for each class and model",
-    ),
-    Row(
-        binary_kl_norm,
-        "example",
-        teacher_pairs,
-        _DHKD,
-        golden="dhkd",
-        shift_invariant=False,
-        convex=True,
-        cost="a hyperbolic cosine of every logit",
-    ),
-)
+def _term(log_p, log_q):
+    """A term of a divergence of numbers that need not add up to one."""
+    p, u = jnp.exp(log_p), log_q - log_p
+    return p * numerics.exp_excess(u)

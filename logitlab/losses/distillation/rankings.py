@@ -1,5 +1,7 @@
 """Likelihoods of a whole ranking of the classes."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import jax
@@ -7,25 +9,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation.pairs import (
-    check_temperature,
-    half_scores,
-    labelled_pairs,
-    mass,
-    same_shape,
-    student_and_teacher,
-)
-from logitlab.losses.labels import label_mask
-from logitlab.losses.rows import Row
+from logitlab.losses.distillation._pairs import check_temperature, prepare_pair, scores
+from logitlab.numerics.arguments import check_same_shape, one_hot_mask
+from logitlab.targets.teachers import _ranking
 
-__all__ = ["list_mle", "pld", "teacher_optimal_ranking"]
+__all__ = ["list_mle_distillation_loss", "pld_loss"]
 
-NOT_LOSSES = ("teacher_optimal_ranking",)
 
 Weights = Literal["teacher", "uniform", "position", "first"]
 
 
-def pld(
+def pld_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     labels: ArrayLike,
@@ -65,7 +59,7 @@ def pld(
 
     Raises:
       TypeError: logits are not floating point or ``where`` is not bool.
-      ValueError: the shapes differ, wrong label shape, a label out of range (NaN under
+      ValueError: the shapes differ, wrong label shape, a label of C or more (NaN under
         ``jit``), the temperature is not positive, or ``weights`` is unknown or has
         another shape.
 
@@ -73,18 +67,20 @@ def pld(
 
     Source: PLD, arXiv:2506.12542.
 
-    >>> print(f"{pld(jnp.float32([1, 0, -1]), jnp.float32([2, 1, 0]), 1):.5f}")
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import pld_loss
+    >>> print(f"{pld_loss(jnp.float32([1, 0, -1]), jnp.float32([2, 1, 0]), 1):.5f}")
     0.42892
     """  # noqa: E501 - a test parses the line of shapes
-    s, t = student_and_teacher(student_logits, teacher_logits, axis=axis, where=where)
-    label, known = label_mask(s, labels)
+    s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
+    label, known = one_hot_mask(s, labels)
     order = _ranking(s, t, label)
     temperature = check_temperature(temperature, s)
     alpha = _weights(weights, t, temperature, order, axis)
     return jnp.where(known, _plackett_luce(s, order, alpha), jnp.nan)
 
 
-def list_mle(
+def list_mle_distillation_loss(
     logits: ArrayLike,
     ranking: ArrayLike,
     weights: ArrayLike | None = None,
@@ -116,64 +112,29 @@ def list_mle(
     Source: Xia et al. 2008, Listwise Approach to Learning to Rank; position-aware,
       Lan et al. 2014.
 
-    >>> print(f"{list_mle(jnp.float32([0, 0, 0]), jnp.array([2, 0, 1])):.4f}")
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import list_mle_distillation_loss
+    >>> loss = list_mle_distillation_loss(jnp.float32([0, 0, 0]), jnp.array([2, 0, 1]))
+    >>> print(f"{loss:.4f}")
     1.7918
     """
-    z = numerics.class_axis_last(logits, axis=axis)
+    z = numerics.prepare_logits(logits, axis=axis)
     order = jnp.asarray(ranking)
-    same_shape("ranking", order, "logits", jnp.shape(logits))
+    check_same_shape("ranking", order, "logits", jnp.shape(logits))
     if not jnp.issubdtype(order.dtype, jnp.integer):
         raise TypeError(f"ranking has dtype {order.dtype}, expected integers")
     bad = (order < 0) | (order >= z.shape[-1])
-    if numerics.is_known(bad) and bad.any():
+    if numerics.is_concrete(bad) and bad.any():
         raise ValueError(f"ranking outside [0, {z.shape[-1]}): {order[bad][:5]}")
     w = jnp.ones_like(z) if weights is None else _given(weights, z, axis)
     return _plackett_luce(z, jnp.moveaxis(order, axis, -1), w)
-
-
-def teacher_optimal_ranking(
-    teacher_logits: ArrayLike,
-    labels: ArrayLike,
-    *,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    """The label, then the other classes by decreasing teacher logit.
-
-    Equals keep the order of their classes; hidden classes come last.
-
-    Shapes: teacher_logits [..., C], labels [...], where [..., C] -> [..., C]
-
-    Raises:
-      TypeError: logits are not floating point or ``where`` is not bool.
-      ValueError: wrong label shape, or a label out of range.
-
-    Source: PLD, arXiv:2506.12542.
-
-    >>> teacher_optimal_ranking(jnp.float32([2, 1, 3]), 1)
-    Array([1, 2, 0], dtype=int32)
-    """
-    t = numerics.class_axis_last(
-        teacher_logits, axis=axis, where=where, name="teacher_logits"
-    )
-    label, _ = label_mask(t, labels)
-    return jnp.moveaxis(_ranking(t, t, label), -1, axis)
-
-
-def _ranking(s, t, label):
-    """Class indices; those that ``s`` hides last."""
-    shown = s > -jnp.inf
-    group = jnp.where(shown, jnp.where(label, 0, 1), 2).astype(jnp.int32)
-    t = jax.lax.stop_gradient(jnp.where(label, 0, t))
-    index = jax.lax.broadcasted_iota(jnp.int32, t.shape, t.ndim - 1)
-    return jax.lax.sort((group, -t, index), num_keys=2, is_stable=True)[-1]
 
 
 def _weights(weights, t, temperature, order, axis):
     if not isinstance(weights, str):
         return _given(weights, t, axis)
     if weights == "teacher":
-        p = mass(half_scores(t, temperature))
+        p = numerics.softmax(scores(t, temperature))
         return jnp.take_along_axis(p, order, -1)
     count = jnp.sum(t > -jnp.inf, -1, keepdims=True).astype(t.dtype)
     k = jax.lax.broadcasted_iota(t.dtype, t.shape, t.ndim - 1)
@@ -192,7 +153,9 @@ def _weights(weights, t, temperature, order, axis):
 
 
 def _given(weights, z, axis):
-    w = jax.lax.stop_gradient(numerics.promote(weights, "weights")).astype(z.dtype)
+    w = jax.lax.stop_gradient(numerics.promote_to_float32(weights, "weights")).astype(
+        z.dtype
+    )
     w = jnp.moveaxis(w, axis, -1)
     if w.shape != z.shape:
         raise ValueError(f"weights has shape {w.shape}, expected {z.shape}")
@@ -230,37 +193,3 @@ def _suffix_sums(z, shown):
     return jax.lax.associative_scan(
         join, (top, log_total), reverse=True, axis=z.ndim - 1
     )
-
-
-def _rankings(key, shape, dtype):
-    z, order = jax.random.split(key)
-    logits = 3 * jax.random.normal(z, shape, dtype)
-    return logits, jnp.argsort(jax.random.uniform(order, shape), -1)
-
-
-_SORTED = "a suffix of the list is a set of any classes"
-
-ROWS = (
-    Row(
-        pld,
-        "example",
-        labelled_pairs,
-        "PLD, arXiv:2506.12542",
-        golden="pld",
-        convex=True,
-        gathers=_SORTED,
-        cost="the list is sorted, and its sums run from the end",
-    ),
-    Row(
-        list_mle,
-        "example",
-        _rankings,
-        "Xia et al. 2008, Listwise Approach to Learning to Rank",
-        convex=True,
-        where=False,
-        symmetric=False,
-        gathers=_SORTED,
-        cost="the sums run from the end of the list",
-        note="labels are rankings, by class",
-    ),
-)

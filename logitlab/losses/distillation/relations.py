@@ -1,16 +1,22 @@
 """Losses of how the examples of a batch lie to each other, in logits or features."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.rows import Row
 
-__all__ = ["pkt", "rkd_angle", "rkd_distance", "similarity_preserving"]
+__all__ = [
+    "pkt_loss",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
+    "similarity_preserving_loss",
+]
 
 
-def rkd_distance(
+def rkd_distance_loss(
     student: ArrayLike, teacher: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
     r"""Relational distillation of distances, one value per pair of examples.
@@ -40,8 +46,10 @@ def rkd_distance(
 
     Source: Relational Knowledge Distillation, Park et al. 2019, arXiv:1904.05068.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import rkd_distance_loss
     >>> e = jnp.float32([[0, 0], [3, 4]])
-    >>> print(rkd_distance(e, 2 * e))
+    >>> print(rkd_distance_loss(e, 2 * e))
     [[0. 0.]
      [0. 0.]]
     """
@@ -51,7 +59,7 @@ def rkd_distance(
     return jnp.where(pairs, _smooth_abs(d), 0)
 
 
-def rkd_angle(
+def rkd_angle_loss(
     student: ArrayLike, teacher: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
     r"""Relational distillation of angles, one value per triple of examples.
@@ -81,8 +89,10 @@ def rkd_angle(
 
     Source: Relational Knowledge Distillation, Park et al. 2019, arXiv:1904.05068.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import rkd_angle_loss
     >>> e = jnp.float32([[0, 0], [3, 4], [1, 0]])
-    >>> print(rkd_angle(e, 2 * e + 1).max())
+    >>> print(rkd_angle_loss(e, 2 * e + 1).max())
     0.0
     """
     s, t, keep = _embeddings(student, teacher, mask)
@@ -90,7 +100,7 @@ def rkd_angle(
     return jnp.where(triples, _smooth_abs(_cosines(s) - _cosines(t)), 0)
 
 
-def similarity_preserving(
+def similarity_preserving_loss(
     student: ArrayLike, teacher: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
     r"""Similarity-preserving distillation (SP), one number for a batch.
@@ -118,7 +128,9 @@ def similarity_preserving(
 
     Source: Tung and Mori 2019, arXiv:1907.09682.
 
-    >>> print(similarity_preserving(jnp.eye(2), jnp.ones((2, 1))).round(4))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import similarity_preserving_loss
+    >>> print(similarity_preserving_loss(jnp.eye(2), jnp.ones((2, 1))).round(4))
     0.2929
     """
     s, t, keep = _embeddings(student, teacher, mask)
@@ -126,7 +138,7 @@ def similarity_preserving(
     return jnp.sum(gap * gap) / jnp.maximum(jnp.sum(keep), 1) ** 2
 
 
-def pkt(
+def pkt_loss(
     student: ArrayLike, teacher: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
     r"""Probabilistic knowledge transfer, one number for a batch.
@@ -155,7 +167,9 @@ def pkt(
 
     Source: Passalis and Tefas 2018, arXiv:1803.10837.
 
-    >>> print(pkt(jnp.eye(2), jnp.eye(2)))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import pkt_loss
+    >>> print(pkt_loss(jnp.eye(2), jnp.eye(2)))
     0.0
     """
     s, t, keep = _embeddings(student, teacher, mask)
@@ -174,13 +188,16 @@ def pkt(
 
 def _embeddings(student, teacher, mask):
     """Both, zeros where left out, in units in which their squares fit."""
-    s, t = numerics.promote(student, "student"), numerics.promote(teacher, "teacher")
+    s, t = (
+        numerics.promote_to_float32(student, "student"),
+        numerics.promote_to_float32(teacher, "teacher"),
+    )
     if s.ndim != 2 or t.ndim != 2 or len(s) != len(t):
         raise ValueError(
             f"student has shape {s.shape}, teacher {t.shape}, expected [N, D] and "
             "[N, E] with the same N"
         )
-    keep = numerics.kept(mask, s.shape[:1])
+    keep = numerics.check_mask(mask, s.shape[:1])
     t = jax.lax.stop_gradient(t).astype(s.dtype)
     s, t = (jnp.where(keep[:, None], _whole(e), 0) for e in (s, t))
     return _scaled(s), _scaled(t), keep
@@ -231,32 +248,3 @@ def _unit_rows(e):
 def _smooth_abs(d):
     size = jnp.abs(d)
     return jnp.where(size < 1, d * d / 2, size - 0.5)
-
-
-def _two_embeddings(key, shape, dtype):
-    s, t = jax.random.split(key)
-    wider = (*shape[:-1], shape[-1] + 2)
-    return 3 * jax.random.normal(s, shape, dtype), jax.random.normal(t, wider, dtype)
-
-
-_ROW = dict(
-    make=_two_embeddings,
-    shift_invariant=False,
-    where=False,
-    gathers="every example meets every other",
-    cost="an entry for each pair of examples",
-    rtol=1e-4,
-)
-_RKD = "RKD, Park et al. 2019, arXiv:1904.05068"
-
-ROWS = (
-    Row(rkd_distance, "pair", source=_RKD, golden="rkd", **_ROW),
-    Row(rkd_angle, "pair", source=_RKD, golden="rkd", upper=1.5, **_ROW),
-    Row(
-        similarity_preserving,
-        "batch",
-        source="Tung and Mori 2019, arXiv:1907.09682",
-        **_ROW,
-    ),
-    Row(pkt, "batch", source="Passalis and Tefas 2018, arXiv:1803.10837", **_ROW),
-)

@@ -1,5 +1,7 @@
 """Distillation without a teacher: soft labels that a model makes for itself."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import jax
@@ -7,24 +9,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation.pairs import (
-    half_log_probs,
-    half_scores,
-    mass_times,
-    same_shape,
-)
-from logitlab.losses.distillation.relative_entropy import cross
-from logitlab.losses.labels import label_mask
-from logitlab.losses.rows import Row, class_labels
+from logitlab.losses.distillation._pairs import scores
+from logitlab.losses.distillation._relative_entropy import cross
+from logitlab.numerics.arguments import check_same_shape, one_hot_mask, weighted
 
-__all__ = ["uskd", "uskd_total"]
+__all__ = ["uskd_parts", "uskd_loss"]
 
-NOT_LOSSES = ("uskd",)
 
 RankStudent = Literal["log_prob", "prob"]
 
 
-def uskd(
+def uskd_parts(
     logits: ArrayLike,
     weak_logits: ArrayLike,
     labels: ArrayLike,
@@ -79,7 +74,7 @@ def uskd(
 
     Raises:
       TypeError: logits are not floating point, ``where`` or ``mask`` not bool.
-      ValueError: the shapes differ, wrong label shape, a label out of range (NaN under
+      ValueError: the shapes differ, wrong label shape, a label of C or more (NaN under
         ``jit``), or an unknown ``rank_student``.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80, given
@@ -88,7 +83,9 @@ def uskd(
     Source: From Knowledge Distillation to Self-Knowledge Distillation, Yang et al.
       2023, arXiv:2303.13005.
 
-    >>> parts = uskd(jnp.zeros(2), jnp.zeros(2), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import uskd_parts
+    >>> parts = uskd_parts(jnp.zeros(2), jnp.zeros(2), 0)
     >>> parts["target"]  # P of a batch of one is 1
     Array(0.6931472, dtype=float32)
     """  # noqa: E501 - a test parses the line of shapes
@@ -96,36 +93,38 @@ def uskd(
         raise ValueError(
             f"rank_student is {rank_student!r}, expected 'log_prob' or 'prob'"
         )
-    same_shape("weak_logits", weak_logits, "logits", jnp.shape(logits))
-    s = numerics.class_axis_last(logits, axis=axis, where=where)
-    w = numerics.class_axis_last(
-        weak_logits, axis=axis, where=where, name="weak_logits"
-    )
+    check_same_shape("weak_logits", weak_logits, "logits", jnp.shape(logits))
+    s = numerics.prepare_logits(logits, axis=axis, where=where)
+    w = numerics.prepare_logits(weak_logits, axis=axis, where=where, name="weak_logits")
     shown = s > -jnp.inf
     w = jnp.where(shown, w.astype(s.dtype), -jnp.inf)
-    labels = jnp.asarray(labels)
-    mixed = jnp.issubdtype(labels.dtype, jnp.floating)
+    keep = numerics.check_mask(mask, s.shape[:-1])
+    mixed = jnp.issubdtype(jnp.result_type(labels), jnp.floating)
     if mixed:
-        same_shape("labels", labels, "logits", jnp.shape(logits))
-        labels = jnp.moveaxis(labels, axis, -1).astype(s.dtype)
+        check_same_shape("labels", labels, "logits", jnp.shape(logits))
+        labels = jnp.moveaxis(jnp.asarray(labels), axis, -1).astype(s.dtype)
         slots, known = _two_largest(labels), jnp.ones(s.shape[:-1], bool)
     else:
-        at, known = label_mask(s, labels)
+        labels = numerics.wide_labels(labels)
+        if labels.shape == keep.shape:  # what is left out may have any label
+            labels = jnp.where(keep, labels, -1)
+        at, known = one_hot_mask(s, labels)
         slots = [(at, jnp.ones(s.shape[:-1], s.dtype))]
-    keep = numerics.kept(mask, s.shape[:-1])
     s, w = (jnp.where(keep[..., None], z, 0) for z in (s, w))
-    q, v = half_log_probs(s), half_log_probs(w)
+    q, v = (numerics.log_softmax(scores(z)) for z in (s, w))
     target = sum(_target(q, at, value, keep) for at, value in slots)
     label = slots[0][0] if len(slots) == 1 else slots[0][0] | slots[1][0]
     zipf = _zipf(q, v, label, rank_student)
-    others = half_scores(jnp.where(label, -jnp.inf, s))
-    non_target = cross(zipf, others)
+    non_target = cross(zipf, jnp.where(label, -jnp.inf, s))
     count = jnp.maximum(jnp.sum(shown, -1, keepdims=True), 1)
     smooth = labels if mixed else jnp.where(label, 1, 0).astype(s.dtype)
     smooth = jnp.where(shown, 0.9 * smooth + 0.1 / count.astype(s.dtype), 0)
-    weak = -jnp.sum(mass_times(smooth, v), -1)
-    parts = {"target": alpha * target, "non_target": beta * non_target}
-    parts["weak"] = mu * weak
+    weak = -jnp.sum(weighted(smooth, v), -1)
+    parts = {
+        "target": weighted(alpha, target, "alpha"),
+        "non_target": weighted(beta, non_target, "beta"),
+    }
+    parts["weak"] = weighted(mu, weak, "mu")
     keep = keep & jnp.any(shown, -1)
     return {
         name: jnp.where(keep, jnp.where(known, part, jnp.nan), 0)
@@ -133,7 +132,7 @@ def uskd(
     }
 
 
-def uskd_total(
+def uskd_loss(
     logits: ArrayLike,
     weak_logits: ArrayLike,
     labels: ArrayLike,
@@ -151,7 +150,7 @@ def uskd_total(
     .. math:: \ell = \frac1N \sum_n (\alpha \ell_n^{target} +
         \beta \ell_n^{non-target} + \mu \ell_n^{weak})
 
-    the mean of the parts of ``uskd``, where arguments and errors stand. The objective
+    the mean of the parts of ``uskd_parts``, where arguments and errors stand. The objective
     adds a plain cross-entropy.
 
     Shapes: logits [..., C], weak_logits [..., C], labels [...], where [..., C], mask [...] -> []
@@ -159,14 +158,16 @@ def uskd_total(
     Returns:
       Nats, float32 (float64 for float64 logits).
 
-    Numerics: as ``uskd``.
+    Numerics: as ``uskd_parts``.
 
     Source: Yang et al. 2023, arXiv:2303.13005.
 
-    >>> uskd_total(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.array([0]), mu=1.0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import uskd_loss
+    >>> uskd_loss(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.array([0]), mu=1.0)
     Array(1.3862944, dtype=float32)
     """  # noqa: E501 - a test parses the line of shapes
-    parts = uskd(
+    parts = uskd_parts(
         logits,
         weak_logits,
         labels,
@@ -192,17 +193,18 @@ def _two_largest(labels):
 
 
 def _target(q, at, value, keep):
-    log_q = 2 * jnp.sum(jnp.where(at & (q > -jnp.inf), q, 0), -1)
-    square = jnp.where(jnp.any(at & (q > -jnp.inf), -1), jnp.exp(2 * log_q), 0)
+    shown = at & (q > -jnp.inf)
+    log_q = jnp.sum(jnp.where(shown, q, 0), -1)
+    square = jnp.where(jnp.any(shown, -1), jnp.exp(2 * log_q), 0)
     weight = square + value - numerics.masked_mean(square, keep)
     weight = jax.lax.stop_gradient(jnp.where(value > 0, weight, 0))
-    cost = 2 * jnp.sum(jnp.where(at, mass_times(weight[..., None], q / 2), 0), -1)
-    return -cost
+    log_q = jnp.sum(jnp.where(at, q, 0), -1)  # -inf where the label is hidden
+    return weighted(weight, -log_q)
 
 
 def _zipf(q, v, label, rank_student):
-    """Halves of the logs of the weights by rank, without a gradient."""
-    q, v = jax.lax.stop_gradient((2 * q, 2 * v))
+    """Logs of the weights by rank, up to a constant and without a gradient."""
+    q, v = jax.lax.stop_gradient((q, v))
     shown = q > -jnp.inf
     own = label & shown
     score = jnp.zeros_like(q)
@@ -217,24 +219,4 @@ def _zipf(q, v, label, rank_student):
     order = jnp.argsort(jnp.where(shown, -score, jnp.inf), -1, stable=True)
     place = jnp.argsort(order, -1).astype(q.dtype)
     others = shown & ~label
-    return half_scores(jnp.where(others, -jnp.log1p(place), -jnp.inf))
-
-
-def _with_weak_head(key, shape, dtype):
-    weak, rest = jax.random.split(key)
-    logits, labels = class_labels(rest, shape, dtype)
-    return logits, 3 * jax.random.normal(weak, shape, dtype), labels
-
-
-ROWS = (
-    Row(
-        uskd_total,
-        "batch",
-        _with_weak_head,
-        "USKD, Yang et al. 2023, arXiv:2303.13005",
-        golden="uskd",
-        gathers="classes are ranked",
-        cost="classes are ranked, and two softmaxes besides the weak head's",
-        surrogate="soft labels are constants",
-    ),
-)
+    return jnp.where(others, -jnp.log1p(place), -jnp.inf)

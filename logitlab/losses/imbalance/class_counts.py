@@ -1,64 +1,16 @@
 """Long-tailed classes: weights, priors and margins from how often a class occurs."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked, label_mask
+from logitlab.numerics.arguments import check_range, hyper, one_hot_mask
+from logitlab.weights.classes import _counts
 
-__all__ = [
-    "balanced_softmax_loss",
-    "class_balanced_weights",
-    "inverse_frequency_weights",
-    "ldam_loss",
-    "logit_adjusted_loss",
-]
-
-NOT_LOSSES = ("class_balanced_weights", "inverse_frequency_weights")
-
-
-def class_balanced_weights(counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
-    r"""Class weights by effective numbers of examples; they sum to C.
-
-    .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}
-
-    A class without examples gets the weight of one example.
-
-    Shapes: counts [C] -> [C]
-
-    Raises:
-      ValueError: ``counts`` not one per class or negative, or ``beta`` outside [0, 1).
-
-    Source: Cui et al. 2019, arXiv:1901.05555.
-
-    >>> class_balanced_weights(jnp.array([90, 9, 1]))
-    Array([0.03101863, 0.2979683 , 2.671013  ], dtype=float32)
-    """
-    checked("beta", beta, lambda b: (b >= 0) & (b < 1), "in [0, 1)")
-    n = jnp.maximum(_counts(counts), 1)
-    w = -1 / jnp.expm1(n * jnp.log1p(jnp.asarray(beta - 1, n.dtype)))
-    return w * (w.size / jnp.sum(w))
-
-
-def inverse_frequency_weights(counts: ArrayLike) -> jax.Array:
-    r"""Class weights by inverse frequency: the mean weight of an example is 1.
-
-    .. math:: w_c = \frac{N}{C\,n_c}, \quad N = \sum_c n_c
-
-    A class without examples gets the weight of one example.
-
-    Shapes: counts [C] -> [C]
-
-    Raises:
-      ValueError: ``counts`` not one per class or negative.
-
-    >>> inverse_frequency_weights(jnp.array([3, 1]))
-    Array([0.6666667, 2.       ], dtype=float32)
-    """
-    n = _counts(counts)
-    return jnp.sum(n) / (n.size * jnp.maximum(n, 1))
+__all__ = ["balanced_softmax_loss", "ldam_loss", "logit_adjusted_loss"]
 
 
 def balanced_softmax_loss(
@@ -89,13 +41,15 @@ def balanced_softmax_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``counts`` negative or not one per class.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Ren et al. 2020, arXiv:2007.10740.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import balanced_softmax_loss
     >>> balanced_softmax_loss(jnp.float32([2, 1, 0]), 0, jnp.array([90, 9, 1]))
     Array(0.03757674, dtype=float32)
     """
@@ -134,17 +88,19 @@ def logit_adjusted_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``tau``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``tau``
         negative, or ``prior`` negative or not one per class.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Menon et al. 2021, arXiv:2007.07314.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import logit_adjusted_loss
     >>> logit_adjusted_loss(jnp.float32([2, 1, 0]), 1, jnp.array([0.9, 0.09, 0.01]))
     Array(3.3401618, dtype=float32)
     """
-    checked("tau", tau, lambda t: t >= 0, "at least 0")
+    check_range("tau", tau, lambda t: t >= 0, "at least 0")
     return _with_prior(logits, labels, prior, tau, axis, where, "prior")
 
 
@@ -180,7 +136,7 @@ def ldam_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``),
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``),
         ``counts`` negative or not one per class, ``scale`` not positive or ``margin``
         negative.
 
@@ -189,12 +145,14 @@ def ldam_loss(
 
     Source: Cao et al. 2019, arXiv:1906.07413.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import ldam_loss
     >>> ldam_loss(jnp.float32([0.5, 0.5]), 1, jnp.array([16, 1]), scale=1.0)
     Array(0.974077, dtype=float32)
     """
-    checked("scale", scale, lambda s: s > 0, "positive")
-    checked("margin", margin, lambda m: m >= 0, "at least 0")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    scale = hyper("scale", scale, z.dtype, lambda s: s > 0, "positive")
+    margin = hyper("margin", margin, z.dtype, lambda m: m >= 0, "at least 0")
     n = _counts(counts, z.shape[-1]).astype(z.dtype)
     # n ** -0.25 over its largest value among the row's classes; one without examples
     # gets the whole margin.
@@ -203,50 +161,18 @@ def ldam_loss(
     rarest = jnp.where(z > -jnp.inf, rarity, 0).max(-1, keepdims=True)
     rare = (rarity == 0) | ~(rarity < rarest)
     gap = margin * jnp.where(rare, 1, rarity / jnp.where(rare, 1, rarest))
-    is_label, _ = label_mask(z, labels)
-    # Measured from the top, so that what the scale makes overflow is worth 0.
+    is_label, _ = one_hot_mask(z, labels)
+    # Measured from the top, so that a common offset does not round the margins.
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
     z = z - jnp.where(top > -jnp.inf, top, 0)
     z = z - jnp.where(is_label, gap, 0)
     return numerics.label_nll(scale * z, labels)
 
 
-def _counts(counts, classes=None, name="counts"):
-    n = jnp.asarray(counts)
-    if n.ndim != 1 or classes not in (None, n.size):
-        expected = "one per class" if classes is None else f"({classes},)"
-        raise ValueError(f"{name} has shape {n.shape}, expected {expected}")
-    checked(name, n, lambda n: n >= 0, "at least 0")
-    if not jnp.issubdtype(n.dtype, jnp.floating):
-        return n.astype(jnp.result_type(float))
-    return numerics.promote(n, name)
-
-
 def _with_prior(logits, labels, prior, tau, axis, where, name):
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
     log_prior = jnp.log(_counts(prior, z.shape[-1], name)).astype(z.dtype)
+    tau = hyper("tau", tau, z.dtype)
     lift = tau * jnp.where(log_prior > -jnp.inf, log_prior, 0)
-    lift = jnp.where((log_prior > -jnp.inf) | (jnp.asarray(tau) == 0), lift, -jnp.inf)
+    lift = jnp.where((log_prior > -jnp.inf) | (tau == 0), lift, -jnp.inf)
     return numerics.label_nll(z + jnp.broadcast_to(lift, z.shape), labels)
-
-
-def _with_counts(key, shape, dtype):
-    counts = jnp.geomspace(100, 2, shape[-1]).round().astype(jnp.int32)
-    return *rows.class_labels(key, shape, dtype), counts
-
-
-def _row(loss, source, **facts):
-    facts = dict(convex=True) | facts
-    return rows.Row(loss, "example", _with_counts, source, **facts)
-
-
-ROWS = (
-    _row(balanced_softmax_loss, "Ren et al. 2020, arXiv:2007.10740"),
-    _row(logit_adjusted_loss, "Menon et al. 2021, arXiv:2007.07314"),
-    _row(
-        ldam_loss,
-        "Cao et al. 2019, arXiv:1906.07413",
-        hyper=dict(scale=2.0),
-        cost="the logits less the label's margin are another array",
-    ),
-)

@@ -1,27 +1,25 @@
 """The ingredients of a multi-label hybrid loss, and the hybrid."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
 from logitlab.losses.imbalance.multilabel import as_binary, mean_bce
-from logitlab.losses.labels import checked
+from logitlab.numerics.arguments import binary, hyper, weighted
 
 __all__ = [
     "jaccard_contrastive_loss",
-    "label_correlation",
     "label_correlation_loss",
     "lca_loss",
     "multilabel_hybrid_loss",
-    "weighted_bce",
+    "weighted_binary_cross_entropy",
 ]
 
-NOT_LOSSES = ("label_correlation",)
 
-
-def weighted_bce(
+def weighted_binary_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
     class_weights: ArrayLike,
@@ -34,13 +32,14 @@ def weighted_bce(
     .. math:: \ell = -\frac1C \sum_c w_c t_c \log \sigma(z_c)
         + (1-t_c) \log \sigma(-z_c)
 
-    The methods list infers :math:`w_c = N / (2 n_c)`, clipped to [1, 20].
+    The abstract gives no weights; :math:`w_c = N / (2 n_c)`, clipped to [1, 20], is a
+    common choice.
 
     Shapes: logits [..., C], labels [..., C], class_weights [C], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1, or probabilities.
+      labels: 0 or 1, or probabilities; negative for "no label", which costs NaN.
       class_weights: one per class, at least 0.
       axis: the class axis of ``logits``, ``labels`` and ``where``.
       where: bool, the labels that take part; C counts them.
@@ -50,14 +49,17 @@ def weighted_bce(
       hidden.
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``), or
+      ValueError: labels of another shape or above 1 (NaN under ``jit``), or
         ``class_weights`` not one per class.
 
     Numerics: relative error below 1e-5, value and gradient.
 
     Source: inferred from the abstract of arXiv:2410.03979.
 
-    >>> weighted_bce(jnp.float32([0, 0]), jnp.array([1, 0]), jnp.float32([3, 1]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import weighted_binary_cross_entropy
+    >>> weight = jnp.float32([3, 1])
+    >>> weighted_binary_cross_entropy(jnp.float32([0, 0]), jnp.array([1, 0]), weight)
     Array(1.3862944, dtype=float32)
     """
     z, t, shown, bad = as_binary(logits, labels, axis, where)
@@ -65,31 +67,6 @@ def weighted_bce(
     if w.shape != z.shape[-1:]:
         raise ValueError(f"class_weights has shape {w.shape}, expected {z.shape[-1:]}")
     return mean_bce(z, t, shown, bad, jnp.broadcast_to(w, z.shape))
-
-
-def label_correlation(labels: ArrayLike) -> jax.Array:
-    r"""Pearson correlations between the labels of a training set, 0 on the diagonal.
-
-    A label that all examples share, or none has, correlates with nothing.
-
-    Shapes: labels [N, C] -> [C, C]
-
-    Raises:
-      ValueError: ``labels`` is not a matrix.
-
-    >>> label_correlation(jnp.array([[1, 1], [0, 0], [1, 1]])).round(3)
-    Array([[0., 1.],
-           [1., 0.]], dtype=float32)
-    """
-    t = jnp.asarray(labels)
-    if t.ndim != 2:
-        raise ValueError(f"labels has shape {t.shape}, expected (examples, classes)")
-    t = t.astype(jnp.result_type(float))
-    t = t - jnp.mean(t, 0, keepdims=True)
-    size = jnp.sqrt(jnp.sum(t**2, 0, keepdims=True))
-    t = t / jnp.where(size > 0, size, 1)
-    corr = jnp.clip(jnp.matmul(t.T, t, precision="highest"), -1, 1)
-    return jnp.where(jnp.eye(t.shape[1], dtype=bool), 0, corr)
 
 
 def label_correlation_loss(
@@ -111,7 +88,7 @@ def label_correlation_loss(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1.
+      labels: 0 or 1, or negative for "no label", which costs NaN.
       corr: correlations, as from ``label_correlation``; the diagonal is not used.
       axis: the class axis of ``logits``, ``labels`` and ``where``.
       where: bool, the labels that take part; C counts them.
@@ -120,13 +97,15 @@ def label_correlation_loss(
       The loss, float32 (float64 for float64 logits). 0 without a pair.
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``), or
+      ValueError: labels of another shape or above 1 (NaN under ``jit``), or
         ``corr`` not square.
 
     Numerics: relative error below 1e-5, value and gradient, saturated sigmoids too.
 
     Source: inferred from the abstract of arXiv:2410.03979.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import label_correlation_loss
     >>> corr = jnp.float32([[0, -1], [-1, 0]])
     >>> label_correlation_loss(jnp.float32([0, 0]), jnp.array([1, 0]), corr)
     Array(0., dtype=float32)
@@ -143,12 +122,36 @@ def label_correlation_loss(
     one = jnp.broadcast_to(z[..., None], shape)
     other = jnp.broadcast_to(z[..., None, :], shape)
     other = other * jnp.where(r > 0, 1, -1)
-    # sigmoid(a) - sigmoid(b) as a product: no digit is lost where both are near 1.
-    high, low = jnp.maximum(one, other), jnp.minimum(one, other)
-    apart = jax.nn.sigmoid(high) * jax.nn.sigmoid(-low) * jnp.expm1(low - high)
+    apart = _apart(one, other)
     cost = jnp.sum(jnp.where(pair, jnp.abs(r) * apart**2, 0), (-2, -1))
-    loss = cost / jnp.maximum(jnp.sum(pair, (-2, -1)), 1)
+    loss = cost / _pairs(jnp.sum(shown, -1), z.dtype)
     return jnp.where(jnp.any(bad, -1), jnp.nan, loss)
+
+
+@jax.custom_jvp  # exact: the slope of the difference rounds to 0 where it is 1
+def _apart(a, b):
+    """``sigmoid(a) - sigmoid(b)`` as a product, for digits where both are near 1."""
+    more = a > b
+    high, low = jnp.where(more, a, b), jnp.where(more, b, a)
+    size = jax.nn.sigmoid(high) * jax.nn.sigmoid(-low) * -jnp.expm1(low - high)
+    return jnp.where(more, size, -size)
+
+
+@_apart.defjvp
+def _apart_jvp(primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    return _apart(a, b), _slope(a) * da - _slope(b) * db
+
+
+def _slope(x):
+    """``sigmoid(x) * sigmoid(-x)``."""
+    e = jnp.exp(-jnp.abs(x))
+    return e / jnp.square(1 + e)
+
+
+def _pairs(count, dtype):
+    """How many ordered pairs, at least 1; int32 ends at 46,340 members."""
+    return jnp.maximum(count.astype(dtype) * (count - 1).astype(dtype), 1)
 
 
 def lca_loss(
@@ -167,7 +170,7 @@ def lca_loss(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1.
+      labels: 0 or 1, or negative for "no label", which costs NaN.
       axis: the class axis of ``logits``, ``labels`` and ``where``.
       where: bool, the labels that take part.
 
@@ -176,21 +179,23 @@ def lca_loss(
       for float64 logits).
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``).
+      ValueError: labels of another shape or above 1 (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient.
 
     Source: Yeh et al. 2017, arXiv:1707.00418, as named beside arXiv:2410.03979.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import lca_loss
     >>> lca_loss(jnp.float32([0, 0]), jnp.array([1, 0]))
     Array(1., dtype=float32)
     """
     z, t, shown, bad = as_binary(logits, labels, axis, where)
     present, absent = shown & (t > 0.5), shown & (t <= 0.5)
-    p = jax.nn.sigmoid(z)
+    p = numerics.sigmoid(z)
 
     def mean(values, kept):
-        count = jnp.maximum(jnp.sum(kept, -1), 1)
+        count = jnp.maximum(jnp.sum(kept, -1), 1).astype(z.dtype)
         return jnp.sum(jnp.where(kept, values, 0), -1) / count
 
     loss = mean(jnp.exp(p), absent) * mean(jnp.exp(-p), present)
@@ -216,7 +221,7 @@ def jaccard_contrastive_loss(
 
     Args:
       embeddings: any scale; a zero vector has no direction and no gradient.
-      labels: 0 or 1.
+      labels: 0 or 1, or negative for "no label", which costs NaN.
       margin: cosine that strangers may have, in [-1, 1].
       mask: bool, the examples that take part.
 
@@ -231,19 +236,25 @@ def jaccard_contrastive_loss(
 
     Source: inferred from the abstract of arXiv:2410.03979.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import jaccard_contrastive_loss
     >>> jaccard_contrastive_loss(jnp.eye(2), jnp.array([[1], [1]]))
     Array(1., dtype=float32)
     """
-    checked("margin", margin, lambda m: (m >= -1) & (m <= 1), "in [-1, 1]")
-    e, t = numerics.promote(embeddings, "embeddings"), jnp.asarray(labels)
-    if e.ndim != 2 or t.ndim != 2 or t.shape[0] != e.shape[0]:
+    e = numerics.promote_to_float32(embeddings, "embeddings")
+    margin = hyper(
+        "margin", margin, e.dtype, lambda m: (m >= -1) & (m <= 1), "in [-1, 1]"
+    )
+    shape = jnp.shape(labels)
+    if e.ndim != 2 or len(shape) != 2 or shape[0] != e.shape[0]:
         raise ValueError(
-            f"embeddings has shape {e.shape} and labels {t.shape}, expected (N, D) and "
+            f"embeddings has shape {e.shape} and labels {shape}, expected (N, D) and "
             "(N, C)"
         )
-    keep = numerics.kept(mask, e.shape[:1])
+    keep = numerics.check_mask(mask, e.shape[:1])
+    t, bad = binary(labels, shape, e.dtype, jnp.broadcast_to(keep[:, None], shape))
     e = _directions(jnp.where(keep[:, None], e, 0))
-    t = (keep[:, None] & (t > 0)).astype(e.dtype)
+    t = (t > 0).astype(e.dtype)
     both = jnp.matmul(t, t.T, precision="highest")
     sizes = jnp.sum(t, -1)
     either = sizes[:, None] + sizes[None, :] - both
@@ -252,7 +263,8 @@ def jaccard_contrastive_loss(
     close = jnp.where(cosine > margin, cosine - margin, 0)
     cost = jaccard * (1 - cosine) + (1 - jaccard) * close
     pair = keep[:, None] & keep[None, :] & ~jnp.eye(e.shape[0], dtype=bool)
-    return jnp.sum(jnp.where(pair, cost, 0)) / jnp.maximum(jnp.sum(pair), 1)
+    loss = jnp.sum(jnp.where(pair, cost, 0)) / _pairs(jnp.sum(keep), e.dtype)
+    return jnp.where(jnp.any(bad), jnp.nan, loss)
 
 
 def multilabel_hybrid_loss(
@@ -262,7 +274,7 @@ def multilabel_hybrid_loss(
     class_weights: ArrayLike,
     corr: ArrayLike,
     *,
-    coefficients: tuple[float, float, float] = (1.0, 0.1, 0.1),
+    coefficients: tuple[ArrayLike, ArrayLike, ArrayLike] = (1.0, 0.1, 0.1),
     margin: ArrayLike = 0.5,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -273,7 +285,8 @@ def multilabel_hybrid_loss(
     .. math:: \mathrm{mean}_i(l_1\,\mathrm{wBCE}_i + l_2\,\mathrm{corr}_i)
         + l_3\,\mathrm{contrast}
 
-    of ``weighted_bce``, ``label_correlation_loss`` and ``jaccard_contrastive_loss``.
+    of ``weighted_binary_cross_entropy``, ``label_correlation_loss`` and
+    ``jaccard_contrastive_loss``.
     Only the three ingredients are published; the terms, their weights and the mean are
     our inference.
 
@@ -282,7 +295,7 @@ def multilabel_hybrid_loss(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1.
+      labels: 0 or 1, or negative for "no label", which costs NaN.
       embeddings: what the contrastive term compares.
       class_weights: weights of positives, one per class.
       corr: correlations of the labels in the training data.
@@ -296,113 +309,41 @@ def multilabel_hybrid_loss(
       The loss in nats, float32 (float64 for float64 logits); 0 without examples.
 
     Raises:
-      ValueError: wrong shapes, or labels outside [0, 1] (NaN under ``jit``).
+      ValueError: wrong shapes, or labels above 1 (NaN under ``jit``).
 
     Numerics: relative error below 1e-5 of the largest term.
 
     Source: inferred from the abstract of arXiv:2410.03979.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import multilabel_hybrid_loss
     >>> ones = jnp.ones((2, 2), jnp.int32)
     >>> multilabel_hybrid_loss(
     ...     jnp.zeros((2, 2)), ones, jnp.eye(2), jnp.ones(2), jnp.zeros((2, 2))
     ... )
     Array(0.7931472, dtype=float32)
     """
-    z, t = numerics.promote(logits), jnp.asarray(labels)
+    z = numerics.promote_to_float32(logits)
     if z.ndim != 2 or axis not in (1, -1):
         raise ValueError(f"logits has shape {z.shape}, expected (N, C) with axis=-1")
-    keep = numerics.kept(mask, z.shape[:1])
-    if t.shape == z.shape:
-        z, t = jnp.where(keep[:, None], z, 0), jnp.where(keep[:, None], t, 0)
-    bce = weighted_bce(z, t, class_weights, where=where)
-    shown = numerics.class_axis_last(z, where=where) > -jnp.inf
+    keep = numerics.check_mask(mask, z.shape[:1])
+    t, bad = binary(labels, z.shape, z.dtype, jnp.broadcast_to(keep[:, None], z.shape))
+    z, t = jnp.where(keep[:, None], z, 0), jnp.where(bad, -1, t)
+    bce = weighted_binary_cross_entropy(z, t, class_weights, where=where)
+    shown = numerics.prepare_logits(z, where=where) > -jnp.inf
     pairs = label_correlation_loss(z, t, corr, where=where)
-    one, two, three = coefficients
+    one, two, three = (hyper("coefficients", c, z.dtype) for c in coefficients)
     contrast = jaccard_contrastive_loss(
         embeddings, jnp.where(shown, t, 0), margin=margin, mask=keep
     )
-    return numerics.masked_mean(one * bce + two * pairs, keep) + three * contrast
+    each = weighted(one, bce) + weighted(two, pairs)
+    return numerics.masked_mean(each, keep) + weighted(three, contrast.astype(z.dtype))
 
 
 def _directions(e):
     """Rows divided by their norms, whatever their scale; zero rows stay."""
     size = jnp.max(jnp.abs(jax.lax.stop_gradient(e)), -1, keepdims=True)
+    e = jnp.where(size > 0, e, 0)  # without a direction, without a slope
     e = e * jnp.where(size > 1e15, 2.0**-80, jnp.where(size < 1e-15, 2.0**80, 1))
     square = jnp.sum(e**2, -1, keepdims=True)
     return e / jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
-
-
-def _with_class_weights(key, shape, dtype):
-    return *rows.binary_labels(key, shape, dtype), jnp.linspace(0.5, 2, shape[-1])
-
-
-def _with_correlation(key, shape, dtype):
-    c = shape[-1]
-    corr = jax.random.uniform(jax.random.fold_in(key, 1), (c, c), minval=-1)
-    return *rows.binary_labels(key, shape, dtype), corr
-
-
-def _embeddings(key, shape, dtype):
-    embeddings, _ = rows.binary_labels(key, shape, dtype)
-    labels = jax.random.bernoulli(jax.random.fold_in(key, 1), 0.5, (shape[0], 3))
-    return embeddings, labels.astype(jnp.int32)
-
-
-def _everything(key, shape, dtype):
-    logits, labels, corr = _with_correlation(key, shape, dtype)
-    embeddings = jax.random.normal(jax.random.fold_in(key, 2), (shape[0], 3), dtype)
-    return logits, labels, embeddings, jnp.linspace(0.5, 2, shape[-1]), corr
-
-
-def _row(loss, kind, make, source, **facts):
-    facts = dict(shift_invariant=False) | facts
-    return rows.Row(loss, kind, make, source, **facts)
-
-
-_HYBRID = "inferred from the abstract of arXiv:2410.03979"
-
-ROWS = (
-    _row(
-        weighted_bce,
-        "example",
-        _with_class_weights,
-        _HYBRID,
-        convex=True,
-        cost="a sigmoid for each class, not one softmax for the row",
-    ),
-    _row(
-        label_correlation_loss,
-        "example",
-        _with_correlation,
-        _HYBRID,
-        upper=1.0,
-        gathers="labels are compared in pairs",
-    ),
-    _row(
-        lca_loss,
-        "example",
-        rows.binary_labels,
-        "Yeh et al. 2017, arXiv:1707.00418",
-        upper=2.7182818284590455,
-        cost="two sums of exponentials of probabilities, exact at both ends",
-    ),
-    _row(
-        jaccard_contrastive_loss,
-        "batch",
-        _embeddings,
-        _HYBRID,
-        where=False,
-        upper=2.0,
-        smooth=False,
-        gathers="examples are compared in pairs",
-        note="takes embeddings",
-    ),
-    _row(
-        multilabel_hybrid_loss,
-        "batch",
-        _everything,
-        _HYBRID,
-        smooth=False,
-        gathers="examples and labels are compared in pairs",
-    ),
-)

@@ -1,23 +1,20 @@
 """Multi-label losses: any number of labels at once, most of them absent."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked
+from logitlab.numerics.arguments import as_binary, elementwise, hyper, per_class
 
 __all__ = [
-    "as_binary",
     "asymmetric_loss",
-    "mean_bce",
-    "multilabel_soft_margin",
+    "multilabel_soft_margin_loss",
     "sigmoid_focal_loss",
     "zlpr_loss",
 ]
-
-NOT_LOSSES = ("as_binary", "mean_bce")
 
 
 def asymmetric_loss(
@@ -42,7 +39,8 @@ def asymmetric_loss(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1; a number between mixes the two terms.
+      labels: 0 or 1; a number between mixes the two terms, a negative one is "no
+        label" and costs NaN.
       gamma_pos: :math:`\gamma_+`, at least 0; the paper often has 0.
       gamma_neg: :math:`\gamma_-`, at least 0.
       clip: :math:`c`, in [0, 1): negatives less probable than this cost nothing.
@@ -53,23 +51,26 @@ def asymmetric_loss(
       The loss in nats, float32 (float64 for float64 logits).
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``), or a
+      ValueError: labels of another shape or above 1 (NaN under ``jit``), or a
         hyper-parameter outside its range.
 
-    Numerics: relative error below 1e-5, except within rounding of ``p = clip``.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80, where
+      ``p - clip`` is above 0.01 or not positive; near 0 that difference loses digits.
 
     Source: Ridnik et al. 2021, arXiv:2009.14119.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import asymmetric_loss
     >>> asymmetric_loss(jnp.float32([0, 0]), jnp.array([1, 0]), clip=0.0)
     Array([0.3465736, 0.0433217], dtype=float32)
     """
-    checked("gamma_pos", gamma_pos, lambda g: g >= 0, "at least 0")
-    checked("gamma_neg", gamma_neg, lambda g: g >= 0, "at least 0")
-    checked("clip", clip, lambda c: (c >= 0) & (c < 1), "in [0, 1)")
     z, t, shown, bad = as_binary(logits, labels, axis, where)
+    gamma_pos = hyper("gamma_pos", gamma_pos, z.dtype, lambda g: g >= 0, "at least 0")
+    gamma_neg = hyper("gamma_neg", gamma_neg, z.dtype, lambda g: g >= 0, "at least 0")
+    in_range = lambda c: (c >= 0) & (c < 1)  # noqa: E731
+    clip = hyper("clip", clip, z.dtype, in_range, "in [0, 1)")
     positive = _faded(z, gamma_pos) * jax.nn.softplus(-z)
-    clip = jnp.asarray(clip, z.dtype)
-    shifted = jax.nn.sigmoid(z) - clip
+    shifted = numerics.sigmoid(z) - clip
     live = shifted > 0
     clipped = live & (clip > 0)
     power = jnp.where(clipped, shifted, 1) ** gamma_neg
@@ -80,7 +81,8 @@ def asymmetric_loss(
     near_zero = -jnp.logaddexp(jnp.log(clip), jnp.where(low, 0, -jax.nn.softplus(z)))
     cost = jnp.where(low, near_one, near_zero)
     negative = jnp.where(live, power * jnp.where(live, cost, 0), 0)
-    return _elementwise(_mixed(t, positive, negative), shown, bad, axis)
+    losses = _mixed(t, positive, negative)
+    return elementwise(losses, shown, bad, axis=axis, like=logits)
 
 
 def sigmoid_focal_loss(
@@ -103,7 +105,8 @@ def sigmoid_focal_loss(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1; a number between mixes the two terms.
+      labels: 0 or 1; a number between mixes the two terms, a negative one is "no
+        label" and costs NaN.
       alpha: weight of positives, in [0, 1], or None for no weights.
       gamma: at least 0.
       axis: the class axis; no class looks at another, so it only checks the argument.
@@ -113,43 +116,53 @@ def sigmoid_focal_loss(
       The loss in nats, float32 (float64 for float64 logits).
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``), or a
+      ValueError: labels of another shape or above 1 (NaN under ``jit``), or a
         hyper-parameter outside its range.
 
     Numerics: relative error below 1e-5, value and gradient.
 
     Source: Lin et al. 2017, arXiv:1708.02002.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import sigmoid_focal_loss
     >>> sigmoid_focal_loss(jnp.float32([0, 0]), jnp.array([1, 0]))
     Array([0.0433217, 0.1299651], dtype=float32)
     """
-    checked("gamma", gamma, lambda g: g >= 0, "at least 0")
-    if alpha is not None:
-        checked("alpha", alpha, lambda a: (a >= 0) & (a <= 1), "in [0, 1]")
     z, t, shown, bad = as_binary(logits, labels, axis, where)
+    gamma = hyper("gamma", gamma, z.dtype, lambda g: g >= 0, "at least 0")
     up, down = jax.nn.softplus(z), jax.nn.softplus(-z)
     positive, negative = _faded(z, gamma) * down, _faded(-z, gamma) * up
     if alpha is not None:
+        in_range = lambda a: (a >= 0) & (a <= 1)  # noqa: E731
+        alpha = hyper("alpha", alpha, z.dtype, in_range, "in [0, 1]")
         positive, negative = alpha * positive, (1 - alpha) * negative
-    return _elementwise(_mixed(t, positive, negative), shown, bad, axis)
+    losses = _mixed(t, positive, negative)
+    return elementwise(losses, shown, bad, axis=axis, like=logits)
 
 
-def multilabel_soft_margin(
+def multilabel_soft_margin_loss(
     logits: ArrayLike,
     labels: ArrayLike,
+    class_weights: ArrayLike | None = None,
     *,
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Mean over the labels of their binary cross-entropies.
 
-    .. math:: \ell = -\frac1C \sum_c t_c \log \sigma(z_c) + (1-t_c) \log \sigma(-z_c)
+    .. math:: \ell = -\frac1C \sum_c w_c
+        \bigl(t_c \log \sigma(z_c) + (1-t_c) \log \sigma(-z_c)\bigr)
 
-    Shapes: logits [..., C], labels [..., C], where [..., C] -> [...]
+    ``weighted_binary_cross_entropy`` has weights for positives alone,
+    ``sigmoid_cross_entropy`` one number per label.
+
+    Shapes: logits [..., C], labels [..., C], class_weights [C], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: 0 or 1, or probabilities.
+      labels: 0 or 1, or probabilities; negative for "no label", which costs NaN.
+      class_weights: :math:`w`, one per class, at least 0; all 1 without them. They do
+        not change what the sum is divided by.
       axis: the class axis of ``logits``, ``labels`` and ``where``.
       where: bool, the labels that take part; C counts them.
 
@@ -158,16 +171,24 @@ def multilabel_soft_margin(
       hidden.
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``).
+      ValueError: labels of another shape or above 1 (NaN under ``jit``), or
+        ``class_weights`` negative or not one per class.
 
     Numerics: relative error below 1e-5, value and gradient.
 
     Source: ``torch.nn.MultiLabelSoftMarginLoss``.
 
-    >>> multilabel_soft_margin(jnp.float32([0, 0]), jnp.array([1, 0]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import multilabel_soft_margin_loss
+    >>> multilabel_soft_margin_loss(jnp.float32([0, 0]), jnp.array([1, 0]))
     Array(0.6931472, dtype=float32)
     """
-    return mean_bce(*as_binary(logits, labels, axis, where), 1)
+    z, t, shown, bad = as_binary(logits, labels, axis, where)
+    if class_weights is None:
+        return mean_bce(z, t, shown, bad, 1)
+    w = per_class("class_weights", class_weights, z, lambda w: w >= 0, "at least 0")
+    w = jnp.broadcast_to(w, z.shape)
+    return mean_bce(z, t, shown, bad, w, w)
 
 
 def zlpr_loss(
@@ -186,7 +207,7 @@ def zlpr_loss(
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``. 0 is the threshold.
-      labels: 0 or 1.
+      labels: 0 or 1, or negative for "no label", which costs NaN.
       axis: the class axis of ``logits``, ``labels`` and ``where``.
       where: bool, the labels that take part.
 
@@ -195,12 +216,14 @@ def zlpr_loss(
       hidden.
 
     Raises:
-      ValueError: labels of another shape or outside [0, 1] (NaN under ``jit``).
+      ValueError: labels of another shape or above 1 (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient.
 
     Source: Su et al. 2022, arXiv:2208.02955.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import zlpr_loss
     >>> zlpr_loss(jnp.float32([0, 0]), jnp.array([1, 0]))
     Array(1.3862944, dtype=float32)
     """
@@ -212,23 +235,6 @@ def zlpr_loss(
     return jnp.where(jnp.any(bad, -1), jnp.nan, loss)
 
 
-def as_binary(logits, labels, axis, where):
-    """Logits (0 where hidden), labels in their dtype, labels shown, labels refused."""
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    t = jnp.asarray(labels)
-    if t.shape != jnp.shape(logits):
-        raise ValueError(f"labels has shape {t.shape}, expected {jnp.shape(logits)}")
-    bad = ~((t >= 0) & (t <= 1))
-    if where is not None:
-        bad = bad & jnp.broadcast_to(jnp.asarray(where), bad.shape)
-    if not isinstance(bad, jax.core.Tracer) and bad.any():
-        raise ValueError(f"labels outside [0, 1]: {t[bad][:5]}")
-    t, bad = jnp.moveaxis(t, axis, -1), jnp.moveaxis(bad, axis, -1)
-    shown = z > -jnp.inf
-    t = jnp.where(shown & ~bad, t, 0).astype(z.dtype)
-    return jnp.where(shown, z, 0), t, shown, bad & shown
-
-
 def _faded(z, gamma):
     """``(1 - sigmoid(z)) ** gamma``; flat where it is 1, beside the largest costs."""
     return jnp.exp(-gamma * jnp.where(z < -1e3, 0, jax.nn.softplus(z)))
@@ -238,55 +244,10 @@ def _mixed(t, positive, negative):
     return t * positive + (1 - t) * negative
 
 
-def _elementwise(loss, shown, bad, axis):
-    loss = jnp.where(bad, jnp.nan, jnp.where(shown, loss, 0))
-    return jnp.moveaxis(loss, -1, axis)
-
-
-def mean_bce(z, t, shown, bad, weights):
+def mean_bce(z, t, shown, bad, weights, negative_weights=1):
     """Mean over the labels shown of a cross-entropy with weighted positives."""
     count = jnp.maximum(jnp.sum(shown, -1, keepdims=True), 1).astype(z.dtype)
     positive = weights * (t * (jax.nn.softplus(-z) / count))
-    cost = positive + (1 - t) * (jax.nn.softplus(z) / count)
+    cost = positive + negative_weights * ((1 - t) * (jax.nn.softplus(z) / count))
     loss = jnp.sum(jnp.where(shown, cost, 0), -1)
     return jnp.where(jnp.any(bad, -1), jnp.nan, loss)
-
-
-def _row(loss, kind, make, source, **facts):
-    facts = dict(shift_invariant=False) | facts
-    return rows.Row(loss, kind, make, source, **facts)
-
-
-ROWS = (
-    _row(
-        asymmetric_loss,
-        "elementwise",
-        rows.binary_labels,
-        "Ridnik et al. 2021, arXiv:2009.14119",
-        golden="asymmetric_loss",
-    ),
-    _row(
-        sigmoid_focal_loss,
-        "elementwise",
-        rows.binary_labels,
-        "Lin et al. 2017, arXiv:1708.02002",
-        golden="standard_losses",
-    ),
-    _row(
-        multilabel_soft_margin,
-        "example",
-        rows.binary_labels,
-        "torch.nn.MultiLabelSoftMarginLoss",
-        convex=True,
-        calibrated=True,
-        cost="a sigmoid for each class, not one softmax for the row",
-    ),
-    _row(
-        zlpr_loss,
-        "example",
-        rows.binary_labels,
-        "Su et al. 2022, arXiv:2208.02955",
-        convex=True,
-        cost="two sums of exponentials, over present and absent labels",
-    ),
-)

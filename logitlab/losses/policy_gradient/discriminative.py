@@ -1,66 +1,21 @@
 """DRPO and DisCO: right answers scored against wrong ones, inside a trust region."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.labels import checked
-from logitlab.losses.policy_gradient import operands
-from logitlab.losses.policy_gradient.divergences import excess
-from logitlab.losses.rows import Row
+from logitlab.losses.preference._pairs import coded
+from logitlab.numerics.arguments import hyper, weighted
+from logitlab.rl import _operands as operands
+from logitlab.rl.token_aggregation import length_weights
 
-__all__ = ["disco_loss", "drpo_loss", "length_weights"]
+__all__ = ["disco_loss", "drpo_loss"]
 
-NOT_LOSSES = ("length_weights",)
 
 _KINDS = ("k1", "k3")
-
-
-def length_weights(
-    lengths: ArrayLike, correct: ArrayLike, *, lam: ArrayLike, max_length: ArrayLike
-) -> jax.Array:
-    r"""DRPO's weights of the right answers to a prompt: the shorter, the larger.
-
-    .. math:: w_i = e^{(1 - l_i) / \lambda} \Big/ \sum_{j\ \text{right}}
-        e^{(1 - l_j) / \lambda}, \quad l_i = |y_i| / L
-
-    Shapes: lengths [..., G], correct [..., G] -> [..., G]
-
-    Args:
-      lengths: tokens of each answer, numbers of any type.
-      correct: bool, or numbers above 0 for the right answers.
-      lam: lambda, positive; infinity for equal weights.
-      max_length: L, positive.
-
-    Returns:
-      Weights without gradient that add up to 1 over the right answers, if there are
-      any; 0 for the others; float32 (float64 for float64 lengths).
-
-    Raises:
-      ValueError: the shapes differ, or ``lam`` or ``max_length`` is not positive.
-
-    Numerics: relative error below 1e-5 for exponents up to 80 below the largest.
-
-    Source: DRPO 2025, arXiv:2510.04474.
-
-    >>> lengths, correct = jnp.array([100, 400, 900]), jnp.array([True, True, False])
-    >>> length_weights(lengths, correct, lam=0.1, max_length=1000)
-    Array([0.95257413, 0.04742587, 0.        ], dtype=float32)
-    """
-    checked("lam", lam, lambda v: v > 0, "positive")
-    checked("max_length", max_length, lambda n: n > 0, "positive")
-    lengths, right = jnp.asarray(lengths), jnp.asarray(correct) > 0
-    if right.shape != lengths.shape or not lengths.ndim:
-        raise ValueError(
-            f"correct has shape {right.shape}, lengths {lengths.shape}, expected "
-            "[..., G] of both"
-        )
-    lengths = operands.counted(lengths)
-    least = jnp.min(lengths, -1, keepdims=True, where=right, initial=jnp.inf)
-    longer = jnp.where(right, lengths - least, 0)
-    weights = numerics.softmax(-longer / max_length / lam, where=right)
-    return jax.lax.stop_gradient(weights)
 
 
 def drpo_loss(
@@ -121,17 +76,19 @@ def drpo_loss(
 
     Source: DRPO 2025, arXiv:2510.04474, github.com/Optimization-AI/DRPO.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import drpo_loss
     >>> logps = jnp.float32([[-1, -1], [-2, -2]])
     >>> right, same = jnp.float32([1, 0]), jnp.array([0, 0])
     >>> drpo_loss(logps, logps, right, same, max_length=2)
     Array(-1., dtype=float32)
     """
-    checked("tau", tau, lambda t: t > 0, "positive")
-    checked("delta", delta, lambda d: d >= 0, "at least 0")
-    checked("beta", beta, lambda b: b >= 0, "at least 0")
     if kl not in _KINDS:
         raise ValueError(f"kl is {kl!r}, expected one of {_KINDS}")
     lp, keep = operands.tokens(logps, mask, "logps")
+    tau = hyper("tau", tau, lp.dtype, lambda t: t > 0, "positive")
+    delta = hyper("delta", delta, lp.dtype, lambda d: d >= 0, "at least 0")
+    beta = hyper("beta", beta, lp.dtype, lambda b: b >= 0, "at least 0")
     if lp.ndim != 2:
         raise ValueError(f"logps has shape {lp.shape}, expected [B, T]")
     old = operands.constant(old_logps, lp, keep, "old_logps")
@@ -143,18 +100,18 @@ def drpo_loss(
 
     lengths = jnp.broadcast_to(keep.sum(-1, dtype=lp.dtype)[None], group.shape)
     w = length_weights(lengths, correct, lam=lam, max_length=max_length)
-    gain = jnp.sum(jnp.where(correct, w * scores, 0), -1)
+    gain = jnp.sum(weighted(w, jnp.where(correct, scores, 0)), -1)
     gap = gain - _soft_mean(scores, wrong, tau)
     first = there & ~jnp.any(jnp.tril(group, -1), -1)  # of its prompt
     mixed = first & correct.any(-1) & wrong.any(-1)
     prompts = jnp.maximum(first.sum(dtype=lp.dtype), 1)
     objective = jnp.sum(jnp.where(mixed, gap, 0) / prompts)
 
-    size = max(lp.size, 1)  # the largest terms have a mean, no sum
-    off = old - lp if kl == "k1" else excess(lp - old)
-    divergence = size * numerics.masked_mean(off / size, keep)
-    weight = jax.nn.relu(beta * (jax.lax.stop_gradient(divergence) - delta))
-    return weight * divergence - objective
+    log_ratio = jnp.where(beta == 0, 0, lp - old)  # which may be infinite
+    off = -log_ratio if kl == "k1" else numerics.exp_excess(log_ratio)
+    divergence = numerics.masked_mean(off, keep)
+    weight = beta * jax.nn.relu(jax.lax.stop_gradient(divergence) - delta)
+    return weighted(weight, divergence) - objective
 
 
 def disco_loss(
@@ -198,6 +155,8 @@ def disco_loss(
 
     Source: DisCO, Li et al. 2025, arXiv:2505.12366, github.com/Optimization-AI/DRPO.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import disco_loss
     >>> logps = jnp.float32([[-1, -1], [-2, -2]])
     >>> disco_loss(logps, logps, jnp.float32([1, 0]), jnp.array([0, 0]))
     Array(-1., dtype=float32)
@@ -219,7 +178,7 @@ def disco_loss(
 
 def _groups(group_ids, there):
     """Which answers are to the same prompt, [B, B]."""
-    ids = jnp.asarray(group_ids)
+    ids = coded(group_ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"group_ids has dtype {ids.dtype}, expected integers")
     if ids.shape != there.shape:
@@ -234,34 +193,3 @@ def _soft_mean(scores, wrong, tau):
     count = jnp.maximum(wrong.sum(-1, dtype=scores.dtype), 1)
     less = jnp.expm1(jnp.where(wrong, scores - top, 0) / tau)
     return top[..., 0] + tau * jnp.log1p(less.sum(-1) / count)
-
-
-def _answers(key, shape, dtype):
-    keys = jax.random.split(key)
-    logps = -jnp.abs(jax.random.normal(keys[0], shape, dtype))
-    old = logps + 0.05 * jax.random.normal(keys[1], shape, dtype)
-    at = jnp.arange(shape[0])
-    return logps, old, (at % 2).astype(dtype), at // 4
-
-
-_ROW = dict(
-    kind="batch",
-    make=_answers,
-    golden="drpo",
-    shift_invariant=False,
-    lower=None,
-    where=False,
-    tokens=True,
-    surrogate="the weight of the penalty carries no gradient",
-    gathers="answers are compared with all others",
-)
-
-ROWS = (
-    Row(
-        drpo_loss,
-        source="DRPO 2025, arXiv:2510.04474",
-        hyper=dict(max_length=8.0),
-        **_ROW,
-    ),
-    Row(disco_loss, source="DisCO, Li et al. 2025, arXiv:2505.12366", **_ROW),
-)

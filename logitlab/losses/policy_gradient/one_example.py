@@ -1,19 +1,18 @@
 """Reinforcement learning from a single training example."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.labels import checked
-from logitlab.losses.policy_gradient.divergences import kl_k3
-from logitlab.losses.policy_gradient.token_surrogates import ppo_clip_tokens
+from logitlab.losses.policy_gradient.kl import kl_k3
+from logitlab.losses.policy_gradient.token_surrogates import ppo_clip_loss
 from logitlab.losses.regularized import confidence_penalty
-from logitlab.losses.rows import Row
+from logitlab.numerics.arguments import hyper
 
-__all__ = ["historical_variance_rank", "rlvr_loss"]
-
-NOT_LOSSES = ("historical_variance_rank",)
+__all__ = ["rlvr_loss"]
 
 
 def rlvr_loss(
@@ -35,7 +34,7 @@ def rlvr_loss(
 
     .. math:: c_{pg} L_{clip} + c_{kl} \min(k_3, 10) - c_{ent} H
 
-    of ``ppo_clip_tokens``, ``kl_k3`` and the entropy of the policy. The paper's loss is
+    of ``ppo_clip_loss``, ``kl_k3`` and the entropy of the policy. The paper's loss is
     the mean over tokens, ``aggregate_tokens(..., mask)``, with the advantages of
     ``group_advantages(..., eps=1e-6)``. Rollouts that all got the same reward leave the
     divergence and the entropy.
@@ -50,9 +49,9 @@ def rlvr_loss(
       ref_logps: those under the reference; no gradient.
       advantages: of the sequences, or of the tokens, [..., T]; no gradient.
       eps: the clip range, positive.
-      kl_coef: weight of the divergence.
-      entropy_coef: weight of the entropy.
-      pg_coef: weight of the surrogate; 0 trains on the entropy alone.
+      kl_coef: weight of the divergence; 0 leaves it out.
+      entropy_coef: weight of the entropy; 0 leaves it out.
+      pg_coef: weight of the surrogate; 0 leaves it out.
       axis: the class axis of ``logits`` and ``where``.
       where: bool, the classes that take part. A hidden label has a ratio of 0.
       mask: bool, the tokens that count; by default all.
@@ -64,7 +63,7 @@ def rlvr_loss(
     Raises:
       TypeError: an array is not floating point, ``labels`` not integer, ``where`` or
         ``mask`` not bool.
-      ValueError: the shapes disagree, a label is out of range (NaN under ``jit``), or
+      ValueError: the shapes disagree, a label is C or more (NaN under ``jit``), or
         ``eps`` is not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
@@ -72,71 +71,23 @@ def rlvr_loss(
     Source: One-shot RLVR, Wang et al. 2025, arXiv:2504.20571,
       github.com/ypwang61/One-Shot-RLVR.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import rlvr_loss
     >>> logps = jnp.log(jnp.float32([0.5]))
     >>> rlvr_loss(jnp.zeros((1, 2)), jnp.array([0]), logps, logps, jnp.ones(1))
     Array([-1.0006932], dtype=float32)
     """
-    checked("eps", eps, lambda e: e > 0, "positive")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    keep = numerics.kept(mask, z.shape[:-1])
-    z, y = jnp.where(keep[..., None], z, 0), jnp.asarray(labels)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    keep = numerics.check_mask(mask, z.shape[:-1])
+    z, y = jnp.where(keep[..., None], z, 0), numerics.wide_labels(labels)
     lp = -numerics.label_nll(z, jnp.where(keep, y, 0) if y.shape == keep.shape else y)
     keep = keep & (z > -jnp.inf).any(-1)
-    clipped = ppo_clip_tokens(
-        lp, old_logps, advantages, eps_low=eps, eps_high=eps, mask=keep
+    eps = hyper("eps", eps, z.dtype, lambda e: e > 0, "positive")
+    pg, kl = hyper("pg_coef", pg_coef, z.dtype), hyper("kl_coef", kl_coef, z.dtype)
+    clipped = ppo_clip_loss(  # which may be infinite, in value and in slope
+        lp, old_logps, advantages, clip_low=eps, clip_high=eps, mask=keep & (pg != 0)
     )
     divergence = kl_k3(lp, ref_logps, clip=10.0, mask=keep)
-    negative_entropy = confidence_penalty(z, beta=entropy_coef)
-    loss = pg_coef * clipped + kl_coef * divergence + negative_entropy
+    entropy_coef = hyper("entropy_coef", entropy_coef, z.dtype)
+    loss = pg * clipped + kl * divergence + confidence_penalty(z, beta=entropy_coef)
     return jnp.where(keep, loss, 0)
-
-
-def historical_variance_rank(history: ArrayLike) -> jax.Array:
-    r"""Prompts by how much their accuracy has moved in training, most first.
-
-    .. math:: \operatorname{argsort}_n \; -\sqrt{\tfrac1E \sum_e (a_{ne} - \bar a_n)^2}
-
-    Shapes: history [N, E] -> [N]
-
-    Args:
-      history: training accuracy of N prompts after each of E epochs.
-
-    Returns:
-      Indices of the prompts, int32, the lower one first among equals.
-
-    Raises:
-      TypeError: ``history`` is not floating point.
-      ValueError: ``history`` is not [N, E], or E is 0.
-
-    Source: One-shot RLVR, Wang et al. 2025, arXiv:2504.20571.
-
-    >>> historical_variance_rank(jnp.float32([[0.5, 0.5], [0, 1], [0.2, 0.6]]))
-    Array([1, 2, 0], dtype=int32)
-    """
-    h = numerics.promote(history, "history")
-    if h.ndim != 2 or h.shape[1] == 0:
-        raise ValueError(f"history has shape {h.shape}, expected [N, E]")
-    return jnp.argsort(-h.std(-1), stable=True).astype(jnp.int32)
-
-
-def _rollouts(key, shape, dtype):
-    keys = jax.random.split(key, 5)
-    logits = 3 * jax.random.normal(keys[0], shape, dtype)
-    labels = jax.random.randint(keys[1], shape[:-1], 0, shape[-1])
-    old = -jnp.abs(2 * jax.random.normal(keys[2], shape[:-1], dtype))
-    ref = old + 0.5 * jax.random.normal(keys[3], shape[:-1], dtype)
-    return logits, labels, old, ref, jax.random.normal(keys[4], shape[:-1], dtype)
-
-
-ROWS = (
-    Row(
-        rlvr_loss,
-        "example",
-        _rollouts,
-        "One-shot RLVR, Wang et al. 2025, arXiv:2504.20571",
-        golden="policy_gradient_losses",
-        lower=None,
-        cost="that of ``confidence_penalty``, for the entropy",
-        note="examples are tokens",
-    ),
-)

@@ -1,13 +1,16 @@
 """Likelihoods of answers that a policy drew, chosen or weighed by their rewards."""
 
+from __future__ import annotations
+
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.labels import checked
-from logitlab.losses.rows import Row
+from logitlab.numerics.arguments import hyper, weighted
 
 __all__ = ["awr_loss", "best_of_n_loss"]
 
@@ -32,7 +35,8 @@ def best_of_n_loss(
 
     Args:
       logits: of the policy; ``-inf`` is the same as ``where=False``.
-      actions: the answers drawn for each prompt, ints in ``[0, C)``.
+      actions: the answers drawn for each prompt, ints in ``[0, C)``; a negative one
+        is no answer and costs NaN.
       rewards: theirs; no gradient. Of equal ones the first counts.
       negative_weight: lambda, at least 0.
       axis: the class axis of ``logits`` and ``where``, and that of the answers.
@@ -44,7 +48,7 @@ def best_of_n_loss(
     Raises:
       TypeError: ``logits`` or ``rewards`` is not floating point, ``actions`` not
         integer, ``where`` not bool.
-      ValueError: the shapes disagree, there are no answers, an answer is out of range
+      ValueError: the shapes disagree, there are no answers, an answer is C or more
         (NaN under ``jit``), or ``negative_weight`` is negative.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80, but
@@ -53,18 +57,20 @@ def best_of_n_loss(
     Source: Tajwar et al. 2024, arXiv:2404.14367,
       github.com/Asap7772/understanding-rlhf.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import best_of_n_loss
     >>> best_of_n_loss(jnp.float32([40, 0]), jnp.array([1, 0]), jnp.float32([0, 1]))
     Array(4.248354e-18, dtype=float32)
     """
-    checked("negative_weight", negative_weight, lambda w: w >= 0, "at least 0")
     z, actions, rewards = _answers(logits, actions, rewards, axis, where)
-
+    weight = hyper(
+        "negative_weight", negative_weight, z.dtype, lambda w: w >= 0, "at least 0"
+    )
     best = numerics.label_nll(z, _taken(actions, jnp.argmax(rewards, -1)))
     if not isinstance(negative_weight, jax.Array) and np.all(negative_weight == 0):
         return best
-    weight = jnp.asarray(negative_weight, z.dtype)
     worst = numerics.label_nll(z, _taken(actions, jnp.argmin(rewards, -1)))
-    return best - weight * jnp.where(weight == 0, 0, worst)
+    return best - weighted(weight, worst)
 
 
 def awr_loss(
@@ -86,9 +92,10 @@ def awr_loss(
 
     Args:
       logits: of the policy; ``-inf`` is the same as ``where=False``.
-      actions: the answers drawn for each prompt, ints in ``[0, C)``.
+      actions: the answers drawn for each prompt, ints in ``[0, C)``; a negative one
+        is no answer and costs NaN.
       rewards: theirs, or advantages; no gradient. Less a common number they have the
-        same minimiser; their largest, over T, should stay below 80.
+        same minimiser; the loss itself overflows where the largest, over T, is near 88.
       temperature: T, positive. The smaller, the more the best answers count.
       axis: the class axis of ``logits`` and ``where``, and that of the answers.
       where: bool, the classes that take part. A hidden answer costs ``inf``.
@@ -99,31 +106,62 @@ def awr_loss(
     Raises:
       TypeError: ``logits`` or ``rewards`` is not floating point, ``actions`` not
         integer, ``where`` not bool.
-      ValueError: the shapes disagree, there are no answers, an answer is out of range
+      ValueError: the shapes disagree, there are no answers, an answer is C or more
         (NaN under ``jit``), or ``temperature`` is not positive.
 
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80;
-      infinite where a log-probability overflows, however small its weight.
+    Numerics: relative error below 1e-5, value and gradient, for margins and rewards
+      over T up to 80. Where a product overflows it is infinite, never NaN: a slope of 0
+      stays 0, and an answer whose weight underflows costs nothing.
 
     Source: Peng et al. 2019, arXiv:1910.00177; as in Tajwar et al. 2024,
       arXiv:2404.14367.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import awr_loss
     >>> rewards = jnp.log(jnp.float32([1, 3]))
-    >>> awr_loss(jnp.zeros(2), jnp.array([1, 0]), rewards, temperature=1.0)
-    Array(1.3862944, dtype=float32)
+    >>> print(awr_loss(jnp.zeros(2), jnp.array([1, 0]), rewards, temperature=1.0))
+    1.3862946
     """
-    checked("temperature", temperature, lambda t: t > 0, "positive")
     z, actions, rewards = _answers(logits, actions, rewards, axis, where)
-    weights = jnp.exp(rewards / jnp.asarray(temperature, z.dtype))
+    t = hyper("temperature", temperature, z.dtype, lambda t: t > 0, "positive")
+    top = jnp.max(rewards, -1, keepdims=True)
+    top = jnp.where(top == -jnp.inf, 0, top)
+    weights = jnp.exp((rewards - top) / t)  # beside the largest one
+    limit = math.log(float(jnp.finfo(z.dtype).max)) * (1 - 1e-6)
+    half = jnp.exp(jnp.clip(top[..., 0] / t / 2, -limit, limit))  # a root of that one
+    return _enlarged(z, actions, weights, half)
+
+
+@jax.custom_jvp  # finite: no slope of 0 meets a product that overflows
+def _enlarged(z, actions, weights, half):
+    """Weighed mean of the losses of the answers, multiplied by ``half`` twice.
+
+    In its derivative one factor comes before the slopes of the softmax and one after
+    them. Both before could be infinite, and a slope of 0 times that would be NaN.
+    """
+    return half * _weighed(z, actions, weights) * half
+
+
+@_enlarged.defjvp
+def _enlarged_jvp(primals, tangents):
+    (z, actions, weights, half), (dz, *_) = primals, tangents
+    move = half[..., None] * dz
+    mean = lambda z: _weighed(z, actions, weights)  # noqa: E731
+    return _enlarged(*primals), half * jax.jvp(mean, (z,), (move,))[1]
+
+
+def _weighed(z, actions, weights):
     nll = jax.vmap(numerics.label_nll, (None, -1), -1)(z, actions)
-    # Divided before they are summed: the largest numbers have a mean, no sum.
-    return jnp.sum(weights / actions.shape[-1] * nll, -1)
+    return jnp.mean(weighted(weights, nll), -1)
 
 
 def _answers(logits, actions, rewards, axis, where):
     """Logits with classes last; answers and rewards [..., N] without gradient."""
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    a, r = jnp.asarray(actions), numerics.promote(rewards, "rewards")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    a, r = (
+        numerics.wide_labels(actions, "actions"),
+        numerics.promote_to_float32(rewards, "rewards"),
+    )
     if a.shape != r.shape:
         raise ValueError(f"rewards has shape {r.shape}, expected {a.shape}")
     if a.ndim:
@@ -133,41 +171,10 @@ def _answers(logits, actions, rewards, axis, where):
             f"actions has shape {a.shape}, expected {z.shape[:-1]} and at least one "
             "answer"
         )
-    return z, a, jax.lax.stop_gradient(r.astype(z.dtype))
+    y, known = numerics.check_labels(a, a.shape, z.shape[-1])
+    r = jax.lax.stop_gradient(r.astype(z.dtype))
+    return z, jnp.where(known, y, -1), r
 
 
 def _taken(actions, place):
     return jnp.take_along_axis(actions, place[..., None], -1)[..., 0]
-
-
-def _drawn(key, shape, dtype):
-    """Logits, three answers for each row, none the last class, and their rewards."""
-    keys = jax.random.split(key, 3)
-    drawn = (*shape[:-1], 3)
-    return (
-        3 * jax.random.normal(keys[0], shape, dtype),
-        jax.random.randint(keys[1], drawn, 0, max(shape[-1] - 1, 1)),
-        # Weights of at least 1 after the mean: less than that of what overflows is not.
-        jnp.log(3.0).astype(dtype) + jnp.abs(jax.random.normal(keys[2], drawn, dtype)),
-    )
-
-
-ROWS = (
-    Row(
-        best_of_n_loss,
-        "example",
-        _drawn,
-        "Tajwar et al. 2024, arXiv:2404.14367",
-        convex=True,
-        symmetric=False,  # the answers are classes too, but none of the labels
-    ),
-    Row(
-        awr_loss,
-        "example",
-        _drawn,
-        "Peng et al. 2019, arXiv:1910.00177",
-        hyper={"temperature": 1.0},
-        convex=True,
-        symmetric=False,  # the answers are classes too, but none of the labels
-    ),
-)

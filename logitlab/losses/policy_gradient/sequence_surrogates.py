@@ -1,10 +1,13 @@
 """Surrogates of the policy gradient with one number for each sequence."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.losses.policy_gradient import operands, ratios
+from logitlab.rl import _operands as operands
+from logitlab.rl import _ratios as ratios
 
 __all__ = [
     "gmpo_loss",
@@ -20,8 +23,8 @@ def gspo_loss(
     old_logps: ArrayLike,
     advantages: ArrayLike,
     *,
-    eps_low: ArrayLike = 3e-4,
-    eps_high: ArrayLike = 4e-4,
+    clip_low: ArrayLike = 3e-4,
+    clip_high: ArrayLike = 4e-4,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""GSPO: PPO's clipped surrogate with one ratio per sequence, a geometric mean.
@@ -36,8 +39,8 @@ def gspo_loss(
       logps: log-probabilities of the sampled tokens under the policy.
       old_logps: those under the policy that sampled them; no gradient.
       advantages: of the sequences; no gradient.
-      eps_low: positive; from 1 on there is no lower bound.
-      eps_high: positive.
+      clip_low: positive; from 1 on there is no lower bound.
+      clip_high: positive.
       mask: bool, the tokens that count; by default all.
 
     Returns:
@@ -48,18 +51,20 @@ def gspo_loss(
       TypeError: an array is not floating point, or ``mask`` is not bool.
       ValueError: the shapes disagree, or a clip range is not positive.
 
-    Numerics: as :func:`ppo_clip_tokens`, for mean log-ratios up to 80.
+    Numerics: as :func:`ppo_clip_loss`, for mean log-ratios up to 80.
 
     Source: GSPO, Zheng et al. 2025, arXiv:2507.18071; github.com/huggingface/trl.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import gspo_loss
     >>> logps = jnp.log(jnp.float32([0.5, 2, 1.5, 1.5]))
-    >>> gspo_loss(logps.reshape(2, 2), jnp.zeros((2, 2)), jnp.ones(2), eps_high=0.2)
+    >>> gspo_loss(logps.reshape(2, 2), jnp.zeros((2, 2)), jnp.ones(2), clip_high=0.2)
     Array([-1. , -1.2], dtype=float32)
     """
-    ratios.check_clips(eps_low, eps_high)
+    ratios.check_clips(clip_low, clip_high)
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_sequence(advantages, log_ratio, keep.any(-1))
-    return ratios.clipped(operands.token_mean(log_ratio, keep), a, eps_low, eps_high)
+    return ratios.clipped(operands.token_mean(log_ratio, keep), a, clip_low, clip_high)
 
 
 def gspo_token_loss(
@@ -67,8 +72,8 @@ def gspo_token_loss(
     old_logps: ArrayLike,
     advantages: ArrayLike,
     *,
-    eps_low: ArrayLike = 3e-4,
-    eps_high: ArrayLike = 4e-4,
+    clip_low: ArrayLike = 3e-4,
+    clip_high: ArrayLike = 4e-4,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""GSPO whose tokens may have advantages of their own: its values, their gradients.
@@ -86,8 +91,8 @@ def gspo_token_loss(
       logps: log-probabilities of the sampled tokens under the policy.
       old_logps: those under the policy that sampled them; no gradient.
       advantages: of the sequences, or of the tokens, [..., T]; no gradient.
-      eps_low: positive; from 1 on there is no lower bound.
-      eps_high: positive.
+      clip_low: positive; from 1 on there is no lower bound.
+      clip_high: positive.
       mask: bool, the tokens that count; by default all.
 
     Returns:
@@ -98,22 +103,26 @@ def gspo_token_loss(
       TypeError: an array is not floating point, or ``mask`` is not bool.
       ValueError: the shapes disagree, or a clip range is not positive.
 
-    Numerics: as :func:`ppo_clip_tokens`, for mean log-ratios up to 80.
+    Numerics: as :func:`ppo_clip_loss`, for mean log-ratios up to 80.
 
     Source: GSPO, Zheng et al. 2025, arXiv:2507.18071; github.com/huggingface/trl.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import gspo_token_loss
     >>> logps = jnp.log(jnp.float32([0.5, 2]))
     >>> gspo_token_loss(logps, jnp.zeros(2), jnp.float32([3, -1]))
     Array(-1., dtype=float32)
     """
-    ratios.check_clips(eps_low, eps_high)
+    ratios.check_clips(clip_low, clip_high)
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_token(advantages, log_ratio, keep)
     mean = jax.lax.stop_gradient(operands.token_mean(log_ratio, keep))[..., None]
     # A zero that has the gradient of the token, even where its logarithm is -inf.
     finite = jnp.where(jnp.isfinite(log_ratio), log_ratio, 0)
     move = finite - jax.lax.stop_gradient(finite)
-    return operands.token_mean(ratios.clipped(mean + move, a, eps_low, eps_high), keep)
+    return operands.token_mean(
+        ratios.clipped(mean + move, a, clip_low, clip_high), keep
+    )
 
 
 def gmpo_loss(
@@ -121,8 +130,8 @@ def gmpo_loss(
     old_logps: ArrayLike,
     advantages: ArrayLike,
     *,
-    eps_low: ArrayLike = 0.4,
-    eps_high: ArrayLike = 0.4,
+    clip_low: ArrayLike = 0.4,
+    clip_high: ArrayLike = 0.4,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""GMPO: a geometric mean of token ratios, each clipped by itself.
@@ -137,8 +146,8 @@ def gmpo_loss(
       logps: log-probabilities of the sampled tokens under the policy.
       old_logps: those under the policy that sampled them; no gradient.
       advantages: of the sequences; no gradient.
-      eps_low: bound on the logarithm of a ratio, positive.
-      eps_high: bound on the logarithm of a ratio, positive.
+      clip_low: bound on the logarithm of a ratio, positive.
+      clip_high: bound on the logarithm of a ratio, positive.
       mask: bool, the tokens that count; by default all.
 
     Returns:
@@ -149,20 +158,22 @@ def gmpo_loss(
       TypeError: an array is not floating point, or ``mask`` is not bool.
       ValueError: the shapes disagree, or a clip range is not positive.
 
-    Numerics: as :func:`ppo_clip_tokens`, for mean log-ratios up to 80.
+    Numerics: as :func:`ppo_clip_loss`, for mean log-ratios up to 80.
 
     Source: GMPO, Zhao et al. 2025, arXiv:2507.20673; github.com/huggingface/trl.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import gmpo_loss
     >>> gmpo_loss(jnp.float32([0.9, -0.4]), jnp.zeros(2), 1.0)
     Array(-1., dtype=float32)
     """
-    ratios.check_clips(eps_low, eps_high)
+    ratios.check_clips(clip_low, clip_high)
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_sequence(advantages, log_ratio, keep.any(-1))
+    low, high = (jnp.asarray(e, log_ratio.dtype) for e in (clip_low, clip_high))
     gain = (a > 0)[..., None]
-    outside = jnp.where(gain, log_ratio > eps_high, log_ratio < -eps_low)
-    bound = jnp.where(gain, eps_high, -jnp.asarray(eps_low)).astype(log_ratio.dtype)
-    bounded = jnp.where(outside, bound, log_ratio)
+    outside = jnp.where(gain, log_ratio > high, log_ratio < -low)
+    bounded = jnp.where(outside, jnp.where(gain, high, -low), log_ratio)
     return ratios.weighted(-a, operands.token_mean(bounded, keep))
 
 
@@ -171,8 +182,8 @@ def rloo_loss(
     old_logps: ArrayLike,
     advantages: ArrayLike,
     *,
-    eps_low: ArrayLike = 0.2,
-    eps_high: ArrayLike = 0.2,
+    clip_low: ArrayLike = 0.2,
+    clip_high: ArrayLike = 0.2,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""RLOO: PPO's clipped surrogate with the ratio of whole sequences.
@@ -191,8 +202,8 @@ def rloo_loss(
       logps: log-probabilities of the sampled tokens under the policy.
       old_logps: those under the policy that sampled them; no gradient.
       advantages: of the sequences; no gradient.
-      eps_low: positive; from 1 on there is no lower bound.
-      eps_high: positive.
+      clip_low: positive; from 1 on there is no lower bound.
+      clip_high: positive.
       mask: bool, the tokens that count; by default all.
 
     Returns:
@@ -203,17 +214,19 @@ def rloo_loss(
       TypeError: an array is not floating point, or ``mask`` is not bool.
       ValueError: the shapes disagree, or a clip range is not positive.
 
-    Numerics: as :func:`ppo_clip_tokens`, for summed log-ratios up to 80.
+    Numerics: as :func:`ppo_clip_loss`, for summed log-ratios up to 80.
 
     Source: RLOO, Ahmadian et al. 2024, arXiv:2402.14740; github.com/huggingface/trl.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import rloo_loss
     >>> rloo_loss(jnp.log(jnp.float32([0.5, 1.5])), jnp.zeros(2), 1.0)
     Array(-0.75, dtype=float32)
     """
-    ratios.check_clips(eps_low, eps_high)
+    ratios.check_clips(clip_low, clip_high)
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_sequence(advantages, log_ratio, keep.any(-1))
-    return ratios.clipped(operands.token_sum(log_ratio), a, eps_low, eps_high)
+    return ratios.clipped(log_ratio.sum(-1), a, clip_low, clip_high)
 
 
 def reinforce_loss(
@@ -244,36 +257,12 @@ def reinforce_loss(
 
     Source: Williams 1992, Machine Learning 8.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import reinforce_loss
     >>> reinforce_loss(jnp.float32([[-1, -2], [-3, -4]]), jnp.float32([1, -1]))
     Array([ 3., -7.], dtype=float32)
     """
     lp, keep = operands.tokens(logps, mask, "logps")
     a = operands.per_sequence(advantages, lp, keep.any(-1))
     counts = (a != 0)[..., None]
-    return operands.token_sum(jnp.where(counts, lp, 0), -a)
-
-
-def _without_old(key, shape, dtype):
-    logps, _, advantages = ratios.rollouts(key, shape, dtype)
-    return logps, advantages
-
-
-ROWS = (
-    ratios.row(gspo_loss, "sequence", "GSPO, Zheng et al. 2025, arXiv:2507.18071"),
-    ratios.row(
-        gspo_token_loss,
-        "sequence",
-        "GSPO, Zheng et al. 2025, arXiv:2507.18071",
-        surrogate="the ratio of the sequence carries no gradient",
-    ),
-    ratios.row(gmpo_loss, "sequence", "GMPO, Zhao et al. 2025, arXiv:2507.20673"),
-    ratios.row(rloo_loss, "sequence", "RLOO, Ahmadian et al. 2024, arXiv:2402.14740"),
-    ratios.row(
-        reinforce_loss,
-        "sequence",
-        "Williams 1992, Machine Learning 8",
-        make=_without_old,
-        golden=None,
-        convex=True,
-    ),
-)
+    return -a * jnp.sum(jnp.where(counts, lp, 0), -1)

@@ -1,90 +1,25 @@
 """Surrogates of the policy gradient that clip or gate each token by itself."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab import numerics
-from logitlab.losses.labels import checked
-from logitlab.losses.policy_gradient import operands, ratios
+from logitlab.numerics.arguments import check_range, hyper, weighted
+from logitlab.rl import _operands as operands
+from logitlab.rl import _ratios as ratios
 
-__all__ = [
-    "aggregate_tokens",
-    "cispo_tokens",
-    "ppo_clip_tokens",
-    "sapo_tokens",
-]
-
-NOT_LOSSES = ("aggregate_tokens",)
-
-_MODES = ("token_mean", "sequence_mean", "constant", "none")
+__all__ = ["cispo_loss", "ppo_clip_loss", "sapo_loss", "vespo_loss"]
 
 
-def aggregate_tokens(
-    loss_tokens: ArrayLike,
-    mask: ArrayLike | None = None,
-    *,
-    mode: str = "token_mean",
-    constant: ArrayLike | None = None,
-) -> jax.Array:
-    r"""The one number that an algorithm makes of its token losses.
-
-    .. math:: \frac{\sum_{b,t} m_{bt} \ell_{bt}}{\sum_{b,t} m_{bt}}, \quad
-        \frac1B \sum_b \frac{\sum_t m_{bt} \ell_{bt}}{\sum_t m_{bt}}, \quad
-        \frac{\sum_{b,t} m_{bt} \ell_{bt}}{B L}
-
-    ``"token_mean"`` is that of PPO, BNPO and DAPO, ``"sequence_mean"`` of GRPO and
-    ``"constant"`` of Dr. GRPO.
-
-    Shapes: loss_tokens [..., T], mask [..., T] -> []
-
-    Args:
-      loss_tokens: of any loss of this module that gives one for each token.
-      mask: bool, the tokens that count. A sequence without any is 0, and counts as one
-        of the B sequences.
-      mode: as above, or ``"none"``: the token losses, 0 where masked, [..., T].
-      constant: L, the longest length there can be, for ``"constant"``.
-
-    Raises:
-      TypeError: ``loss_tokens`` is not floating point or ``mask`` is not bool.
-      ValueError: the shapes differ, an unknown mode, or a ``constant`` that is missing,
-        superfluous or not positive.
-
-    Source: GRPO, Shao et al. 2024, arXiv:2402.03300; DAPO, Yu et al. 2025,
-      arXiv:2503.14476; Dr. GRPO, Liu et al. 2025, arXiv:2503.20783.
-
-    >>> losses = jnp.float32([[1, 1, 1], [5, 0, 0]])
-    >>> mask = jnp.array([[True, True, True], [True, False, False]])
-    >>> for mode in ("token_mean", "sequence_mean"):
-    ...     print(aggregate_tokens(losses, mask, mode=mode))
-    2.0
-    3.0
-    """
-    if mode not in _MODES:
-        raise ValueError(f"mode is {mode!r}, expected one of {_MODES}")
-    if (constant is not None) != (mode == "constant"):
-        raise ValueError(
-            f"constant is {constant} for mode {mode!r}, expected a number for mode "
-            "'constant' alone"
-        )
-    x, keep = operands.tokens(loss_tokens, mask, "loss_tokens")
-    if mode == "none":
-        return x
-    if mode == "token_mean":
-        return numerics.masked_mean(x, keep)
-    if mode == "sequence_mean":
-        return numerics.masked_mean(operands.token_mean(x, keep))
-    checked("constant", constant, lambda c: c > 0, "positive")
-    return numerics.masked_mean(operands.token_sum(x) / constant)
-
-
-def ppo_clip_tokens(
+def ppo_clip_loss(
     logps: ArrayLike,
     old_logps: ArrayLike,
     advantages: ArrayLike,
     *,
-    eps_low: ArrayLike = 0.2,
-    eps_high: ArrayLike = 0.2,
+    clip_low: ArrayLike = 0.2,
+    clip_high: ArrayLike = 0.2,
     delta: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
@@ -96,8 +31,8 @@ def ppo_clip_tokens(
 
     The upper bound binds for positive advantages, the lower one for negative ones.
     With ``aggregate_tokens``: GRPO (``"sequence_mean"``), PPO and BNPO
-    (``"token_mean"``), Dr. GRPO (``"constant"``), DAPO (``eps_high=0.28``,
-    ``"token_mean"``), NGRPO (``eps_low=0.16, eps_high=0.24``, ``"token_mean"``).
+    (``"token_mean"``), Dr. GRPO (``"constant"``), DAPO (``clip_high=0.28``,
+    ``"token_mean"``), NGRPO (``clip_low=0.16, clip_high=0.24``, ``"token_mean"``).
 
     Shapes: logps [..., T], old_logps [..., T], advantages [...],
       mask [..., T] -> [..., T]
@@ -106,8 +41,8 @@ def ppo_clip_tokens(
       logps: log-probabilities of the sampled tokens under the policy.
       old_logps: those under the policy that sampled them; no gradient.
       advantages: of the sequences, or of the tokens, [..., T]; no gradient.
-      eps_low: positive; from 1 on there is no lower bound.
-      eps_high: positive.
+      clip_low: positive; from 1 on there is no lower bound.
+      clip_high: positive.
       delta: a cap on the ratio for negative advantages too, positive.
       mask: bool, the tokens that count; by default all.
 
@@ -126,24 +61,26 @@ def ppo_clip_tokens(
     Source: PPO, Schulman et al. 2017, arXiv:1707.06347; GRPO, Shao et al. 2024,
       arXiv:2402.03300; github.com/huggingface/trl.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import ppo_clip_loss
     >>> old = jnp.zeros(3)
-    >>> ppo_clip_tokens(jnp.log(jnp.float32([0.5, 1, 1.5])), old, 1.0)
+    >>> ppo_clip_loss(jnp.log(jnp.float32([0.5, 1, 1.5])), old, 1.0)
     Array([-0.5, -1. , -1.2], dtype=float32)
     """
-    ratios.check_clips(eps_low, eps_high)
+    ratios.check_clips(clip_low, clip_high)
     if delta is not None:
-        checked("delta", delta, lambda d: d > 0, "positive")
+        check_range("delta", delta, lambda d: d > 0, "positive")
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_token(advantages, log_ratio, keep)
-    return ratios.clipped(log_ratio, a, eps_low, eps_high, delta)
+    return ratios.clipped(log_ratio, a, clip_low, clip_high, delta)
 
 
-def cispo_tokens(
+def cispo_loss(
     logps: ArrayLike,
     old_logps: ArrayLike,
     advantages: ArrayLike,
     *,
-    eps_max: ArrayLike = 2.0,
+    clip_max: ArrayLike = 2.0,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""CISPO: REINFORCE with a capped importance weight, one value per token.
@@ -159,7 +96,7 @@ def cispo_tokens(
       logps: log-probabilities of the sampled tokens under the policy.
       old_logps: those under the policy that sampled them; no gradient.
       advantages: of the sequences, or of the tokens, [..., T]; no gradient.
-      eps_max: the cap on the ratio itself, positive.
+      clip_max: the cap on the ratio itself, positive.
       mask: bool, the tokens that count; by default all.
 
     Returns:
@@ -167,26 +104,103 @@ def cispo_tokens(
 
     Raises:
       TypeError: an array is not floating point, or ``mask`` is not bool.
-      ValueError: the shapes disagree, or ``eps_max`` is not positive.
+      ValueError: the shapes disagree, or ``clip_max`` is not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for log-ratios up to 80. A
       token of weight 0 costs nothing, whatever its log-probability.
 
     Source: MiniMax-M1, 2025, arXiv:2506.13585; github.com/huggingface/trl.
 
-    >>> cispo_tokens(jnp.float32([-1, -1]), jnp.float32([-1, -9]), 1.0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import cispo_loss
+    >>> cispo_loss(jnp.float32([-1, -1]), jnp.float32([-1, -9]), 1.0)
     Array([1., 2.], dtype=float32)
     """
-    checked("eps_max", eps_max, lambda e: e > 0, "positive")
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_token(advantages, log_ratio, keep)
     lp, _ = operands.tokens(logps, mask, "logps")
+    cap = hyper("clip_max", clip_max, lp.dtype, lambda e: e > 0, "positive")
     ratio = jax.lax.stop_gradient(jnp.exp(log_ratio))
-    weight = -jnp.minimum(ratio, eps_max) * a
-    return jnp.where(weight == 0, 0, weight * jnp.where(weight == 0, 0, lp))
+    return weighted(-jnp.minimum(ratio, cap) * a, lp)
 
 
-def sapo_tokens(
+def vespo_loss(
+    logps: ArrayLike,
+    old_logps: ArrayLike,
+    advantages: ArrayLike,
+    *,
+    power_pos: ArrayLike = 2.0,
+    decay_pos: ArrayLike = 3.0,
+    power_neg: ArrayLike = 3.0,
+    decay_neg: ArrayLike = 2.0,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""VESPO: REINFORCE with a soft weight of the sequence, one value per token.
+
+    .. math:: -\mathrm{sg}[W^k e^{\lambda (1 - W)}]\, A \log \pi_t, \quad
+        W = \exp \sum_t \log \frac{\pi_t}{\pi^{old}_t}
+
+    with :math:`k_{pos}, \lambda_{pos}` for advantages of at least 0 and
+    :math:`k_{neg}, \lambda_{neg}` below. The weight is 1 where the policy is the one
+    that sampled, and largest at :math:`W = k / \lambda`; neither a rare nor a likely
+    answer can make it explode, and its length is not divided by. For policies that are
+    far from the one that sampled. A token loss for ``"token_mean"``; the value means
+    little.
+
+    Shapes: logps [..., T], old_logps [..., T], advantages [...],
+      mask [..., T] -> [..., T]
+
+    Args:
+      logps: log-probabilities of the sampled tokens under the policy.
+      old_logps: those under the policy that sampled them; no gradient.
+      advantages: of the sequences, or of the tokens, [..., T]; no gradient.
+      power_pos: k for advantages of at least 0, at least 0.
+      decay_pos: lambda for them, at least 0.
+      power_neg: k for advantages below 0, at least 0.
+      decay_neg: lambda for them, at least 0.
+      mask: bool, the tokens that count, in W too; by default all.
+
+    Returns:
+      The loss, float32 (float64 for float64 ``logps``), 0 where masked.
+
+    Raises:
+      TypeError: an array is not floating point, or ``mask`` is not bool.
+      ValueError: the shapes disagree, or a power or a decay is negative.
+
+    Numerics: relative error below 1e-5, value and gradient, for weights above 1e-18. A
+      token of weight 0 costs nothing, whatever its log-probability.
+
+    Source: VESPO, Shen et al. 2026, arXiv:2602.10693; github.com/huggingface/trl, which
+      holds :math:`\log W` between -18.4 and 20.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import vespo_loss
+    >>> vespo_loss(jnp.float32([-1, -1]), jnp.float32([-1, -1]), 1.0)
+    Array([1., 1.], dtype=float32)
+    """
+    log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
+    a = operands.per_token(advantages, log_ratio, keep)
+    lp, _ = operands.tokens(logps, mask, "logps")
+    given = dict(
+        power_pos=power_pos,
+        decay_pos=decay_pos,
+        power_neg=power_neg,
+        decay_neg=decay_neg,
+    )
+    powers_and_decays = (
+        hyper(name, value, lp.dtype, lambda v: v >= 0, "at least 0")
+        for name, value in given.items()
+    )
+    power_pos, decay_pos, power_neg, decay_neg = powers_and_decays
+    log_w = jax.lax.stop_gradient(log_ratio.sum(-1, keepdims=True))
+    gain = a >= 0
+    growth = weighted(jnp.where(gain, power_pos, power_neg), log_w)
+    decay = weighted(jnp.where(gain, decay_pos, decay_neg), jnp.expm1(log_w))
+    weight = jnp.exp(jnp.where(decay == jnp.inf, -jnp.inf, growth - decay))
+    return weighted(-weight * a, lp)
+
+
+def sapo_loss(
     logps: ArrayLike,
     old_logps: ArrayLike,
     advantages: ArrayLike,
@@ -223,11 +237,13 @@ def sapo_tokens(
 
     Source: SAPO, Gao et al. 2025, arXiv:2511.20347; github.com/huggingface/trl.
 
-    >>> sapo_tokens(jnp.float32([0, 200]), jnp.zeros(2), 1.0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import sapo_loss
+    >>> sapo_loss(jnp.float32([0, 200]), jnp.zeros(2), 1.0)
     Array([-2., -4.], dtype=float32)
     """
-    checked("tau_pos", tau_pos, lambda t: t > 0, "positive")
-    checked("tau_neg", tau_neg, lambda t: t > 0, "positive")
+    check_range("tau_pos", tau_pos, lambda t: t > 0, "positive")
+    check_range("tau_neg", tau_neg, lambda t: t > 0, "positive")
     log_ratio, keep = ratios.log_ratio_of(logps, old_logps, mask)
     a = operands.per_token(advantages, log_ratio, keep)
     tau = jnp.where(a > 0, tau_pos, tau_neg).astype(log_ratio.dtype)
@@ -236,20 +252,3 @@ def sapo_tokens(
     x = tau * (jnp.exp(jnp.where(open_, 0, log_ratio)) - 1)
     gate = jnp.where(open_, 1, jnp.exp(-jnp.logaddexp(0, -x)))
     return -4 / tau * gate * a
-
-
-ROWS = (
-    ratios.row(
-        ppo_clip_tokens,
-        "elementwise",
-        "PPO, Schulman et al. 2017, arXiv:1707.06347",
-        note="also GRPO, Dr. GRPO, BNPO, DAPO and NGRPO, by `aggregate_tokens`",
-    ),
-    ratios.row(
-        cispo_tokens,
-        "elementwise",
-        "MiniMax-M1, 2025, arXiv:2506.13585",
-        surrogate="the importance weight carries no gradient",
-    ),
-    ratios.row(sapo_tokens, "elementwise", "SAPO, Gao et al. 2025, arXiv:2511.20347"),
-)

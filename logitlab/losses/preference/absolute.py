@@ -1,11 +1,15 @@
 """Losses of what each answer of a pair is worth, and not of their difference alone."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.preference import draws, pairs
+from logitlab.losses.preference import _pairs as pairs
+from logitlab.numerics import arguments
+from logitlab.numerics.arguments import weighted
 
 __all__ = [
     "aot_loss",
@@ -55,6 +59,8 @@ def nca_loss(
 
     Source: Chen et al. 2024, arXiv:2402.05369.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import nca_loss
     >>> zero = jnp.zeros(1)
     >>> nca_loss(zero, zero, zero, zero)
     Array([1.3862944], dtype=float32)
@@ -105,6 +111,8 @@ def bco_pair_loss(
 
     Source: Jung et al. 2024, arXiv:2404.04656.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import bco_pair_loss
     >>> zero = jnp.zeros(1)
     >>> bco_pair_loss(jnp.float32([12]), jnp.float32([4]), zero, zero, shift=0.3)
     Array([1.0855505], dtype=float32)
@@ -112,7 +120,7 @@ def bco_pair_loss(
     good, bad = _rewards(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
     )
-    shift = jax.lax.stop_gradient(jnp.asarray(shift, good.dtype))
+    shift = jax.lax.stop_gradient(arguments.hyper("shift", shift, good.dtype))
     return jax.nn.softplus(shift - good) + jax.nn.softplus(bad - shift)
 
 
@@ -159,6 +167,8 @@ def sppo_loss(
 
     Source: Wu et al. 2024, arXiv:2405.00675.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import sppo_loss
     >>> zero = jnp.zeros(1)
     >>> sppo_loss(zero, zero, zero, zero)
     Array([50.], dtype=float32)
@@ -169,10 +179,12 @@ def sppo_loss(
     beta = jnp.asarray(beta, good.dtype)
 
     def error(reward, win_prob):
-        target = jax.lax.stop_gradient(jnp.asarray(win_prob, reward.dtype)) - 0.5
+        target = jax.lax.stop_gradient(win_prob) - 0.5
         return jnp.square((reward - target) / beta)
 
-    return error(good, chosen_win_prob) + error(bad, rejected_win_prob)
+    won = arguments.hyper("chosen_win_prob", chosen_win_prob, good.dtype)
+    lost = arguments.hyper("rejected_win_prob", rejected_win_prob, good.dtype)
+    return error(good, won) + error(bad, lost)
 
 
 def apo_zero_loss(
@@ -210,6 +222,8 @@ def apo_zero_loss(
 
     Source: D'Oosterlinck et al. 2024, arXiv:2408.06266.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import apo_zero_loss
     >>> zero = jnp.zeros(1)
     >>> apo_zero_loss(jnp.float32([400]), jnp.float32([-400]), zero, zero)
     Array([8.496708e-18], dtype=float32)
@@ -217,7 +231,7 @@ def apo_zero_loss(
     good, bad = _rewards(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
     )
-    return pairs.sigmoid(-good) + pairs.sigmoid(bad)
+    return numerics.sigmoid(-good) + numerics.sigmoid(bad)
 
 
 def apo_down_loss(
@@ -251,20 +265,23 @@ def apo_down_loss(
       TypeError: an array is not floating point.
       ValueError: the shapes differ, or ``beta`` is not positive.
 
-    Numerics: relative error below 1e-5, value and gradient, for rewards up to 80.
+    Numerics: relative error below 1e-5, value and gradient, for rewards up to 80; the
+      slope in the chosen answer is a difference of two, and right beside the larger.
 
     Source: D'Oosterlinck et al. 2024, arXiv:2408.06266.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import apo_down_loss
     >>> zero = jnp.zeros(1)
     >>> apo_down_loss(zero, zero, zero, zero)
     Array([1.], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    good = pairs.log_ratio(logps[0], logps[2], beta)
-    return pairs.sigmoid(good) + pairs.sigmoid(-pairs.margin(*logps, beta=beta))
+    good = arguments.log_ratio(logps[0], logps[2], beta)
+    return numerics.sigmoid(good) + numerics.sigmoid(-pairs.margin(*logps, beta=beta))
 
 
 def dpop_loss(
@@ -274,7 +291,7 @@ def dpop_loss(
     ref_rejected_logps: ArrayLike,
     *,
     beta: ArrayLike = 0.1,
-    lam: ArrayLike = 50.0,
+    penalty_weight: ArrayLike = 50.0,
 ) -> jax.Array:
     r"""DPO-Positive: DPO with a penalty while the chosen answer gets less likely.
 
@@ -294,7 +311,7 @@ def dpop_loss(
       ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
       ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
       beta: positive.
-      lam: lambda, 5 to 500; 0 is DPO.
+      penalty_weight: lambda, 5 to 500; 0 is DPO.
 
     Returns:
       One number per pair in nats, float32 (float64 for float64 log-probabilities).
@@ -307,16 +324,19 @@ def dpop_loss(
 
     Source: Pal et al. 2024, arXiv:2402.13228.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import dpop_loss
     >>> zero = jnp.zeros(1)
     >>> jax.grad(lambda c: dpop_loss(c, zero, zero, zero).sum())(zero)
     Array([-0.05], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    fall = jax.nn.relu(-pairs.log_ratio(logps[0], logps[2], beta))
-    penalty = jnp.asarray(lam, fall.dtype) * fall
+    fall = jax.nn.relu(-arguments.log_ratio(logps[0], logps[2], beta))
+    penalty = weighted(penalty_weight, fall, "penalty_weight")
     return pairs.logistic(pairs.margin(*logps, beta=beta) - penalty)
 
 
@@ -368,22 +388,21 @@ def aot_loss(
 
     Source: Melnyk et al. 2024, arXiv:2406.05882.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import aot_loss
     >>> chosen, zero = jnp.float32([9, 3]), jnp.zeros(2)
     >>> aot_loss(chosen, zero, zero, zero, beta=1.0)
     Array([0.04858735, 0.0001234 ], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     pairs.smoothing(label_smoothing)
     chosen, rejected, *ref = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     if not chosen.ndim:
         raise ValueError("chosen_logps has shape (), expected (..., B)")
-    kept = numerics.kept(mask, chosen.shape)
-    # Quarters, as in `pairs.margin`: no difference of two of them overflows.
-    chosen, rejected, *ref = (
-        jnp.where(kept, a, 0) / 4 for a in (chosen, rejected, *ref)
-    )
+    kept = numerics.check_mask(mask, chosen.shape)
+    chosen, rejected, *ref = (jnp.where(kept, a, 0) for a in (chosen, rejected, *ref))
     if paired:
         high, low = chosen - rejected, ref[0] - ref[1]
     else:
@@ -393,47 +412,15 @@ def aot_loss(
         jnp.where(used, jnp.sort(jnp.where(kept, a, jnp.inf), -1), 0)
         for a in (high, low)
     )
-    x = 4 * jnp.asarray(beta, high.dtype) * (high - low)
+    x = jnp.asarray(beta, high.dtype) * (high - low)
     return jnp.where(used, pairs.logistic(x, label_smoothing), 0)
 
 
 def _rewards(chosen, rejected, ref_chosen, ref_rejected, beta):
     """Rewards of both answers."""
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     chosen, rejected, *ref = pairs.referenced(
         chosen, rejected, ref_chosen, ref_rejected
     )
-    good = pairs.log_ratio(chosen, ref[0], beta)
-    return good, pairs.log_ratio(rejected, ref[1], beta)
-
-
-def _row(loss, source, **facts):
-    return draws.pair_row(loss, source, golden="dpo_family", **facts)
-
-
-_ABSOLUTE = dict(shift_invariant=False, convex=True)
-
-ROWS = (
-    _row(nca_loss, "Chen et al. 2024, arXiv:2402.05369", **_ABSOLUTE),
-    _row(bco_pair_loss, "Jung et al. 2024, arXiv:2404.04656", **_ABSOLUTE),
-    _row(sppo_loss, "Wu et al. 2024, arXiv:2405.00675", **_ABSOLUTE),
-    _row(
-        apo_zero_loss,
-        "D'Oosterlinck et al. 2024, arXiv:2408.06266",
-        shift_invariant=False,
-        upper=2.0,
-    ),
-    _row(
-        apo_down_loss,
-        "D'Oosterlinck et al. 2024, arXiv:2408.06266",
-        shift_invariant=False,
-        upper=2.0,
-    ),
-    _row(dpop_loss, "Pal et al. 2024, arXiv:2402.13228", **_ABSOLUTE),
-    _row(
-        aot_loss,
-        "Melnyk et al. 2024, arXiv:2406.05882",
-        gathers="a batch is sorted on one device",
-        note="Losses come in sorted order; takes mask",
-    ),
-)
+    good = arguments.log_ratio(chosen, ref[0], beta)
+    return good, arguments.log_ratio(rejected, ref[1], beta)

@@ -1,14 +1,20 @@
 """Losses of how much better than its reference a policy tells answers apart."""
 
+from __future__ import annotations
+
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.losses.labels import checked
-from logitlab.losses.preference import draws, pairs
+from logitlab import numerics
+from logitlab.losses.preference import _pairs as pairs
+from logitlab.losses.preference import f_divergences as divergences
+from logitlab.numerics import arguments
+from logitlab.numerics.arguments import check_range, weighted
 
 __all__ = [
-    "cdpo_loss",
     "discopop_loss",
     "dpo_hinge_loss",
     "exo_loss",
@@ -19,59 +25,6 @@ __all__ = [
 ]
 
 
-def cdpo_loss(
-    chosen_logps: ArrayLike,
-    rejected_logps: ArrayLike,
-    ref_chosen_logps: ArrayLike,
-    ref_rejected_logps: ArrayLike,
-    *,
-    beta: ArrayLike = 0.1,
-    label_smoothing: ArrayLike = 0.0,
-) -> jax.Array:
-    r"""Conservative DPO: the preference is the other way with probability epsilon.
-
-    .. math:: \ell = (1 - \epsilon)\, \mathrm{sp}(-\beta\Delta)
-        + \epsilon\, \mathrm{sp}(\beta\Delta), \quad
-        \Delta = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}
-        - \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
-
-    with sp the softplus. Least at :math:`\beta\Delta = \log((1-\epsilon)/\epsilon)`.
-
-    Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
-      ref_rejected_logps [...] -> [...]
-
-    Args:
-      chosen_logps: log-probabilities of the chosen answers, summed over tokens.
-      rejected_logps: the same of the rejected ones.
-      ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
-      ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
-      beta: positive.
-      label_smoothing: epsilon, in [0, 1]; 0 is DPO.
-
-    Returns:
-      One number per pair in nats, float32 (float64 for float64 log-probabilities).
-
-    Raises:
-      TypeError: an array is not floating point.
-      ValueError: the shapes differ, or a hyper-parameter is outside its range.
-
-    Numerics: relative error below 1e-5, value and gradient, for margins
-      :math:`\beta\Delta` up to 80.
-
-    Source: Mitchell 2023, a note on DPO with noisy preferences; in trl 0.11.
-
-    >>> zero = jnp.zeros(1)
-    >>> cdpo_loss(jnp.float32([400]), zero, zero, zero, label_smoothing=0.1)
-    Array([4.], dtype=float32)
-    """
-    pairs.positive(beta=beta)
-    pairs.smoothing(label_smoothing)
-    logps = pairs.referenced(
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
-    )
-    return pairs.logistic(pairs.margin(*logps, beta=beta), label_smoothing)
-
-
 def robust_dpo_loss(
     chosen_logps: ArrayLike,
     rejected_logps: ArrayLike,
@@ -79,7 +32,7 @@ def robust_dpo_loss(
     ref_rejected_logps: ArrayLike,
     *,
     beta: ArrayLike = 0.1,
-    flip_rate: ArrayLike = 0.1,
+    label_smoothing: ArrayLike = 0.1,
 ) -> jax.Array:
     r"""Provably robust DPO: unbiased where preferences are flipped at a known rate.
 
@@ -99,7 +52,8 @@ def robust_dpo_loss(
       ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
       ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
       beta: positive.
-      flip_rate: epsilon, in [0, 0.5); 0 is DPO.
+      label_smoothing: epsilon, the known share of flipped preferences, in [0, 0.5); 0
+        is DPO.
 
     Returns:
       One number per pair in nats, float32 (float64 for float64 log-probabilities).
@@ -113,19 +67,22 @@ def robust_dpo_loss(
 
     Source: Chowdhury et al. 2024, arXiv:2403.00409.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import robust_dpo_loss
     >>> zero, chosen = jnp.zeros(1), jnp.float32([7])
-    >>> robust_dpo_loss(chosen, zero, zero, zero, flip_rate=0.2)
-    Array([0.16985276], dtype=float32)
+    >>> robust_dpo_loss(chosen, zero, zero, zero, label_smoothing=0.2)
+    Array([0.16985275], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     inside = lambda e: (e >= 0) & (e < 0.5)  # noqa: E731
-    checked("flip_rate", flip_rate, inside, "a number in [0, 0.5)")
+    check_range("label_smoothing", label_smoothing, inside, "a number in [0, 0.5)")
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     x = pairs.margin(*logps, beta=beta)
-    eps = jnp.asarray(flip_rate, x.dtype)
-    return jax.nn.softplus(-x) - jnp.where(eps == 0, 0, eps / (1 - 2 * eps) * x)
+    # Divided in the dtype that it comes in: near 0.5 float32 leaves few digits.
+    share = label_smoothing / (1 - 2 * label_smoothing)
+    return jax.nn.softplus(-x) - weighted(share, x)
 
 
 def dpo_hinge_loss(
@@ -162,11 +119,13 @@ def dpo_hinge_loss(
 
     Source: RSO, Liu et al. 2024, arXiv:2309.06657.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import dpo_hinge_loss
     >>> zero = jnp.zeros(1)
     >>> dpo_hinge_loss(jnp.float32([4]), zero, zero, zero)
     Array([0.6], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
@@ -183,6 +142,8 @@ def ipo_loss(
     *,
     beta: ArrayLike = 0.1,
     average_log_prob: bool = True,
+    f_divergence: str = "reverse_kl",
+    f_alpha: ArrayLike = 0.5,
 ) -> jax.Array:
     r"""Identity preference optimisation: a margin of a given size, no more.
 
@@ -191,6 +152,8 @@ def ipo_loss(
         b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
 
     The paper, whose tau is beta, writes sums; implementations in use divide by lengths.
+    Another ``f_divergence`` replaces a by :math:`f'(e^a)` and b by :math:`f'(e^b)`,
+    without constants, as ``f_dpo_loss`` has them.
 
     Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
       ref_rejected_logps [...], chosen_lengths [...], rejected_lengths [...] -> [...]
@@ -204,32 +167,43 @@ def ipo_loss(
       rejected_lengths: the same of the rejected answers.
       beta: positive.
       average_log_prob: divide by the lengths; otherwise they are not used.
+      f_divergence: ``reverse_kl``, ``forward_kl``, ``js_divergence`` or
+        ``alpha_divergence``.
+      f_alpha: of ``alpha_divergence``; 1 is ``reverse_kl``.
 
     Returns:
       One number per pair, float32 (float64 for float64 log-probabilities).
 
     Raises:
       TypeError: an array is not floating point.
-      ValueError: the shapes differ, lengths are missing, or ``beta`` is not positive.
+      ValueError: the shapes differ, lengths are missing, ``f_divergence`` is no such
+        name, or ``beta`` is not positive.
 
-    Numerics: relative error below 1e-5 off the minimum.
+    Numerics: relative error below 1e-5 off the minimum, for exponents up to 5 of
+      ``forward_kl`` and ``alpha_divergence``.
 
-    Source: Azar et al. 2023, arXiv:2310.12036; lengths as in trl.
+    Source: Azar et al. 2023, arXiv:2310.12036; divergences of Wang et al. 2023,
+      arXiv:2309.16240; lengths as in trl.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import ipo_loss
     >>> zero = jnp.zeros(1)
     >>> ipo_loss(jnp.float32([12]), zero, zero, zero, jnp.array([3]), jnp.array([5]))
     Array([1.], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     lengths = ()
     if average_log_prob:
-        lengths = pairs.lengths_like(
+        lengths = arguments.lengths_like(
             logps[0], chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths
         )
-    return pairs.squared(pairs.margin(*logps, *lengths, beta=0.25), beta)
+    if f_divergence == "reverse_kl":
+        return pairs.squared(pairs.margin(*logps, *lengths, beta=1.0), beta)
+    gap = divergences.divergence_gap(*logps, f_divergence, f_alpha, lengths=lengths)
+    return pairs.squared(gap, beta)
 
 
 def exo_loss(
@@ -266,18 +240,20 @@ def exo_loss(
       TypeError: an array is not floating point.
       ValueError: the shapes differ, or a hyper-parameter is outside its range.
 
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80 off
-      the minimum.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80; of
+      the two terms where they cancel, at distances from the minimum below 1.
 
     Source: Ji et al. 2024, arXiv:2402.00856.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import exo_loss
     >>> zero = jnp.zeros(1)
     >>> exo_loss(jnp.float32([400]), zero, zero, zero)
     Array([0.0010005], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     inside = lambda e: (e > 0) & (e < 1)  # noqa: E731
-    checked("label_smoothing", label_smoothing, inside, "a number in (0, 1)")
+    check_range("label_smoothing", label_smoothing, inside, "a number in (0, 1)")
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
@@ -295,7 +271,7 @@ def discopop_loss(
     ref_rejected_logps: ArrayLike,
     *,
     beta: ArrayLike = 0.1,
-    discopop_tau: ArrayLike = 0.05,
+    blend_temperature: ArrayLike = 0.05,
 ) -> jax.Array:
     r"""DiscoPOP: logistic at margins below 0, exponential above.
 
@@ -313,7 +289,7 @@ def discopop_loss(
       ref_chosen_logps: the same as ``chosen_logps`` under the reference; no gradient.
       ref_rejected_logps: the same as ``rejected_logps`` under it; no gradient.
       beta: positive.
-      discopop_tau: positive.
+      blend_temperature: tau, positive.
 
     Returns:
       One number per pair, float32 (float64 for float64 log-probabilities).
@@ -327,18 +303,24 @@ def discopop_loss(
 
     Source: Lu et al. 2024, arXiv:2406.08414.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import discopop_loss
     >>> zero = jnp.zeros(1)
     >>> discopop_loss(jnp.float32([-1e5]), zero, zero, zero)
     Array([10000.], dtype=float32)
     """
-    pairs.positive(beta=beta, discopop_tau=discopop_tau)
+    arguments.positive(beta=beta, blend_temperature=blend_temperature)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     x = pairs.finite(pairs.margin(*logps, beta=beta))
-    y = x / jnp.asarray(discopop_tau, x.dtype)
-    exponential = jnp.exp(-jax.nn.softplus(-y) - x)
-    return pairs.sigmoid(-y) * jax.nn.softplus(-x) + exponential
+    y = x / jnp.asarray(blend_temperature, x.dtype)
+    exponent = -jax.nn.softplus(-y) - x
+    largest = math.log(float(jnp.finfo(x.dtype).max)) * (1 - 1e-6)
+    # Beyond it the value is inf; the slope, of two signs, that of the largest number.
+    beyond = jax.lax.stop_gradient(jax.nn.relu(exponent - largest))
+    exponential = jnp.exp(exponent - beyond) + jnp.where(beyond > 0, jnp.inf, 0)
+    return numerics.sigmoid(-y) * jax.nn.softplus(-x) + exponential
 
 
 def sigmoid_norm_loss(
@@ -350,12 +332,17 @@ def sigmoid_norm_loss(
     rejected_lengths: ArrayLike,
     *,
     beta: ArrayLike = 5.0,
+    f_divergence: str = "reverse_kl",
+    f_alpha: ArrayLike = 0.5,
 ) -> jax.Array:
     r"""Length-normalised DPO: each log-ratio over the number of its tokens.
 
     .. math:: \ell = \mathrm{sp}\Bigl(-\beta\Bigl(\frac{a}{n_w} - \frac{b}{n_l}
         \Bigr)\Bigr), \quad a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
         b = \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}
+
+    Another ``f_divergence`` replaces a by :math:`f'(e^a)` and b by :math:`f'(e^b)`,
+    without constants, as ``f_dpo_loss`` has them.
 
     Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
       ref_rejected_logps [...], chosen_lengths [...], rejected_lengths [...] -> [...]
@@ -368,30 +355,40 @@ def sigmoid_norm_loss(
       chosen_lengths: numbers of tokens; 0 counts as 1.
       rejected_lengths: the same of the rejected answers.
       beta: positive, larger than DPO's: 2 to 10.
+      f_divergence: ``reverse_kl``, ``forward_kl``, ``js_divergence`` or
+        ``alpha_divergence``.
+      f_alpha: of ``alpha_divergence``; 1 is ``reverse_kl``.
 
     Returns:
       One number per pair in nats, float32 (float64 for float64 log-probabilities).
 
     Raises:
       TypeError: an array is not floating point.
-      ValueError: the shapes differ, or ``beta`` is not positive.
+      ValueError: the shapes differ, ``f_divergence`` is no such name, or ``beta`` is
+        not positive.
 
-    Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
+    Numerics: relative error below 1e-5, value and gradient, for margins up to 80; 5e-5
+      with another divergence, for exponents up to 5.
 
     Source: Tulu 3, Lambert et al. 2024, arXiv:2411.15124.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import sigmoid_norm_loss
     >>> one, zero = jnp.float32([80]), jnp.zeros(1)
     >>> sigmoid_norm_loss(one, zero, zero, zero, jnp.array([10]), jnp.array([3]))
     Array([4.248354e-18], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    lengths = pairs.lengths_like(
+    lengths = arguments.lengths_like(
         logps[0], chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths
     )
-    return pairs.logistic(pairs.margin(*logps, *lengths, beta=beta))
+    if f_divergence == "reverse_kl":
+        return pairs.logistic(pairs.margin(*logps, *lengths, beta=beta))
+    gap = divergences.divergence_gap(*logps, f_divergence, f_alpha, lengths=lengths)
+    return pairs.logistic(jnp.asarray(beta, gap.dtype) * gap)
 
 
 def r_dpo_loss(
@@ -434,57 +431,21 @@ def r_dpo_loss(
     Source: Park et al. 2024, arXiv:2403.19159; the sign as in the code of
       arXiv:2410.13828.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import r_dpo_loss
     >>> zero = jnp.zeros(1)
     >>> r_dpo_loss(zero, zero, zero, zero, jnp.array([200]), jnp.array([0]))
     Array([4.248354e-18], dtype=float32)
     """
-    pairs.positive(beta=beta)
+    arguments.positive(beta=beta)
     logps = pairs.referenced(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    longer, shorter = pairs.lengths_like(
+    longer, shorter = arguments.lengths_like(
         logps[0],
         least=0,
         chosen_lengths=chosen_lengths,
         rejected_lengths=rejected_lengths,
     )
-    bonus = jnp.asarray(alpha, longer.dtype) * (longer - shorter)
+    bonus = arguments.hyper("alpha", alpha, longer.dtype) * (longer - shorter)
     return pairs.logistic(pairs.margin(*logps, beta=beta) + bonus)
-
-
-def _row(loss, source, make=draws.referenced, **facts):
-    return draws.pair_row(loss, source, make, golden="dpo_family", **facts)
-
-
-ROWS = (
-    _row(cdpo_loss, "Mitchell 2023; in trl 0.11", convex=True),
-    _row(
-        robust_dpo_loss,
-        "Chowdhury et al. 2024, arXiv:2403.00409",
-        convex=True,
-        lower=None,
-    ),
-    _row(dpo_hinge_loss, "RSO, Liu et al. 2024, arXiv:2309.06657", convex=True),
-    _row(
-        ipo_loss,
-        "Azar et al. 2023, arXiv:2310.12036",
-        draws.with_lengths,
-        convex=True,
-        shift_invariant=False,
-    ),
-    _row(exo_loss, "Ji et al. 2024, arXiv:2402.00856"),
-    _row(discopop_loss, "Lu et al. 2024, arXiv:2406.08414"),
-    _row(
-        sigmoid_norm_loss,
-        "Tulu 3, Lambert et al. 2024, arXiv:2411.15124",
-        draws.with_lengths,
-        convex=True,
-        shift_invariant=False,
-    ),
-    _row(
-        r_dpo_loss,
-        "Park et al. 2024, arXiv:2403.19159",
-        draws.with_lengths,
-        convex=True,
-    ),
-)

@@ -1,102 +1,20 @@
 """SPO: a classifier of how much preferred content was taken out of an answer."""
 
-import re
-from collections import Counter
-from collections.abc import Collection, Sequence
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.labels import checked
-from logitlab.losses.preference import pairs
-from logitlab.losses.rows import Row, class_labels
+from logitlab.numerics import arguments
+from logitlab.numerics.arguments import check_range, weighted
 
-__all__ = ["degrade", "preference_degree_loss", "rake_phrases", "spo_total"]
-
-NOT_LOSSES = ("degrade", "rake_phrases", "spo_total")
-
-
-def rake_phrases(text: str, stopwords: Collection[str]) -> list[tuple[str, float]]:
-    """Key phrases of a text and their scores by RAKE, the best first.
-
-    Phrases lie between stop-words and punctuation. A word scores its degree, the summed
-    lengths of the phrases that it is in, over its frequency; a phrase the sum of its
-    words.
-
-    Args:
-      text: any; case does not matter.
-      stopwords: in lower case.
-
-    Returns:
-      Distinct phrases in lower case with their scores; equal scores in order of
-      appearance.
-
-    Source: RAKE, Rose et al. 2010; that SPO has it so is inferred from the abstract of
-      arXiv:2409.17791.
-
-    >>> rake_phrases("The deep sea is a deep, cold place.", {"the", "is", "a"})
-    [('cold place', 4.0), ('deep sea', 3.5), ('deep', 1.5)]
-    """
-    stopwords, phrases, words = set(stopwords), [], []
-    for token in [*re.findall(r"[\w'-]+|[^\w\s]", text.lower()), "."]:
-        if re.match(r"\w", token) and token not in stopwords:
-            words.append(token)
-        elif words:
-            phrases.append(tuple(words))
-            words = []
-    frequency, degree = Counter(), Counter()
-    for phrase in phrases:
-        for word in phrase:
-            frequency[word] += 1
-            degree[word] += len(phrase)
-    scores = {
-        " ".join(phrase): sum(degree[w] / frequency[w] for w in phrase)
-        for phrase in dict.fromkeys(phrases)
-    }
-    return sorted(scores.items(), key=lambda item: -item[1])
-
-
-def degrade(
-    tokens: Sequence, phrases: Sequence[Sequence], level: int, n_levels: int
-) -> list:
-    """An answer without the best share of its key phrases.
-
-    Args:
-      tokens: of the answer, anything that compares.
-      phrases: sequences of such tokens, the best first.
-      level: 0 leaves the answer as it is, ``n_levels`` takes all phrases out.
-      n_levels: K, at least ``level``.
-
-    Returns:
-      The tokens that are left. Of ``n`` phrases, the first ``ceil(level * n / K)`` are
-      taken out wherever they occur.
-
-    Raises:
-      ValueError: ``level`` is not in ``[0, n_levels]``.
-
-    Source: Li et al. 2024, arXiv:2409.17791; the share inferred from the abstract.
-
-    >>> degrade("a cold place in deep sea".split(), [["cold"], ["deep", "sea"]], 1, 2)
-    ['a', 'place', 'in', 'deep', 'sea']
-    """
-    if not 0 <= level <= n_levels:
-        raise ValueError(f"level is {level}, expected one of 0 to {n_levels}")
-    gone = -(-level * len(phrases) // n_levels) if level else 0
-    left = list(tokens)
-    for phrase in map(list, phrases[:gone]):
-        i = 0
-        while phrase and i + len(phrase) <= len(left):
-            if left[i : i + len(phrase)] == phrase:
-                del left[i : i + len(phrase)]
-            else:
-                i += 1
-    return left
+__all__ = ["preference_degree_loss", "spo_loss"]
 
 
 def preference_degree_loss(
-    head_logits: ArrayLike,
+    logits: ArrayLike,
     labels: ArrayLike,
     *,
     mask: ArrayLike | None = None,
@@ -111,73 +29,72 @@ def preference_degree_loss(
     of the last hidden states of the answer's tokens (one head for chosen answers, one
     for rejected ones).
 
-    Shapes: head_logits [..., C], labels [...], mask [...], where [..., C] -> [...]
+    Shapes: logits [..., C], labels [...], mask [...], where [..., C] -> [...]
 
     Args:
-      head_logits: scores of the levels, one more than ``n_levels``.
-      labels: ints in ``[0, C)``, what was done to the answer; any integer where
-        ``mask`` is False.
+      logits: scores of the levels, one more than ``n_levels``.
+      labels: ints in ``[0, C)``, what was done to the answer, or negative for an answer
+        without a level; any integer where ``mask`` is False.
       mask: bool, the answers that have key phrases; the others cost 0.
-      axis: the axis of levels of ``head_logits`` and ``where``.
+      axis: the axis of levels of ``logits`` and ``where``.
       where: bool, the levels that there are.
 
     Returns:
-      The loss in nats, float32 (float64 for float64 logits).
+      The loss in nats, float32 (float64 for float64 logits); NaN without a level.
 
     Raises:
-      TypeError: ``mask`` is not bool.
-      ValueError: wrong shapes, or a level out of range (NaN under ``jit``).
+      TypeError: ``labels`` is not integer or ``mask`` is not bool.
+      ValueError: wrong shapes, or a level of C or more (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Li et al. 2024, arXiv:2409.17791; pooling and head inferred from the
       abstract.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import preference_degree_loss
     >>> preference_degree_loss(jnp.float32([40, 0]), 0)
     Array(4.248354e-18, dtype=float32)
     """
-    z = numerics.class_axis_last(
-        head_logits, axis=axis, where=where, name="head_logits"
-    )
-    kept = numerics.kept(mask, z.shape[:-1])
-    if mask is not None:
-        z, labels = jnp.where(kept[..., None], z, 0), jnp.where(kept, labels, 0)
-    return jnp.where(kept, numerics.label_nll(z, labels), 0)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    kept = numerics.check_mask(mask, z.shape[:-1])
+    y = numerics.wide_labels(labels)
+    if mask is not None and y.shape == kept.shape:
+        z, y = jnp.where(kept[..., None], z, 0), jnp.where(kept, y, 0)
+    return jnp.where(kept, numerics.label_nll(z, y), 0)
 
 
-def spo_total(
+def spo_loss(
     align_loss: ArrayLike, degree_loss: ArrayLike, *, gamma: ArrayLike = 0.1
 ) -> jax.Array:
-    """An alignment loss with SPO's: ``align_loss + gamma * degree_loss``.
+    r"""An alignment loss with SPO's second one, which keeps what answers are made of.
+
+    .. math:: \ell = \ell_{align} + \gamma\, \ell_{degree}
+
+    Shapes: align_loss [...], degree_loss [...] -> [...]
 
     Args:
       align_loss: any, DPO's by default.
       degree_loss: of :func:`preference_degree_loss`, of the same shape.
-      gamma: weight, at least 0; 0.1 is inferred from the abstract.
+      gamma: weight, at least 0; 0.1 is inferred from the abstract. 0 leaves the second
+        loss out, whatever it is.
+
+    Returns:
+      The sum, float32 (float64 for float64 ``align_loss``).
 
     Raises:
       TypeError: an array is not floating point.
       ValueError: the shapes differ, or ``gamma`` is negative.
 
+    Numerics: two roundings.
+
     Source: Li et al. 2024, arXiv:2409.17791.
 
-    >>> spo_total(jnp.float32([1]), jnp.float32([2]))
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import spo_loss
+    >>> spo_loss(jnp.float32([1]), jnp.float32([2]))
     Array([1.2], dtype=float32)
     """
-    checked("gamma", gamma, lambda g: g >= 0, "at least 0")
-    align, degree = pairs.logps_like(align_loss=align_loss, degree_loss=degree_loss)
-    return align + jnp.asarray(gamma, align.dtype) * degree
-
-
-ROWS = (
-    Row(
-        preference_degree_loss,
-        "example",
-        class_labels,
-        "Li et al. 2024, arXiv:2409.17791",
-        convex=True,
-        calibrated=True,
-        proper=True,
-        label_only=True,
-    ),
-)
+    check_range("gamma", gamma, lambda g: g >= 0, "at least 0")
+    align, degree = arguments.logps_like(align_loss=align_loss, degree_loss=degree_loss)
+    return align + weighted(gamma, degree)

@@ -1,24 +1,25 @@
 """Losses for noisy labels that are a function of the softmax, mostly of the label's."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked
+from logitlab.numerics.arguments import check_range, expected, hyper, weighted
 
 __all__ = [
-    "asymmetric_gce",
-    "asymmetric_unhinged",
-    "generalized_ce_loss",
-    "js_loss",
-    "normalized_ce_loss",
-    "symmetric_ce_loss",
+    "asymmetric_gce_loss",
+    "asymmetric_unhinged_loss",
+    "generalized_cross_entropy",
+    "js_label_noise_loss",
+    "normalized_cross_entropy",
+    "symmetric_cross_entropy",
 ]
 
 
-def symmetric_ce_loss(
+def symmetric_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -54,31 +55,27 @@ def symmetric_ce_loss(
       hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), a
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), a
         negative weight, or ``floor`` outside (0, 1].
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Wang et al. 2019, arXiv:1908.06112.
 
-    >>> symmetric_ce_loss(jnp.float32([2, 1, 0]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import symmetric_cross_entropy
+    >>> symmetric_cross_entropy(jnp.float32([2, 1, 0]), 0)
     Array(3.1240048, dtype=float32)
     """
-    checked("alpha", alpha, lambda a: a >= 0, "at least 0")
-    checked("beta", beta, lambda b: b >= 0, "at least 0")
-    checked("floor", floor, lambda a: (a > 0) & (a <= 1), "in (0, 1]")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    # A tenth of a cost may fit where the cost does not.
-    scale = jnp.where(_size(z) > jnp.finfo(z.dtype).max / 8, 0.25, 1)
-    nll = numerics.label_nll(z * scale, labels)
-    alpha, beta, floor = (jnp.asarray(a, nll.dtype) for a in (alpha, beta, floor))
-    off = (alpha == 0) & ~jnp.isnan(nll)
-    alpha = jnp.where(nll > 1e9, alpha / scale[..., 0], alpha)
-    forward = jnp.where(off, 0, alpha * jnp.where(off, 0, nll))
-    return forward - beta * jnp.log(floor) * _rise(nll)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    alpha = hyper("alpha", alpha, z.dtype, lambda a: a >= 0, "at least 0")
+    beta = hyper("beta", beta, z.dtype, lambda b: b >= 0, "at least 0")
+    floor = hyper("floor", floor, z.dtype, lambda a: (a > 0) & (a <= 1), "in (0, 1]")
+    nll = numerics.label_nll(z, labels)
+    return weighted(alpha, nll) + beta * jnp.log(floor) * numerics.expm1(-nll)
 
 
-def generalized_ce_loss(
+def generalized_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -93,13 +90,15 @@ def generalized_ce_loss(
 
     The same as ``comp_sum_loss`` with ``tau = 1 + q`` where it is not truncated.
     ``k=0.5`` is the paper's truncated version: examples with :math:`p_y \le k` cost a
-    constant. It is off by default, since it is another loss.
+    constant. It is off by default, since it is another loss. Of a distribution over
+    classes it is the mean, :math:`\sum_c q_c \ell_c`.
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 
     Args:
       logits: scores; ``-inf`` is the same as ``where=False``.
-      labels: ints in ``[0, C)``.
+      labels: ints in ``[0, C)``, or floats of the logits' shape, a distribution over
+        the class axis.
       q: positive; towards 0 the cross-entropy, 1 is :math:`1 - p_y`.
       k: where it is truncated, in [0, 1).
       axis: the class axis of ``logits`` and ``where``.
@@ -110,24 +109,29 @@ def generalized_ce_loss(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``q`` not
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``q`` not
         positive or ``k`` outside [0, 1).
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Zhang and Sabuncu 2018, arXiv:1805.07836.
 
-    >>> generalized_ce_loss(jnp.float32([2, 1, 0]), 0, q=1.0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import generalized_cross_entropy
+    >>> generalized_cross_entropy(jnp.float32([2, 1, 0]), 0, q=1.0)
     Array(0.334759, dtype=float32)
     """
-    checked("q", q, lambda q: q > 0, "positive")
-    checked("k", k, lambda k: (k >= 0) & (k < 1), "in [0, 1)")
-    nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    cut = -jnp.log(jnp.asarray(k, nll.dtype))
-    return _rise(q * jnp.where(nll >= cut, cut, nll)) / q
+    check_range("q", q, lambda q: q > 0, "positive")
+    check_range("k", k, lambda k: (k >= 0) & (k < 1), "in [0, 1)")
+
+    def loss(nll):
+        power, cut = hyper("q", q, nll.dtype), -jnp.log(hyper("k", k, nll.dtype))
+        return -numerics.expm1(-power * jnp.where(nll >= cut, cut, nll)) / power
+
+    return expected(loss, logits, labels, axis=axis, where=where)
 
 
-def normalized_ce_loss(
+def normalized_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -151,28 +155,27 @@ def normalized_ce_loss(
       but the label.
 
     Raises:
-      ValueError: wrong label shape, or a label out of range (NaN under ``jit``).
+      ValueError: wrong label shape, or a label of C or more (NaN under ``jit``).
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Ma et al. 2020, arXiv:2006.13554.
 
-    >>> normalized_ce_loss(jnp.float32([1, 1, 1, 1]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import normalized_cross_entropy
+    >>> normalized_cross_entropy(jnp.float32([1, 1, 1, 1]), 0)
     Array(0.25, dtype=float32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
     shown = z > -jnp.inf
-    # Where a sum of costs could overflow, all are scaled: a ratio does not care.
-    z = z * jnp.where(_size(z) > jnp.finfo(z.dtype).max * 2.0**-40, 2.0**-40, 1)
     nll = numerics.label_nll(z, labels)
     known = ~jnp.isnan(nll)
-    classes = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
-    rival = shown & (classes != jnp.asarray(labels)[..., None])
+    rival = shown & ~numerics.is_label(z, numerics.wide_labels(labels))
     rest = -jnp.sum(jnp.where(rival, numerics.log_softmax(z), 0), -1)
     return jnp.where(known, _share(jnp.where(known, nll, 0), rest), jnp.nan)
 
 
-def asymmetric_gce(
+def asymmetric_gce_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -185,7 +188,7 @@ def asymmetric_gce(
 
     .. math:: \ell = \frac{(a + 1)^q - (a + p_y)^q}{q}
 
-    ``a=0`` is ``generalized_ce_loss``.
+    ``a=0`` is ``generalized_cross_entropy``.
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 
@@ -202,28 +205,29 @@ def asymmetric_gce(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``a``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``a``
         negative or ``q`` not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Zhou et al. 2021, arXiv:2106.03110.
 
-    >>> asymmetric_gce(jnp.float32([0, 0]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import asymmetric_gce_loss
+    >>> asymmetric_gce_loss(jnp.float32([0, 0]), 0)
     Array(0.875, dtype=float32)
     """
-    checked("a", a, lambda a: a >= 0, "at least 0")
-    checked("q", q, lambda q: q > 0, "positive")
     nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    a = jnp.asarray(a, nll.dtype)
+    a = hyper("a", a, nll.dtype, lambda a: a >= 0, "at least 0")
+    q = hyper("q", q, nll.dtype, lambda q: q > 0, "positive")
     # log((a + p) / (a + 1)), from whichever end of p is near.
     sure = nll < 0.5
-    from_one = jnp.log1p(-_rise(jnp.where(sure, nll, 0)) / (a + 1))
+    from_one = jnp.log1p(numerics.expm1(-jnp.where(sure, nll, 0)) / (a + 1))
     from_zero = jnp.logaddexp(jnp.log(a), jnp.where(sure, 1, -nll)) - jnp.log1p(a)
-    return (a + 1) ** q * _rise(-q * jnp.where(sure, from_one, from_zero)) / q
+    return (a + 1) ** q * -numerics.expm1(q * jnp.where(sure, from_one, from_zero)) / q
 
 
-def asymmetric_unhinged(
+def asymmetric_unhinged_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -251,21 +255,23 @@ def asymmetric_unhinged(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``a``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``a``
         below 1 or ``q`` not positive.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Zhou et al. 2021, arXiv:2106.03110.
 
-    >>> asymmetric_unhinged(jnp.float32([0, 0]), 0, a=1.0, q=1.0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import asymmetric_unhinged_loss
+    >>> asymmetric_unhinged_loss(jnp.float32([0, 0]), 0, a=1.0, q=1.0)
     Array(0.5, dtype=float32)
     """
-    checked("a", a, lambda a: a >= 1, "at least 1")
-    checked("q", q, lambda q: q > 0, "positive")
+    check_range("a", a, lambda a: a >= 1, "at least 1")
     nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    miss = _rise(nll)
-    room = jnp.asarray(a, nll.dtype) - 1
+    q = hyper("q", q, nll.dtype, lambda q: q > 0, "positive")
+    miss = -numerics.expm1(-nll)
+    room = hyper("a", a - 1, nll.dtype)  # subtracted before it is rounded
     some = room > 0
     ratio = miss / jnp.where(some, room, 1)
     above = jnp.where(some, room, 1) ** q * jnp.expm1(q * jnp.log1p(ratio)) / q
@@ -274,7 +280,7 @@ def asymmetric_unhinged(
     return jnp.where(some, above, alone)
 
 
-def js_loss(
+def js_label_noise_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -304,7 +310,7 @@ def js_loss(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or
         ``weight`` outside (0, 1).
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80 and
@@ -312,15 +318,17 @@ def js_loss(
 
     Source: Englesson and Azizpour 2021, arXiv:2105.04522.
 
-    >>> js_loss(jnp.float32([-80, 0]), 0)
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import js_label_noise_loss
+    >>> js_label_noise_loss(jnp.float32([-80, 0]), 0)
     Array(2., dtype=float32)
     """
-    checked("weight", weight, lambda w: (w > 0) & (w < 1), "in (0, 1)")
+    check_range("weight", weight, lambda w: (w > 0) & (w < 1), "in (0, 1)")
     nll = numerics.label_nll(logits, labels, axis=axis, where=where)
-    w = jnp.asarray(weight, nll.dtype)
-    v, log_v = 1 - w, jnp.log1p(-w)
+    w, v = hyper("weight", weight, nll.dtype), hyper("weight", 1 - weight, nll.dtype)
+    log_v = jnp.where(w < 0.5, jnp.log1p(-jnp.where(w < 0.5, w, 0)), jnp.log(v))
     nll = jnp.minimum(nll, 1e3)  # the label's probability is 0 before that
-    p, miss = jnp.exp(-nll), _rise(nll)
+    p, miss = jnp.exp(-nll), -numerics.expm1(-nll)
     log_m = jnp.log1p(-v * miss)
     sure = nll < 0.5
     m = 1 - v * jnp.where(sure, miss, 0)
@@ -330,69 +338,11 @@ def js_loss(
     return (v * (p * log_ratio - miss * log_v) - w * log_m) / (-v * log_v)
 
 
-def _size(z):
-    """Largest finite magnitude of a row."""
-    z = jnp.where(z > -jnp.inf, jax.lax.stop_gradient(z), 0)
-    return jnp.max(jnp.abs(z), -1, keepdims=True)
-
-
-# jnp.expm1 is exact, its derivative is not: it adds 1 to the value.
-@jax.custom_jvp
-def _rise(x):
-    """``1 - exp(-x)``."""
-    return -jnp.expm1(-x)
-
-
-@_rise.defjvp
-def _rise_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    return _rise(x), jnp.exp(-x) * dx
-
-
-@jax.custom_jvp
 def _share(part, rest):
     """``part / (part + rest)``; 0 / 0 is 0 and ``inf`` takes all."""
-    total = part + rest
-    share = part / jnp.where((total == 0) | (part == jnp.inf), 1, total)
-    return jnp.where(part == jnp.inf, 1, share)
-
-
-@_share.defjvp
-def _share_jvp(primals, tangents):
-    (part, rest), (dpart, drest) = primals, tangents
-    share = _share(part, rest)
-    degenerate = (part == jnp.inf) | (part + rest == 0)
-    total = jnp.where(degenerate, 1, part + rest)
-    other = jnp.where(degenerate, 0, rest / total)
-    gain = jnp.where(degenerate, 0, share / total)
-    return share, other * (dpart / total) - gain * drest
-
-
-def _row(loss, source, upper=None, **facts):
-    facts = dict(golden="robust_baselines", label_only=True) | facts
-    return rows.Row(loss, "example", rows.class_labels, source, upper=upper, **facts)
-
-
-ROWS = (
-    _row(symmetric_ce_loss, "Wang et al. 2019, arXiv:1908.06112", calibrated=True),
-    _row(
-        generalized_ce_loss,
-        "Zhang and Sabuncu 2018, arXiv:1805.07836",
-        upper=1 / 0.7,
-        calibrated=True,
-    ),
-    _row(
-        normalized_ce_loss,
-        "Ma et al. 2020, arXiv:2006.13554",
-        1.0,
-        label_only=False,
-        cost="needs the log-probabilities of all classes twice",
-    ),
-    _row(asymmetric_gce, "Zhou et al. 2021, arXiv:2106.03110", upper=1.5),
-    _row(
-        asymmetric_unhinged,
-        "Zhou et al. 2021, arXiv:2106.03110",
-        upper=(1.5**0.9 - 0.5**0.9) / 0.9,
-    ),
-    _row(js_loss, "Englesson and Azizpour 2021, arXiv:2105.04522", upper=2.0),
-)
+    some = (part < jnp.inf) & (part + rest > 0)
+    own, other = jnp.where(some, part, 0), jnp.where(some, rest, 1)
+    # Differentiated, a share near 1 would lose all digits, and the other one does not.
+    most = own > other
+    share = jnp.where(most, other, own) / (own + other)
+    return jnp.where(some, jnp.where(most, 1 - share, share), part == jnp.inf)

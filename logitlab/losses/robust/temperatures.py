@@ -1,5 +1,7 @@
 """Losses that are distributionally robust: a temperature decides over whom."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import jax
@@ -7,18 +9,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked, label_mask
-from logitlab.losses.robust.leads import below_lead, tempered_nll
+from logitlab.numerics._leads import tempered_nll
+from logitlab.numerics.arguments import check_range, hyper, one_hot_mask
+from logitlab.transforms.temperatures import _kl_from_uniform, _log_count
 
-__all__ = [
-    "aldr_kl_loss",
-    "ldr_kl_loss",
-    "optimal_temperature",
-    "tempnet_robust_loss",
-]
+__all__ = ["aldr_kl_loss", "ldr_kl_loss", "tempnet_robust_loss"]
 
-NOT_LOSSES = ("optimal_temperature",)
 
 Normalize = Literal["softplus_mean", "l1_mean", "softplus_l1_mean"]
 
@@ -62,7 +58,7 @@ def ldr_kl_loss(
       margin of 0; float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), ``lam``
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), ``lam``
         not positive, or an unknown ``normalize``.
 
     Numerics: relative error of the gradient below 1e-5 for margins up to 80; of the
@@ -70,14 +66,17 @@ def ldr_kl_loss(
 
     Source: Zhu, Ying and Yang 2023, arXiv:2112.14869.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import ldr_kl_loss
     >>> ldr_kl_loss(jnp.float32([0, 0]), 0)
     Array(0., dtype=float32)
     """
-    checked("lam", lam, lambda x: x > 0, "positive")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    is_label, known = label_mask(z, labels)
+    check_range("lam", lam, lambda x: x > 0, "positive")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    is_label, known = one_hot_mask(z, labels)
     z, shown = _normalized(z, normalize)
     lam = _per_example("lam", lam, known, z.dtype)
+    margin = hyper("margin", margin, z.dtype)
     loss = _ldr(z, shown, is_label, lam, margin)
     return jnp.where(known, loss, jnp.nan)
 
@@ -124,30 +123,32 @@ def aldr_kl_loss(
       float32 (float64 for float64 logits). 0 and ``lam0`` where every class is hidden.
 
     Raises:
-      ValueError: wrong shape of labels or state, a label out of range (NaN under
+      ValueError: wrong shape of labels or state, a label of C or more (NaN under
         ``jit``), ``lam0`` or ``alpha`` not positive, or an unknown ``normalize``.
 
     Numerics: relative error below 1e-5 of the largest term, value and gradient.
 
     Source: Zhu, Ying and Yang 2023, arXiv:2112.14869.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import aldr_kl_loss
     >>> loss, lam = aldr_kl_loss(jnp.float32([1, -1]), 0, jnp.float32(1))
     >>> lam
     Array(0.7635436, dtype=float32)
     """
-    checked("lam0", lam0, lambda x: x > 0, "positive")
-    checked("alpha", alpha, lambda a: a > 0, "positive")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    is_label, known = label_mask(z, labels)
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    lam0 = hyper("lam0", lam0, z.dtype, lambda x: x > 0, "positive")
+    alpha = hyper("alpha", alpha, z.dtype, lambda a: a > 0, "positive")
+    margin = hyper("margin", margin, z.dtype)
+    is_label, known = one_hot_mask(z, labels)
     z, shown = _normalized(z, normalize)
-    lam_state = numerics.promote(lam_state, "lam_state")
+    lam_state = numerics.promote_to_float32(lam_state, "lam_state")
     if lam_state.shape != known.shape:
         raise ValueError(
             f"lam_state has shape {lam_state.shape}, expected {known.shape}"
         )
     old = jax.lax.stop_gradient(lam_state.astype(z.dtype))
-    log_c = _log_count(shown)
-    trust = alpha * log_c
+    trust = alpha * _log_count(shown, z.dtype)
     kl = _kl_from_uniform(jax.lax.stop_gradient(z), old, smooth=1e-5)
     spent = kl / jnp.where(trust > 0, trust, 1)
     lam = jax.lax.stop_gradient(lam0 * jnp.maximum(1 - spent, 1e-3))
@@ -191,7 +192,7 @@ def tempnet_robust_loss(
       every class is hidden.
 
     Raises:
-      ValueError: wrong shape of labels or ``tau``, a label out of range (NaN under
+      ValueError: wrong shape of labels or ``tau``, a label of C or more (NaN under
         ``jit``), or ``tau`` not positive or ``rho`` negative.
 
     Numerics: relative error below 1e-5 of the larger term, value and gradient, for
@@ -199,65 +200,20 @@ def tempnet_robust_loss(
 
     Source: Qiu et al. 2024, arXiv:2404.04575.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import tempnet_robust_loss
     >>> tempnet_robust_loss(jnp.float32([1, 0, -1, 0.5]), 1, 0.744573, rho=0.3)
     Array(0.6452389, dtype=float32)
     """
-    checked("rho", rho, lambda r: r >= 0, "at least 0")
-    checked("tau", tau, lambda t: t > 0, "positive")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    is_label, known = label_mask(z, labels)
+    check_range("tau", tau, lambda t: t > 0, "positive")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    rho = hyper("rho", rho, z.dtype, lambda r: r >= 0, "at least 0")
+    is_label, known = one_hot_mask(z, labels)
     shown = z > -jnp.inf
     tau = _per_example("tau", tau, known, z.dtype)
-    loss = tempered_nll(z, is_label, tau) + (rho - _log_count(shown)) * tau
+    loss = tempered_nll(z, is_label, tau) + (rho - _log_count(shown, z.dtype)) * tau
     loss = jnp.where(jnp.any(shown, -1), loss, 0)
     return jnp.where(known, loss, jnp.nan)
-
-
-def optimal_temperature(
-    logits: ArrayLike,
-    *,
-    rho: ArrayLike,
-    tau_min: float = 1e-2,
-    tau_max: float = 10.0,
-    num_steps: int = 30,
-    axis: int = -1,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    r"""Temperature that minimises ``tempnet_robust_loss``, whatever the label.
-
-    Solves :math:`\mathrm{KL}(\mathrm{softmax}(z/\tau) \| u) = \rho` by bisection of
-    :math:`\log \tau`, or returns the nearer end of ``[tau_min, tau_max]``. Without a
-    gradient: the loss is flat in it there.
-
-    Shapes: logits [..., C], where [..., C] -> [...]
-
-    Raises:
-      ValueError: ``rho`` negative, ``tau_min`` not in (0, tau_max), or ``num_steps``
-        below 1.
-
-    Numerics: 30 steps leave a relative error of 1e-8, in float32 1e-6.
-
-    Source: Qiu et al. 2024, arXiv:2404.04575.
-
-    >>> optimal_temperature(jnp.float32([1, 0, -1, 0.5]), rho=0.3).round(4)
-    Array(0.7446, dtype=float32)
-    """
-    checked("rho", rho, lambda r: r >= 0, "at least 0")
-    checked("num_steps", num_steps, lambda n: n >= 1, "at least 1")
-    checked("tau_min", tau_min, lambda t: (t > 0) & (t < tau_max), "in (0, tau_max)")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    z = jax.lax.stop_gradient(z)
-    low = jnp.zeros_like(z[..., 0]) + jnp.log(jnp.asarray(tau_min, z.dtype))
-    high = jnp.zeros_like(low) + jnp.log(jnp.asarray(tau_max, z.dtype))
-
-    def step(_, ends):
-        low, high = ends
-        middle = (low + high) / 2
-        hotter = _kl_from_uniform(z, jnp.exp(middle)) > rho
-        return jnp.where(hotter, middle, low), jnp.where(hotter, high, middle)
-
-    low, high = jax.lax.fori_loop(0, num_steps, step, (low, high))
-    return jnp.exp((low + high) / 2)
 
 
 def _per_example(name, value, known, dtype):
@@ -267,28 +223,11 @@ def _per_example(name, value, known, dtype):
     return jnp.broadcast_to(value, known.shape)
 
 
-def _log_count(shown):
-    """Log of the number of classes, 0 for none; float64 only if that is the default."""
-    return jnp.log(jnp.maximum(jnp.sum(shown, -1), 1).astype(jnp.result_type(float)))
-
-
 def _ldr(z, shown, is_label, lam, margin):
     # Lowering the label lifts all differences but its own. Alone it stays where it is.
     z = jnp.where(is_label, z - margin, z)
-    loss = tempered_nll(z, is_label, lam) - lam * _log_count(shown).astype(z.dtype)
+    loss = tempered_nll(z, is_label, lam) - lam * _log_count(shown, z.dtype)
     return jnp.where(jnp.any(shown, -1), loss, 0)
-
-
-def _kl_from_uniform(z, tau, smooth=0.0):
-    """Divergence of ``softmax(z / tau)`` from uniform, without a gradient."""
-    below, _, shown, _ = below_lead(z)
-    near = shown & (below > -1e4 * tau[..., None])
-    e = jnp.where(near, jnp.exp(jnp.where(near, below, 0) / tau[..., None]), 0)
-    q = e / jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
-    q = jnp.where(shown, q + smooth, 0)
-    q = q / jnp.maximum(jnp.sum(q, -1, keepdims=True), 1)
-    entropy = -jnp.sum(jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1)), 0), -1)
-    return _log_count(shown).astype(z.dtype) - entropy
 
 
 def _normalized(z, normalize):
@@ -306,57 +245,11 @@ def _normalized(z, normalize):
         shares = numerics.log_softmax(jnp.where(tiny, log_tiny, log_plus), where=shown)
         return jnp.where(shown, count * jnp.exp(shares), -jnp.inf), shown
     if normalize == "l1_mean":
-        # A ratio does not care how large the row is, sums and reciprocals do.
+        # Scaled, because the squared reciprocals of 1e30 and 1e-30 are no numbers.
         size = jnp.max(jnp.abs(jax.lax.stop_gradient(z)), -1, keepdims=True)
-        z = z * jnp.where(size > 1e25, 2.0**-50, jnp.where(size < 1e-20, 2.0**50, 1))
+        tiny = (size > 0) & (size < 1e-20)
+        z = z * jnp.where(size > 1e25, 2.0**-50, jnp.where(tiny, 2.0**50, 1))
         mean = jnp.sum(jnp.abs(z), -1, keepdims=True) / count
         return jnp.where(shown, z / jnp.where(mean > 0, mean, 1), -jnp.inf), shown
     known = "None, 'softplus_mean', 'l1_mean' or 'softplus_l1_mean'"
     raise ValueError(f"normalize is {normalize!r}, expected {known}")
-
-
-def _with_temperatures(key, shape, dtype):
-    logits, labels = rows.class_labels(key, shape, dtype)
-    spread = jax.random.uniform(jax.random.fold_in(key, 1), shape[:-1])
-    return logits, labels, (0.5 + spread).astype(dtype)
-
-
-ROWS = (
-    rows.Row(
-        ldr_kl_loss,
-        "example",
-        rows.class_labels,
-        "Zhu, Ying and Yang 2023, arXiv:2112.14869",
-        hyper=dict(lam=0.5, margin=0.1),
-        golden="ldr_kl",
-        convex=True,
-        lower=None,
-        calibrated=True,
-        note="at least -lam log C",
-        cost="distances from the lead are kept for the gradient",
-    ),
-    rows.Row(
-        aldr_kl_loss,
-        "example",
-        _with_temperatures,
-        "Zhu, Ying and Yang 2023, arXiv:2112.14869",
-        golden="aldr_kl",
-        shift_invariant=False,
-        lower=None,
-        smooth=False,
-        surrogate="the temperature follows the logits without a gradient",
-        note="also returns the new temperatures",
-        cost="the temperature needs the entropy of the row first",
-    ),
-    rows.Row(
-        tempnet_robust_loss,
-        "example",
-        _with_temperatures,
-        "Qiu et al. 2024, arXiv:2404.04575",
-        hyper=dict(rho=1.0),
-        golden="tempnet_robust_loss",
-        convex=True,
-        lower=None,
-        cost="distances from the lead are kept for the gradient",
-    ),
-)

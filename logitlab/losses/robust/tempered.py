@@ -1,5 +1,7 @@
 """The bi-tempered logistic loss: logarithm and exponential of other powers."""
 
+from __future__ import annotations
+
 import functools
 
 import jax
@@ -7,9 +9,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses import rows
-from logitlab.losses.labels import checked, label_mask
-from logitlab.losses.robust.leads import below_lead
+from logitlab.numerics._leads import below_lead
+from logitlab.numerics.arguments import (
+    check_range,
+    distribution,
+    hyper,
+    is_soft,
+    one_hot_mask,
+)
 
 __all__ = ["bi_tempered_logistic_loss"]
 
@@ -51,8 +58,9 @@ def bi_tempered_logistic_loss(
       label_smoothing: :math:`s`: the label keeps :math:`1 - s`, the other classes share
         the rest.
       num_iters: the released code's number of steps (fixed points for ``t2 > 1``,
-        bisections below), None for the exact normaliser. Derivatives are those of the
-        exact one at the same probabilities.
+        bisections below), None for the exact normaliser. A Python number, since it is
+        the length of a loop. Derivatives are those of the exact normaliser at the same
+        probabilities.
       axis: the class axis of ``logits``, ``where`` and a distribution.
       where: bool, the classes that take part. Hiding the label costs what
         :math:`q_y = 0` does: finite for ``t1 < 1``.
@@ -61,7 +69,7 @@ def bi_tempered_logistic_loss(
       The loss, float32 (float64 for float64 logits). 0 where every class is hidden.
 
     Raises:
-      ValueError: wrong label shape, a label out of range (NaN under ``jit``), or a
+      ValueError: wrong label shape, a label of C or more (NaN under ``jit``), or a
         power outside its range.
 
     Numerics: relative error below 1e-5, value and gradient, for integer labels without
@@ -70,37 +78,32 @@ def bi_tempered_logistic_loss(
 
     Source: Amid et al. 2019, arXiv:1906.03361.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import bi_tempered_logistic_loss
     >>> bi_tempered_logistic_loss(jnp.float32([2, 1, 0]), 0, t1=1.0, t2=1.0)
     Array(0.407606, dtype=float32)
     """
-    checked("t1", t1, lambda t: (t >= 0) & (t < 2), "in [0, 2)")
-    checked("t2", t2, lambda t: t > 0, "positive")
-    checked(
+    check_range("t1", t1, lambda t: (t >= 0) & (t < 2), "in [0, 2)")
+    check_range("t2", t2, lambda t: t > 0, "positive")
+    check_range(
         "label_smoothing", label_smoothing, lambda s: (s >= 0) & (s < 1), "in [0, 1)"
     )
     if num_iters is not None:
-        checked("num_iters", num_iters, lambda n: n >= 1, "at least 1")
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    a, e = jnp.asarray(1 - t1, z.dtype), jnp.asarray(1 - t2, z.dtype)
-    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
-        y = numerics.promote(labels, "labels")
-        if y.shape != jnp.shape(logits):
-            raise ValueError(
-                f"labels has shape {y.shape}, expected {jnp.shape(logits)}"
-            )
-        y, known = jnp.moveaxis(y, axis, -1).astype(z.dtype), True
-        is_label = None
+        check_range("num_iters", num_iters, lambda n: n >= 1, "at least 1")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    a, e = hyper("t1", 1 - t1, z.dtype), hyper("t2", 1 - t2, z.dtype)
+    smoothing = hyper("label_smoothing", label_smoothing, z.dtype)
+    soft = is_soft(labels)
+    if soft:
+        y, known = distribution(z, labels, jnp.shape(logits), axis), True
     else:
-        is_label, known = label_mask(z, labels)
+        is_label, known = one_hot_mask(z, labels)
         y = is_label.astype(z.dtype)
     log_q, some = _log_probs(z, e, num_iters)
     power = (1 + a) * jnp.where(some, log_q, 0)
     masses = jnp.where(some, jnp.exp(power), 0) / (1 + a)
-    if is_label is not None and isinstance(label_smoothing, (int, float)):
-        hard = label_smoothing == 0
-    else:
-        hard = False
-    if hard:
+    plain = not isinstance(label_smoothing, jax.core.Tracer) and label_smoothing == 0
+    if plain and not soft:
         seen = jnp.any(is_label & some, -1)
         nll = -jnp.sum(jnp.where(is_label & some, log_q, 0), -1)
         own = _label_cost(jnp.where(seen, nll, 0), a)
@@ -109,7 +112,7 @@ def bi_tempered_logistic_loss(
         loss = jnp.where(seen, own, unseen) + others
     else:
         y = jax.lax.stop_gradient(y)
-        y = _smoothed(y, z > -jnp.inf, label_smoothing)
+        y = _smoothed(y, z > -jnp.inf, smoothing)
         # y (log_t y - log_t q) - y^(1+a) / (1+a), with t = 1 - a
         log_y = jnp.log(jnp.where(y > 0, y, 1))
         log_unseen = jnp.where(a > 0, -1 / jnp.where(a > 0, a, 1), -jnp.inf)
@@ -130,8 +133,6 @@ def _smoothed(y, shown, smoothing):
 def _log_probs(z, e, num_iters):
     """Log-probabilities of the tempered softmax, and where they are not 0."""
     below, lead, shown, _ = below_lead(z)
-    shown = shown & (below > -jnp.finfo(z.dtype).max / 64)
-    below = jnp.where(shown, below, 0)
     s = _log_total(below, shown & ~lead, e, num_iters)[..., None]
     log_e, inside = _log_exp(below * jnp.exp(e * s), e)
     return log_e - s, inside & shown
@@ -165,6 +166,7 @@ def _slope(s, below, other, e):
 
 
 # Minus the log of the top class's probability, between 0 and the log of their number.
+# Memory: 7 arrays of the logits' size, not 10 for each step of the iteration.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _log_total(below, other, e, num_iters):
     if num_iters is not None:
@@ -218,13 +220,12 @@ def _released(below, other, e, num_iters):
 def _log_power(log_u, a):
     """``log_t u = (u^a - 1) / a`` with ``a = 1 - t``."""
     plain = a == 0
-    return jnp.where(plain, log_u, jnp.expm1(a * log_u) / jnp.where(plain, 1, a))
+    return jnp.where(plain, log_u, numerics.expm1(a * log_u) / jnp.where(plain, 1, a))
 
 
-# The label's own term is a difference of two integrals that agree to first order.
-@jax.custom_jvp
 def _label_cost(nll, a):
     r"""``-log_t q - (1 - q^(1+a)) / (1+a)``, the integral of ``e^(-al) (1 - e^-l)``."""
+    # Two integrals that agree to first order: where they are small, term by term.
     small = nll < 0.25
     x = jnp.where(small, nll, 0)
     term, series = x, jnp.zeros_like(x)
@@ -235,28 +236,3 @@ def _label_cost(nll, a):
         series = series - term * (high - low)
     x = jnp.where(small, 1, nll)
     return jnp.where(small, series, _log_power(-x, 1 + a) - _log_power(-x, a))
-
-
-@_label_cost.defjvp
-def _label_cost_jvp(primals, tangents):
-    (nll, a), (dnll, da) = primals, tangents
-    slope = jnp.exp(-a * nll) * -jnp.expm1(-nll)
-    # In t1 the plain form's derivative will do.
-    _, by_a = jax.jvp(
-        lambda a: _log_power(-nll, 1 + a) - _log_power(-nll, a), (a,), (da,)
-    )
-    return _label_cost(nll, a), slope * dnll + by_a
-
-
-ROWS = (
-    rows.Row(
-        bi_tempered_logistic_loss,
-        "example",
-        rows.class_labels,
-        "Amid et al. 2019, arXiv:1906.03361",
-        golden="bi_tempered",
-        upper=1 / 0.2,
-        note="bounded for t1 < 1",
-        cost="the normaliser is found by 25 passes over the row",
-    ),
-)

@@ -1,0 +1,1 @@
+"""Catalogue rows of ``logitlab.losses.robust``."""
