@@ -1,5 +1,10 @@
-"""Linear heads that are trained without an array of all their logits."""
+"""Linear heads with fused losses: no array of all logits is materialized."""
 
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+from logitlab.heads._operands import Linear
+from logitlab.heads._row_stats import LabelStats
 from logitlab.heads.adaptive import (
     adaptive_capacity,
     adaptive_full_log_probs,
@@ -14,7 +19,6 @@ from logitlab.heads.codes import (
     vq_codebook_loss,
     vq_mapping,
 )
-from logitlab.heads.distillation import fused_linear_distillation
 from logitlab.heads.hierarchical import (
     HuffmanTree,
     TwoLevelLayout,
@@ -27,20 +31,19 @@ from logitlab.heads.hierarchical import (
 from logitlab.heads.label_losses import (
     fused_linear_cross_entropy,
     linear_label_loss,
-    sequence_log_probs,
+    sequence_log_prob,
 )
-from logitlab.heads.linear import linear_loss
-from logitlab.heads.operands import Linear
+from logitlab.heads.linear_distillation import fused_linear_distillation
+from logitlab.heads.linear_losses import linear_loss
 from logitlab.heads.quantized import (
     vq_cluster_log_mass,
     vq_label_log_probs,
     vq_loss,
     vq_scatter_logits,
 )
-from logitlab.heads.row_stats import LabelStats
 from logitlab.heads.sampled import (
     accidental_hits,
-    in_batch_softmax,
+    in_batch_softmax_loss,
     sampled_softmax,
     sampled_softmax_loss,
 )
@@ -53,7 +56,7 @@ from logitlab.heads.samplers import (
     streaming_frequency_update,
     uniform_sample,
 )
-from logitlab.heads.spherical import (
+from logitlab.heads.spherical_output import (
     SphericalOutputState,
     spherical_output_dense,
     spherical_output_init,
@@ -86,7 +89,7 @@ __all__ = [
     "fused_linear_distillation",
     "hierarchical_log_prob",
     "hierarchical_softmax",
-    "in_batch_softmax",
+    "in_batch_softmax_loss",
     "label_stats",
     "linear_label_loss",
     "linear_label_stats",
@@ -95,7 +98,7 @@ __all__ = [
     "log_uniform_sample",
     "sampled_softmax",
     "sampled_softmax_loss",
-    "sequence_log_probs",
+    "sequence_log_prob",
     "spherical_output_dense",
     "spherical_output_init",
     "spherical_output_refresh",
@@ -118,3 +121,6 @@ __all__ = [
     "vq_mapping",
     "vq_scatter_logits",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

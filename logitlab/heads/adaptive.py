@@ -1,4 +1,6 @@
-"""Adaptive softmax: frequent classes in a short list, the others behind clusters."""
+"""Adaptive softmax: a short list of frequent classes, clusters of rare ones."""
+
+from __future__ import annotations
 
 import itertools
 import math
@@ -9,8 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import gathered
-from logitlab.heads.operands import BUDGET, chunk_size, product
+from logitlab.heads import _gathered
+from logitlab.heads._operands import BUDGET, chunk_size, product
 
 __all__ = [
     "adaptive_capacity",
@@ -45,7 +47,8 @@ def adaptive_log_prob(
       tail_logits: k arrays [..., V_i]. What those of a cluster hold, NaN included, is
         looked at only where the label is in it.
       labels: ints in ``[0, V)``.
-      cutoffs: :math:`c_1 < \dots < c_k`, where the clusters begin, without V.
+      cutoffs: :math:`c_1 < \dots < c_k`, where the clusters begin, without V; not
+        traced, as they are shapes.
 
     Returns:
       Nats, float32 (float64 for float64 logits), without the class axis.
@@ -60,13 +63,15 @@ def adaptive_log_prob(
 
     Source: Grave et al. 2017, arXiv:1609.04309.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import adaptive_log_prob
     >>> head, tails = jnp.zeros(3), [jnp.zeros(4)]  # 2 frequent classes, 4 others
     >>> print(f"{jnp.exp(adaptive_log_prob(head, tails, 5, cutoffs=(2,))):.4f}")
     0.0833
     """
     head, tails = _logits(head_logits, tail_logits, cutoffs)
     cutoffs, count = _bounds(cutoffs, [tail.shape[-1] for tail in tails])
-    y, known = numerics.known_labels(labels, head.shape[:-1], count)
+    y, known = numerics.check_labels(labels, head.shape[:-1], count)
     log_p = -numerics.label_nll(head, _head_labels(y, cutoffs))
     for tail, (start, end) in zip(
         tails, itertools.pairwise([*cutoffs, count]), strict=True
@@ -104,6 +109,8 @@ def adaptive_full_log_probs(
 
     Source: Grave et al. 2017, arXiv:1609.04309.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import adaptive_full_log_probs
     >>> log_p = adaptive_full_log_probs(jnp.zeros(3), [jnp.zeros(2)], cutoffs=(2,))
     >>> print(*(f"{p:.3f}" for p in jnp.exp(log_p)))
     0.333 0.333 0.167 0.167
@@ -146,7 +153,8 @@ def adaptive_softmax(
       labels: ints in ``[0, V)``, sorted by falling frequency.
       cutoffs: where the clusters begin, without V.
       bias: of the head, [c_1 + k], or none.
-      capacity: k numbers of rows, from :func:`adaptive_capacity`.
+      capacity: k numbers of rows, from :func:`adaptive_capacity`; not traced, as they
+        are shapes.
 
     Returns:
       Nats, one number for each token, float32 (float64 for float64 features).
@@ -154,22 +162,25 @@ def adaptive_softmax(
     Raises:
       TypeError: floating point arguments that are not, ``labels`` that are not integer.
       ValueError: cutoffs that do not rise from 1 on, shapes that do not fit them,
-        capacities that are not k numbers from 1 on, or a label out of range, which
+        capacities that are not k numbers from 1 on, or a label of C or more, which
         gives NaN under ``jit``.
 
     Numerics: relative error below 1e-5 of what the logits give, for margins up to 80.
 
     Source: Grave et al. 2017, arXiv:1609.04309.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import adaptive_softmax, adaptive_softmax_init
     >>> head, tails = adaptive_softmax_init(jax.random.key(0), 8, 100, cutoffs=(10, 40))
     >>> h, y = jnp.ones((3, 8)), jnp.array([0, 20, 99])
     >>> adaptive_softmax(h, head, tails, y, cutoffs=(10, 40)).shape
     (3,)
     """
-    h, batch = gathered.tokens(hidden)
+    h, batch = _gathered.tokens(hidden)
     head, tails, bias = _kernels(h.shape[1], head, tails, bias, cutoffs)
     cutoffs, count = _bounds(cutoffs, [up.shape[1] for _, up in tails])
-    y, known = numerics.known_labels(labels, batch, count)
+    y, known = numerics.check_labels(labels, batch, count)
     if capacity is not None and (len(capacity) != len(tails) or min(capacity) < 1):
         raise ValueError(
             f"capacity is {capacity}, expected {len(tails)} numbers from 1 on"
@@ -214,7 +225,8 @@ def adaptive_predict(
       tails: k pairs of projections.
       cutoffs: where the clusters begin, without V.
       bias: of the head, or none.
-      token_chunk: by default as many tokens as have log-probabilities of 64 MiB.
+      token_chunk: by default as many tokens as have log-probabilities of 64 MiB; not
+        traced, as it is a shape.
 
     Returns:
       int32 classes in ``[0, V)``; of equally probable ones the first.
@@ -224,11 +236,13 @@ def adaptive_predict(
       ValueError: cutoffs that do not rise from 1 on, shapes that do not fit them, or a
         chunk below 1.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import adaptive_predict
     >>> head, tails = jnp.array([[0.0, 1, 2]]), [(jnp.ones((1, 1)), jnp.eye(1, 2))]
     >>> adaptive_predict(jnp.array([[1.0], [-1.0]]), head, tails, cutoffs=(2,))
     Array([2, 0], dtype=int32)
     """
-    h, batch = gathered.tokens(hidden)
+    h, batch = _gathered.tokens(hidden)
     head, tails, bias = _kernels(h.shape[1], head, tails, bias, cutoffs)
     cutoffs, count = _bounds(cutoffs, [up.shape[1] for _, up in tails])
     size = chunk_size("token_chunk", token_chunk, BUDGET // (4 * count), len(h))
@@ -255,7 +269,8 @@ def adaptive_capacity(
     Args:
       masses: of each cluster, the share of labels that are expected in it.
       tokens: how many there are in a batch.
-      slack: how many times the expected number fit.
+      slack: how many times the expected number fit; nothing is traced here, for the
+        result is a shape.
 
     Returns:
       One number for each cluster, from 1 to ``tokens``.
@@ -263,6 +278,7 @@ def adaptive_capacity(
     Raises:
       ValueError: a mass outside of [0, 1].
 
+    >>> from logitlab.heads import adaptive_capacity
     >>> adaptive_capacity((0.25, 0.001), 500)
     (150, 1)
     """
@@ -287,7 +303,8 @@ def adaptive_softmax_init(
       width: D, of the features.
       num_classes: V.
       cutoffs: where the clusters begin, without V.
-      div: cluster i is ``D // div**(i + 1)`` wide, 1 at least.
+      div: cluster i is ``D // div**(i + 1)`` wide, 1 at least; not traced, as it makes
+        shapes.
 
     Returns:
       ``(head, tails)``: [D, c_1 + k], and k pairs [D, D_i], [D_i, V_i]; float32.
@@ -295,6 +312,8 @@ def adaptive_softmax_init(
     Raises:
       ValueError: cutoffs that do not rise from 1 to below ``num_classes``.
 
+    >>> import jax
+    >>> from logitlab.heads import adaptive_softmax_init
     >>> _, tails = adaptive_softmax_init(jax.random.key(0), 64, 99, cutoffs=(9, 20))
     >>> [(down.shape, up.shape) for down, up in tails]
     [((64, 16), (16, 11)), ((64, 4), (4, 79))]
@@ -370,9 +389,9 @@ def _bounds(cutoffs, sizes):
 
 
 def _logits(head_logits, tail_logits, cutoffs):
-    head = numerics.promote(head_logits, "head_logits")
+    head = numerics.promote_to_float32(head_logits, "head_logits")
     tails = [
-        numerics.promote(tail, f"tail_logits[{i}]")
+        numerics.promote_to_float32(tail, f"tail_logits[{i}]")
         for i, tail in enumerate(tail_logits)
     ]
     batch = head.shape[:-1]
@@ -391,9 +410,13 @@ def _logits(head_logits, tail_logits, cutoffs):
 def _kernels(width, head, tails, bias, cutoffs):
     pairs = []
     for i, (down, up) in enumerate(tails):
-        down = gathered.matrix(down, f"tails[{i}][0]", width, "D_i")
-        up = gathered.matrix(up, f"tails[{i}][1]", down.shape[1], "V_i")
+        down = _gathered.matrix(down, f"tails[{i}][0]", width, "D_i")
+        up = _gathered.matrix(up, f"tails[{i}][1]", down.shape[1], "V_i")
         pairs.append((down, up))
     columns = _bounds(cutoffs, [up.shape[1] for _, up in pairs])[0][0] + len(pairs)
-    head = gathered.matrix(head, "head", width, columns)
-    return head, pairs, None if bias is None else gathered.matrix(bias, "bias", columns)
+    head = _gathered.matrix(head, "head", width, columns)
+    return (
+        head,
+        pairs,
+        None if bias is None else _gathered.matrix(bias, "bias", columns),
+    )

@@ -1,4 +1,6 @@
-"""Which code each class has: by chance, by frequency, by its embedding, or learned."""
+"""Class-to-code mappings: random, by frequency, by embedding, or learned."""
+
+from __future__ import annotations
 
 import heapq
 
@@ -8,8 +10,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import gathered
-from logitlab.heads.operands import BUDGET
+from logitlab.heads import _gathered
+from logitlab.heads._operands import BUDGET
+from logitlab.numerics.arguments import hyper
 
 __all__ = [
     "check_mapping",
@@ -37,7 +40,7 @@ def vq_mapping(
 
     Args:
       array: counts [V], or an embedding [V, D] for ``kmeans`` (and ``random``).
-      k: how many codes there are, at most V.
+      k: how many codes there are, at most V; not traced, as it is a shape.
       method: one of the above.
       key: a ``jax.random.key``, for ``random`` and ``kmeans``.
 
@@ -51,6 +54,8 @@ def vq_mapping(
     Source: k-means++ of Arthur and Vassilvitskii 2007; for heads, arXiv:2505.10202. The
       choice among them is ours.
 
+    >>> import numpy as np
+    >>> from logitlab.heads import vq_mapping
     >>> vq_mapping(np.array([1, 100, 90, 2, 1]), 3, method="singletons")
     Array([2, 0, 1, 2, 2], dtype=int32)
     """
@@ -66,12 +71,12 @@ def vq_mapping(
         raise ValueError(
             f"k is {k}, expected a number from 1 to {classes}, the classes"
         )
-    if method in ("random", "kmeans") and key is None:
-        raise ValueError(f"key is None, expected a jax.random.key for {method!r}")
-    if method == "random":
-        return jax.random.permutation(key, jnp.arange(classes, dtype=jnp.int32) % k)
-    if method == "kmeans":
-        return _kmeans(key, numerics.promote(array, "array"), k)
+    if method in ("random", "kmeans"):
+        if key is None:
+            raise ValueError(f"key is None, expected a jax.random.key for {method!r}")
+        if method == "random":
+            return jax.random.permutation(key, jnp.arange(classes, dtype=jnp.int32) % k)
+        return _kmeans(key, numerics.promote_to_float32(array, "array"), k)
     counts = np.asarray(array, np.float64)
     if not (np.isfinite(counts) & (counts >= 0)).all():
         raise ValueError("array has negative numbers, inf or NaN, expected counts")
@@ -90,11 +95,15 @@ def vq_centroids(embedding: ArrayLike, mapping: ArrayLike, k: int) -> jax.Array:
 
     Shapes: embedding [V, D], mapping [V] -> [K, D]
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_centroids
     >>> vq_centroids(jnp.float32([[1], [3], [5]]), jnp.array([0, 0, 1]), 2)
     Array([[2.],
            [5.]], dtype=float32)
     """
-    e = numerics.promote(gathered.matrix(embedding, "embedding", "V", "D"), "embedding")
+    e = numerics.promote_to_float32(
+        _gathered.matrix(embedding, "embedding", "V", "D"), "embedding"
+    )
     m = check_mapping(mapping, k, len(e))
     sums = jax.ops.segment_sum(e, m, k)
     return sums / jnp.maximum(jnp.bincount(m, length=k), 1)[:, None].astype(e.dtype)
@@ -126,11 +135,13 @@ def vq_assign(embedding: ArrayLike, codebook: ArrayLike) -> tuple[jax.Array, jax
 
     Source: van den Oord et al. 2017, arXiv:1711.00937.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_assign
     >>> vq_assign(jnp.float32([[1.0], [4.0]]), jnp.float32([[0.0], [5.0]]))[0]
     Array([0, 1], dtype=int32)
     """
-    e = gathered.matrix(embedding, "embedding", "V", "D")
-    c = gathered.matrix(codebook, "codebook", "K", e.shape[1])
+    e = _gathered.matrix(embedding, "embedding", "V", "D")
+    c = _gathered.matrix(codebook, "codebook", "K", e.shape[1])
     stop = jax.lax.stop_gradient
     m = _nearest(stop(e), stop(c))
     # Adds zero: the value is the code's to the last bit.
@@ -142,9 +153,9 @@ def vq_codebook_loss(
     codebook: ArrayLike,
     mapping: ArrayLike,
     *,
-    commitment: float = 0.25,
+    commitment: ArrayLike = 0.25,
 ) -> jax.Array:
-    r"""Pulls codes to the embeddings they stand for, and these a little to the codes.
+    r"""VQ-VAE codebook and commitment loss of class embeddings.
 
     .. math:: \ell_v = \|\mathrm{sg}(E_v) - C_{M(v)}\|^2
         + \beta \|E_v - \mathrm{sg}(C_{M(v)})\|^2
@@ -166,32 +177,40 @@ def vq_codebook_loss(
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, equation 3.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_codebook_loss
     >>> vq_codebook_loss(jnp.ones((1, 2)), jnp.zeros((1, 2)), jnp.array([0]))
     Array([2.5], dtype=float32)
     """
-    e = numerics.promote(gathered.matrix(embedding, "embedding", "V", "D"), "embedding")
-    c = gathered.matrix(codebook, "codebook", "K", e.shape[1])
-    code = numerics.promote(c, "codebook")[check_mapping(mapping, len(c), len(e))]
+    e = numerics.promote_to_float32(
+        _gathered.matrix(embedding, "embedding", "V", "D"), "embedding"
+    )
+    c = _gathered.matrix(codebook, "codebook", "K", e.shape[1])
+    m = check_mapping(mapping, len(c), len(e))
+    code = numerics.promote_to_float32(c, "codebook").at[m]
+    code = code.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     stop = jax.lax.stop_gradient
     pull = jnp.square(stop(e) - code).sum(-1)
-    return pull + commitment * jnp.square(e - stop(code)).sum(-1)
+    beta = hyper("commitment", commitment, e.dtype)
+    push = jnp.square(e - stop(code)).sum(-1)
+    return pull + beta * jnp.where((beta == 0) & jnp.isinf(push), 0, push)
 
 
 def check_mapping(mapping: ArrayLike, k: int, classes: int | None = None) -> jax.Array:
     """Codes in ``[0, k)`` as an array [V]; out of range is looked for where known."""
-    m = gathered.integers(mapping, "mapping")
+    m = numerics.wide_labels(mapping, "mapping")
     if m.ndim != 1 or not m.size or classes not in (None, len(m)):
         expected = f"({'V' if classes is None else classes},)"
         raise ValueError(f"mapping has shape {m.shape}, expected {expected}")
     beyond = (m < 0) | (m >= k)
-    if numerics.is_known(beyond) and beyond.any():
+    if numerics.is_concrete(beyond) and beyond.any():
         raise ValueError(f"mapping outside [0, {k}): {m[beyond][:5]}")
     return m
 
 
 def _nearest(rows, codes):
     """Indices of the nearest codes; distances of 64 MiB of rows at a time."""
-    wide = numerics.promote(codes, "codebook")
+    wide = numerics.promote_to_float32(codes, "codebook")
     norms = jnp.square(wide).sum(-1)
     most = max(1, min(len(rows), BUDGET // (4 * len(codes))))
 

@@ -1,4 +1,6 @@
-"""Softmax by decisions: a cluster, then a member of it; or all the way down a tree."""
+"""Hierarchical softmax: two levels (cluster, member) or a binary tree."""
+
+from __future__ import annotations
 
 import heapq
 from typing import NamedTuple
@@ -9,8 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import gathered
-from logitlab.heads.operands import product, wide
+from logitlab.heads import _gathered
+from logitlab.heads._operands import product, wide
 
 __all__ = [
     "HuffmanTree",
@@ -60,7 +62,8 @@ def two_level_layout(
 
     Args:
       clusters: c(v), ints, [V].
-      num_clusters: K, by default as many as there are. A cluster may be empty.
+      num_clusters: K, by default as many as there are; not traced, as it is a shape. A
+        cluster may be empty.
 
     Returns:
       The layout, int32; members of a cluster are in the order of their classes.
@@ -69,10 +72,12 @@ def two_level_layout(
       TypeError: ``clusters`` is not integer.
       ValueError: it has not one axis, or a cluster outside of ``[0, K)``.
 
+    >>> import numpy as np
+    >>> from logitlab.heads import two_level_layout
     >>> two_level_layout(np.array([0, 1, 0, 1, 1])).member
     Array([0, 0, 1, 1, 2], dtype=int32)
     """
-    clusters = np.asarray(gathered.integers(clusters, "clusters"))
+    clusters = np.asarray(numerics.wide_labels(clusters, "clusters"))
     if clusters.ndim != 1 or not clusters.size:
         raise ValueError(f"clusters has shape {clusters.shape}, expected (V,)")
     count = clusters.max() + 1 if num_clusters is None else num_clusters
@@ -125,32 +130,38 @@ def two_level_softmax(
 
     Raises:
       TypeError: floating point arguments that are not, ``labels`` that are not integer.
-      ValueError: shapes that do not fit together, or a label out of range; under
+      ValueError: shapes that do not fit together, or a label of C or more; under
         ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5 of what the logits give, for margins up to 80.
 
     Source: Goodman 2001, arXiv:cs/0108006.
 
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from logitlab.heads import two_level_layout, two_level_softmax
     >>> layout = two_level_layout(np.arange(6) // 3)
     >>> h, u, w = jnp.ones((4, 5)), jnp.zeros((5, 2)), jnp.zeros((2, 5, 3))
     >>> print(jnp.exp(two_level_softmax(h, u, w, jnp.arange(4), layout=layout)))
     [6. 6. 6. 6.]
     """
-    h, batch = gathered.tokens(hidden)
+    h, batch = _gathered.tokens(hidden)
     clusters, width = layout.sizes.shape[0], h.shape[1]
-    u = gathered.matrix(class_kernel, "class_kernel", width, clusters)
-    w = gathered.matrix(member_kernel, "member_kernel", clusters, width, "M")
+    u = _gathered.matrix(class_kernel, "class_kernel", width, clusters)
+    w = _gathered.matrix(member_kernel, "member_kernel", clusters, width, "M")
     if class_bias is not None:
-        class_bias = gathered.matrix(class_bias, "class_bias", clusters)
+        class_bias = _gathered.matrix(class_bias, "class_bias", clusters)
     if member_bias is not None:
-        member_bias = gathered.matrix(member_bias, "member_bias", clusters, w.shape[2])
-    if numerics.is_known(layout.sizes) and np.asarray(layout.sizes).max() > w.shape[2]:
+        member_bias = _gathered.matrix(member_bias, "member_bias", clusters, w.shape[2])
+    if (
+        numerics.is_concrete(layout.sizes)
+        and np.asarray(layout.sizes).max() > w.shape[2]
+    ):
         raise ValueError(
             f"member_kernel has shape {w.shape}, expected M at least "
             f"{np.asarray(layout.sizes).max()}, the largest size in layout"
         )
-    y, known = numerics.known_labels(labels, batch, layout.cluster.shape[0])
+    y, known = numerics.check_labels(labels, batch, layout.cluster.shape[0])
     cluster, member = layout.cluster[y.reshape(-1)], layout.member[y.reshape(-1)]
     logits = product(h, u, class_bias)
     there = jnp.broadcast_to(layout.sizes > 0, logits.shape)
@@ -161,7 +172,7 @@ def two_level_softmax(
 
 
 def _member_nll(h, w, bias, cluster, member, sizes):
-    """Of each token's member in its cluster, a block of tokens of one at a time."""
+    """Negative log-likelihood of each member in its cluster, in blocks by cluster."""
     count, clusters = len(h), w.shape[0]
     size = -(-count // clusters)
     # Each cluster that occurs leaves at most `size - 1` rows of its last block empty.
@@ -208,6 +219,8 @@ def build_huffman(counts: ArrayLike) -> HuffmanTree:
 
     Source: Huffman codes, as in Mikolov et al. 2013, arXiv:1301.3781.
 
+    >>> import numpy as np
+    >>> from logitlab.heads import build_huffman
     >>> build_huffman(np.array([5, 1, 1])).where.sum(1)
     Array([1, 2, 2], dtype=int32)
     """
@@ -273,10 +286,12 @@ def hierarchical_log_prob(
 
     Source: Morin and Bengio 2005; Mikolov et al. 2013, arXiv:1301.3781.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import hierarchical_log_prob
     >>> print(hierarchical_log_prob(jnp.float32([40, 0]), jnp.array([1, -1])))
     -0.6931472
     """
-    a, s = numerics.promote(node_logits, "node_logits"), jnp.asarray(signs)
+    a, s = numerics.promote_to_float32(node_logits, "node_logits"), jnp.asarray(signs)
     if s.shape != a.shape:
         raise ValueError(f"signs has shape {s.shape}, expected {a.shape}")
     there = jnp.ones(a.shape, bool) if where is None else jnp.asarray(where)
@@ -321,28 +336,31 @@ def hierarchical_softmax(
 
     Raises:
       TypeError: floating point arguments that are not, ``labels`` that are not integer.
-      ValueError: shapes that do not fit together, or a label out of range; under
+      ValueError: shapes that do not fit together, or a label of C or more; under
         ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5 of what the logits give, for margins up to 80.
 
     Source: Morin and Bengio 2005; Mikolov et al. 2013, arXiv:1301.3781.
 
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from logitlab.heads import build_huffman, hierarchical_softmax
     >>> tree = build_huffman(np.array([2, 1, 1]))
     >>> h, kernel = jnp.ones((3, 4)), jnp.zeros((4, 2))
     >>> print(jnp.exp(hierarchical_softmax(h, kernel, jnp.arange(3), tree)).round(4))
     [2. 4. 4.]
     """
-    h, batch = gathered.tokens(hidden)
+    h, batch = _gathered.tokens(hidden)
     classes, width = len(tree.nodes), h.shape[1]
     shape = (classes - 1, width) if transposed else (width, classes - 1)
-    kernel = gathered.matrix(kernel, "kernel", *shape)
+    kernel = _gathered.matrix(kernel, "kernel", *shape)
     if bias is not None:
-        bias = gathered.matrix(bias, "bias", classes - 1)
-    y, known = numerics.known_labels(labels, batch, classes)
+        bias = _gathered.matrix(bias, "bias", classes - 1)
+    y, known = numerics.check_labels(labels, batch, classes)
     y = y.reshape(-1)
     if classes == 1:  # no decision, no node to gather
         return jnp.where(known, 0, jnp.nan).astype(wide(h, kernel))
-    z = gathered.product_of_columns(h, kernel, tree.nodes[y], bias, transposed)
+    z = _gathered.product_of_columns(h, kernel, tree.nodes[y], bias, transposed)
     nll = -hierarchical_log_prob(z, tree.signs[y], tree.where[y])
     return jnp.where(known, nll.reshape(batch), jnp.nan)

@@ -1,13 +1,15 @@
-"""Heads with fewer vectors than classes: a code for each class, shared by many."""
+"""Vector-quantized heads: classes share K code vectors."""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import gathered
+from logitlab.heads import _gathered
+from logitlab.heads._operands import product
 from logitlab.heads.codes import check_mapping
-from logitlab.heads.operands import product
 
 __all__ = [
     "vq_cluster_log_mass",
@@ -52,28 +54,30 @@ def vq_label_log_probs(
 
     Raises:
       TypeError: floating point arguments that are not, or integer ones.
-      ValueError: shapes that do not fit together, or a label out of range; under
+      ValueError: shapes that do not fit together, or a label of C or more; under
         ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5, value and gradient, for margins up to 80.
 
     Source: Shao and Wang 2025, arXiv:2505.10202.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_cluster_log_mass, vq_label_log_probs
     >>> mapping = jnp.array([0, 1, 1, 1])
     >>> mass = vq_cluster_log_mass(mapping, 2)
     >>> log_p = vq_label_log_probs(jnp.zeros(2), 3, mapping, log_cluster_mass=mass)
     >>> print(jnp.exp(log_p))
     0.25
     """
-    z = numerics.class_axis_last(code_logits, name="code_logits")
+    z = numerics.prepare_logits(code_logits, name="code_logits")
     m = check_mapping(mapping, z.shape[-1])
-    mass = gathered.matrix(log_cluster_mass, "log_cluster_mass", z.shape[-1])
+    mass = _gathered.matrix(log_cluster_mass, "log_cluster_mass", z.shape[-1])
     mass = jnp.expand_dims(mass.astype(z.dtype), range(z.ndim - 1))
-    y, known = numerics.known_labels(labels, z.shape[:-1], len(m))
+    y, known = numerics.check_labels(labels, z.shape[:-1], len(m))
     code = m[y]
     share = -mass.reshape(-1)[code]
     if token_bias is not None:
-        share += gathered.matrix(token_bias, "token_bias", len(m)).astype(z.dtype)[y]
+        share += _gathered.matrix(token_bias, "token_bias", len(m)).astype(z.dtype)[y]
     return jnp.where(known, share - numerics.label_nll(z + mass, code), jnp.nan)
 
 
@@ -98,28 +102,30 @@ def vq_scatter_logits(
 
     Source: Shao and Wang 2025, arXiv:2505.10202.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_scatter_logits
     >>> vq_scatter_logits(jnp.float32([1, 2]), jnp.array([0, 1, 1]))
     Array([1., 2., 2.], dtype=float32)
     """
-    z = numerics.class_axis_last(code_logits, name="code_logits")
+    z = numerics.prepare_logits(code_logits, name="code_logits")
     m = check_mapping(mapping, z.shape[-1])
-    z = jnp.take(z, m, -1)
+    z = z.at[..., m].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     if token_bias is None:
         return z
-    bias = gathered.matrix(token_bias, "token_bias", len(m)).astype(z.dtype)
+    bias = _gathered.matrix(token_bias, "token_bias", len(m)).astype(z.dtype)
     return z + jnp.expand_dims(bias, range(z.ndim - 1))
 
 
 def vq_cluster_log_mass(
     mapping: ArrayLike, k: int, token_bias: ArrayLike | None = None
 ) -> jax.Array:
-    r"""What the classes of each code add to the normaliser beyond the code's logit.
+    r"""Log-sum-exp of the biases of each code's classes.
 
     .. math:: \log n_k = \log \sum_{v : M(v) = k} e^{b_v}
 
     Args:
       mapping: M, ints in ``[0, k)``, [V].
-      k: how many codes there are.
+      k: how many codes there are; not traced, as it is a shape.
       token_bias: b, [V]; 0 by default, which makes n the number of classes.
 
     Returns:
@@ -129,12 +135,16 @@ def vq_cluster_log_mass(
       TypeError: ``mapping`` is not integer, ``token_bias`` not floating point.
       ValueError: shapes that do not fit together, or a code out of range.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_cluster_log_mass
     >>> print(vq_cluster_log_mass(jnp.array([0, 1, 1]), 3).round(4))
     [0.     0.6931   -inf]
     """
     m = check_mapping(mapping, k)
     b = jnp.zeros(len(m)) if token_bias is None else token_bias
-    b = numerics.promote(gathered.matrix(b, "token_bias", len(m)), "token_bias")
+    b = numerics.promote_to_float32(
+        _gathered.matrix(b, "token_bias", len(m)), "token_bias"
+    )
     top = jax.ops.segment_max(jax.lax.stop_gradient(b), m, k)
     top = jnp.where(top == -jnp.inf, 0, top)
     total = jax.ops.segment_sum(jnp.exp(b - top[m]), m, k)
@@ -171,20 +181,22 @@ def vq_loss(
 
     Raises:
       TypeError: floating point arguments that are not, or integer ones.
-      ValueError: shapes that do not fit together, or a label out of range; under
+      ValueError: shapes that do not fit together, or a label of C or more; under
         ``jit``, where values are unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5 of what the logits give, for margins up to 80.
 
     Source: Shao and Wang 2025, arXiv:2505.10202.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import vq_loss
     >>> mapping = jnp.arange(100) // 10
     >>> h, codebook = jnp.ones((3, 4)), jnp.zeros((10, 4))
     >>> print(jnp.exp(vq_loss(h, codebook, jnp.arange(3), mapping)).round())
     [100. 100. 100.]
     """
-    h, batch = gathered.tokens(hidden)
-    codebook = gathered.matrix(codebook, "codebook", "K", h.shape[1])
+    h, batch = _gathered.tokens(hidden)
+    codebook = _gathered.matrix(codebook, "codebook", "K", h.shape[1])
     logits = product(h, codebook.T).reshape(*batch, len(codebook))
     mass = vq_cluster_log_mass(mapping, len(codebook), token_bias)
     return -vq_label_log_probs(

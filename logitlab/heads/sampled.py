@@ -1,4 +1,6 @@
-"""Softmax over a sample of the classes, corrected for how likely each was drawn."""
+"""Sampled softmax with log-Q correction."""
+
+from __future__ import annotations
 
 import math
 
@@ -7,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import gathered
-from logitlab.heads.operands import product
+from logitlab.heads import _gathered
+from logitlab.heads._operands import product
 from logitlab.heads.samplers import (
     log_uniform_log_q,
     log_uniform_sample,
@@ -17,7 +19,7 @@ from logitlab.heads.samplers import (
 
 __all__ = [
     "accidental_hits",
-    "in_batch_softmax",
+    "in_batch_softmax_loss",
     "sampled_softmax",
     "sampled_softmax_loss",
 ]
@@ -51,8 +53,8 @@ def sampled_softmax_loss(
       sampled_logits: of the sample.
       true_log_q: :math:`\log Q` of the true classes, broadcastable.
       sampled_log_q: of the sample, broadcastable. Below -46 both are taken to be -46.
-      hit_mask: bool, broadcastable to ``sampled_logits``: True hides one, for being a
-        true class of the row, see :func:`accidental_hits`.
+      hit_mask: bool, broadcastable to ``sampled_logits`` and with as many axes: True
+        hides one, for being a true class of the row, see :func:`accidental_hits`.
 
     Returns:
       Nats, float32 (float64 for float64 logits). 0 where T is 1 and all of the sample
@@ -66,6 +68,8 @@ def sampled_softmax_loss(
 
     Source: Bengio and Senecal 2008; Jean et al. 2015, arXiv:1412.2007.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import sampled_softmax_loss
     >>> zero = jnp.zeros(1)
     >>> q = dict(true_log_q=zero, sampled_log_q=jnp.log(jnp.array([0.5, 0.5])))
     >>> print(jnp.exp(sampled_softmax_loss(zero, jnp.zeros(2), **q)))
@@ -85,6 +89,11 @@ def sampled_softmax_loss(
         hit_mask = jnp.asarray(hit_mask)
         if hit_mask.dtype != bool:
             raise TypeError(f"hit_mask has dtype {hit_mask.dtype}, expected bool")
+        if hit_mask.ndim != some.ndim:  # one entry per row would pass for one per class
+            raise ValueError(
+                f"hit_mask has shape {hit_mask.shape}, expected {some.ndim} axes as "
+                f"sampled_logits has, {some.shape}"
+            )
         hidden = _broadcast(hit_mask, some.shape, "hit_mask", "sampled_logits")
         some = jnp.where(hidden, -jnp.inf, some)
     z = jnp.concatenate([true, some], -1)
@@ -96,7 +105,7 @@ def sampled_softmax_loss(
 
 
 def accidental_hits(labels: ArrayLike, sampled: ArrayLike) -> jax.Array:
-    """Where a sampled class is one of the row's own: to be hidden, every time it is.
+    """Accidental hits: where a sampled class is one of the row's labels.
 
     Shapes: labels [..., T], sampled [S] -> [..., S]
 
@@ -108,11 +117,13 @@ def accidental_hits(labels: ArrayLike, sampled: ArrayLike) -> jax.Array:
       TypeError: ``labels`` or ``sampled`` is not integer.
       ValueError: ``labels`` has no axis, or ``sampled`` not one.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import accidental_hits
     >>> accidental_hits(jnp.array([[3]]), jnp.array([3, 1, 3]))
     Array([[ True, False,  True]], dtype=bool)
     """
-    y = gathered.integers(labels, "labels")
-    ids = gathered.integers(sampled, "sampled")
+    y = numerics.wide_labels(labels, "labels")
+    ids = numerics.wide_labels(sampled, "sampled")
     if y.ndim < 1:
         raise ValueError(f"labels has shape {y.shape}, expected (..., T)")
     if ids.ndim != 1:
@@ -150,7 +161,7 @@ def sampled_softmax(
       kernel: [D, V].
       labels: ints in ``[0, V)``, one or T for each token; sorted by falling frequency
         for ``log_uniform``.
-      num_sampled: S.
+      num_sampled: S; not traced, as it is a shape.
       sampler: ``log_uniform`` or ``uniform``.
       unique: draws without replacement.
       bias: [V], or none.
@@ -163,27 +174,30 @@ def sampled_softmax(
     Raises:
       TypeError: floating point arguments that are not, ``labels`` that are not integer.
       ValueError: shapes that do not fit together, an unknown sampler, more unique
-        samples than classes, or a label out of range; under ``jit``, where values are
+        samples than classes, or a label of C or more; under ``jit``, where values are
         unknown, such a label gives NaN.
 
     Numerics: relative error below 1e-5 of what the logits give, for margins up to 80.
 
     Source: Jean et al. 2015, arXiv:1412.2007.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import sampled_softmax
     >>> h, kernel, y = jnp.ones((3, 4)), jnp.zeros((4, 50)), jnp.arange(3)
     >>> sampled_softmax(jax.random.key(0), h, kernel, y, num_sampled=9).shape
     (3,)
     """
-    h, batch = gathered.tokens(hidden)
+    h, batch = _gathered.tokens(hidden)
     shape = ("V", h.shape[1]) if transposed else (h.shape[1], "V")
-    kernel = gathered.matrix(kernel, "kernel", *shape)
+    kernel = _gathered.matrix(kernel, "kernel", *shape)
     vocab = kernel.shape[0 if transposed else 1]
     if bias is not None:
-        bias = gathered.matrix(bias, "bias", vocab)
-    y = jnp.asarray(labels)
+        bias = _gathered.matrix(bias, "bias", vocab)
+    y = numerics.wide_labels(labels)
     many = y.ndim == len(batch) + 1 and y.shape[-1] > 0
     wanted = (*batch, y.shape[-1]) if many else batch
-    y, known = numerics.known_labels(y, wanted, vocab)
+    y, known = numerics.check_labels(y, wanted, vocab)
     flat = len(h), y.shape[-1] if many else 1
     y, known = y.reshape(flat), known.reshape(flat).all(-1)
 
@@ -197,7 +211,7 @@ def sampled_softmax(
         raise ValueError(f"sampler is {sampler!r}, expected 'log_uniform' or 'uniform'")
     some = jnp.take(kernel, sample.ids, axis=0 if transposed else 1, mode="clip")
     losses = sampled_softmax_loss(
-        gathered.product_of_columns(h, kernel, y, bias, transposed),
+        _gathered.product_of_columns(h, kernel, y, bias, transposed),
         product(
             h,
             some.T if transposed else some,
@@ -210,7 +224,7 @@ def sampled_softmax(
     return jnp.where(known, losses, jnp.nan).reshape(batch)
 
 
-def in_batch_softmax(
+def in_batch_softmax_loss(
     scores: ArrayLike, log_freq: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
     r"""Each query against the items of all others, one loss for each query of a batch.
@@ -241,8 +255,10 @@ def in_batch_softmax(
     Source: Yi et al. 2019, Sampling-bias-corrected neural modeling for large corpus
       item recommendations, RecSys, equations 4 to 6.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import in_batch_softmax_loss
     >>> log_p = jnp.log(jnp.array([1, 0.5]))
-    >>> print(jnp.exp(in_batch_softmax(jnp.zeros((2, 2)), log_p)))
+    >>> print(jnp.exp(in_batch_softmax_loss(jnp.zeros((2, 2)), log_p)))
     [3.  1.5]
     """
     z = _corrected(scores, log_freq, "scores")
@@ -255,8 +271,8 @@ def _corrected(logits, log_q, name):
     logits_name = name if name == "scores" else f"{name}_logits"
     log_q_name = "log_freq" if name == "scores" else f"{name}_log_q"
     z, log_q = (
-        numerics.promote(logits, logits_name),
-        numerics.promote(log_q, log_q_name),
+        numerics.promote_to_float32(logits, logits_name),
+        numerics.promote_to_float32(log_q, log_q_name),
     )
     log_q = jnp.maximum(log_q, LOG_FLOOR).astype(z.dtype)
     return z - _broadcast(log_q, z.shape, log_q_name, logits_name)

@@ -1,4 +1,6 @@
-"""Which classes a sampled softmax draws, how likely, and how often items come by."""
+"""Negative samplers, their log-probabilities, and streaming frequency estimates."""
+
+from __future__ import annotations
 
 import math
 from typing import NamedTuple
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.heads import gathered
+from logitlab import numerics
 
 __all__ = [
     "ClassSample",
@@ -38,7 +40,7 @@ class ClassSample(NamedTuple):
 
 
 class StreamingFrequency(NamedTuple):
-    """How often items come by in a stream of batches.
+    """Frequencies of items in a stream of batches, estimated online.
 
     Attributes:
       last: the step in which each was seen last, [V].
@@ -60,7 +62,7 @@ def log_uniform_log_q(
     Args:
       ids: ints in ``[0, vocab)``, by falling frequency; for the true classes of a
         batch, say.
-      vocab: V.
+      vocab: V; not traced, as it is a shape of the kernel.
       num_tries: n, of the :class:`ClassSample`.
       unique: as in :func:`log_uniform_sample`.
 
@@ -74,11 +76,13 @@ def log_uniform_log_q(
 
     Source: the candidate samplers of TensorFlow, see Jean et al. 2015, arXiv:1412.2007.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import log_uniform_log_q
     >>> log_q = log_uniform_log_q(jnp.arange(3), 3, 2, unique=False)
     >>> print(f"{jnp.exp(log_q).sum():.4f}")
     2.0000
     """
-    k = gathered.integers(ids, "ids").astype(jnp.float32)
+    k = numerics.wide_labels(ids, "ids").astype(jnp.float32)
     p = jnp.log1p(1 / (k + 1)) / math.log(vocab + 1)
     tries = jnp.asarray(num_tries, jnp.float32)
     if not unique:
@@ -99,8 +103,8 @@ def log_uniform_sample(
 
     Args:
       key: a ``jax.random.key``.
-      num: S, how many.
-      vocab: V.
+      num: S, how many; not traced, as it is a shape.
+      vocab: V; the same.
       unique: without replacement.
 
     Returns:
@@ -114,6 +118,8 @@ def log_uniform_sample(
 
     Source: the candidate samplers of TensorFlow, see Jean et al. 2015, arXiv:1412.2007.
 
+    >>> import jax
+    >>> from logitlab.heads import log_uniform_sample
     >>> ids = log_uniform_sample(jax.random.key(0), 4, 4, unique=True).ids
     >>> sorted(ids.tolist())
     [0, 1, 2, 3]
@@ -133,8 +139,8 @@ def uniform_sample(
 
     Args:
       key: a ``jax.random.key``.
-      num: S, how many.
-      vocab: V.
+      num: S, how many; not traced, as it is a shape.
+      vocab: V; the same.
       unique: without replacement, which takes O(V) memory.
 
     Returns:
@@ -143,6 +149,9 @@ def uniform_sample(
     Raises:
       ValueError: ``num`` is below 1, or above ``vocab`` if they are to be unique.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import uniform_sample
     >>> print(jnp.exp(uniform_sample(jax.random.key(0), 2, 8, unique=True).log_q))
     [0.25 0.25]
     """
@@ -162,6 +171,7 @@ def streaming_frequency_init(size: int, *, gap: float) -> StreamingFrequency:
       size: how many items there are, or places of a hash table.
       gap: the steps between two sightings of one, as far as is known.
 
+    >>> from logitlab.heads import streaming_frequency_init
     >>> streaming_frequency_init(2, gap=5.0).gap
     Array([5., 5.], dtype=float32)
     """
@@ -195,17 +205,20 @@ def streaming_frequency_update(
 
     Source: Yi et al. 2019, RecSys, algorithm 2.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import streaming_frequency_init, streaming_frequency_update
     >>> state = streaming_frequency_init(3, gap=4.0)
     >>> state, log_p = streaming_frequency_update(state, jnp.array([1]), 2, rate=0.5)
     >>> print(state.gap, f"{jnp.exp(log_p[0]):.4f}")
     [4. 3. 4.] 0.3333
     """
-    ids = gathered.integers(ids, "ids")
+    ids = numerics.wide_labels(ids, "ids")
     # Numbers below 0 would count from the end.
     ids = jnp.where(ids < 0, len(state.gap), ids)
     old = state.gap.at[ids].get(mode="fill", fill_value=jnp.nan)
     seen = jnp.asarray(step, jnp.int32) - state.last.at[ids].get(mode="fill")
-    gap = (1 - rate) * old + rate * seen
+    rate = jnp.asarray(rate, old.dtype)
+    gap = (1 - rate) * old + rate * seen.astype(old.dtype)
     state = StreamingFrequency(
         state.last.at[ids].set(step, mode="drop"),
         state.gap.at[ids].set(gap, mode="drop"),

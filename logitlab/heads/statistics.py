@@ -1,8 +1,10 @@
-"""What a label's row of logits says, from a linear head that never makes the row.
+"""Per-token logit statistics of a linear head without materializing the logits.
 
 The vocabulary is taken in blocks, each of which is made, added to what is known of its
 rows, and forgotten.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -12,8 +14,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import sharding
-from logitlab.heads.blocks import (
+from logitlab.heads import _sharding
+from logitlab.heads._blocks import (
     Blocks,
     add_gradients,
     block_of,
@@ -24,27 +26,32 @@ from logitlab.heads.blocks import (
     no_gradients,
     over_blocks,
 )
-from logitlab.heads.operands import (
+from logitlab.heads._operands import (
+    OF_TOKENS,
     Linear,
     check_head,
     chunk_size,
     class_count,
+    leading_axes,
+    takes_no_mask,
     values_and_wanted,
     wide,
 )
-from logitlab.heads.row_stats import (
+from logitlab.heads._row_stats import (
     LabelStats,
     finish,
     merge,
+    merge_devices,
     nothing_seen,
     seen_in,
     slope_rule,
 )
-from logitlab.heads.sharding import Static
+from logitlab.heads._sharding import Static
 
 __all__ = ["label_stats", "linear_label_stats"]
 
 
+@takes_no_mask(OF_TOKENS)
 def label_stats(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -73,16 +80,18 @@ def label_stats(
     Raises:
       TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` not
         bool.
-      ValueError: shapes that do not fit, or a label out of range; under ``jit``, where
+      ValueError: shapes that do not fit, or a label of C or more; under ``jit``, where
         values are unknown, the label's log-probability is NaN.
 
     Numerics: as :func:`linear_label_stats`.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import label_stats
     >>> label_stats(jnp.float32([40, 0]), 0).log_prob
     Array(-4.248354e-18, dtype=float32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    y, known = numerics.known_labels(labels, z.shape[:-1], z.shape[-1])
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    y, known = numerics.check_labels(labels, z.shape[:-1], z.shape[-1])
     log_p, visible = numerics.log_softmax(z), z > -jnp.inf
     each = jnp.ones(z.shape[-1], z.dtype)
     if class_weight is not None:
@@ -102,6 +111,7 @@ def label_stats(
     )
 
 
+@takes_no_mask(OF_TOKENS)
 def linear_label_stats(
     hidden: ArrayLike,
     kernel: ArrayLike,
@@ -116,7 +126,7 @@ def linear_label_stats(
     axis_name: str | tuple[str, ...] | None = None,
     batch_axes: str | tuple[str, ...] | None = None,
 ) -> LabelStats:
-    r"""Log-probability of the label and its like, some columns of the head at a time.
+    r"""Log-probability of the label, log-sum-exp and entropy of a head, blockwise.
 
     .. math:: z = t(h W + b), \quad \log p_y, \; \log \sum_c e^{z_c}, \;
         -\sum_c p_c \log p_c, \; \sum_c w_c z_c, \; -\sum_c w_c \log p_c
@@ -141,7 +151,7 @@ def linear_label_stats(
         ``links.stablemax``. Values that it closes over get their gradients.
       transposed: the kernel is [V, D], as an embedding table that is used again.
       vocab_chunk: columns at a time; by default as many as make logits of 16 MiB (128
-        MiB on accelerators), 512 at least.
+        MiB on accelerators), 512 at least. Not traced, as it is a shape.
       axis_name: the mesh axis, or axes, that the vocabulary is spread over. Under
         ``jit`` each device then works on its own columns, whether or not the mesh
         divides them; inside a ``shard_map`` ``kernel``, ``bias`` and ``where`` are the
@@ -157,7 +167,7 @@ def linear_label_stats(
     Raises:
       TypeError: ``hidden`` or ``kernel`` is not floating point, ``labels`` not integer.
       ValueError: shapes that do not fit together, a chunk below 1, an axis that is not
-        in the mesh, a ``transform`` that is not elementwise, or a label out of range;
+        in the mesh, a ``transform`` that is not elementwise, or a label of C or more;
         under ``jit``, where values are unknown, its log-probability is NaN.
 
     Numerics: log-probabilities have a relative error below 1e-5, value and gradient,
@@ -168,27 +178,30 @@ def linear_label_stats(
       vocabulary, cut cross-entropy, Wijmans et al. 2024, arXiv:2411.09009; sharded,
       Shoeybi et al. 2019, arXiv:1909.08053.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import linear_label_stats
     >>> hidden, kernel = jnp.ones((6, 4)), jnp.zeros((4, 10))
     >>> linear_label_stats(hidden, kernel, jnp.arange(6)).entropy[0]
     Array(2.3025851, dtype=float32)
     """
-    batch = jnp.shape(hidden)[:-1]
+    batch = leading_axes(hidden)
     head = check_head(Linear(hidden, kernel, bias), batch, transposed=transposed)
     if vocab_chunk is not None:
         chunk_size("vocab_chunk", vocab_chunk, 1, 1)
-    mesh = sharding.class_mesh(
+    mesh = _sharding.class_mesh(
         hidden, kernel, axis_name, batch_axes, transposed=transposed
     )
     classes = class_count(head, transposed=transposed)
-    y, known = numerics.known_labels(labels, batch, classes * mesh.shards_inside)
+    numerics.check_devices(hidden=hidden, labels=labels)
+    y, known = numerics.check_labels(labels, batch, classes * mesh.shards_inside)
     if where is not None:
         where = check_where(where, batch, classes)
     if class_weight is not None:
         class_weight = _check_class_weight(class_weight, classes)
     function, closed = elementwise(transform, wide(head.hidden, head.kernel))
     plan = Blocks(function, transposed, vocab_chunk, mesh.classes)
-    columns = sharding.Columns(where, class_weight)
-    stats = sharding.run(
+    columns = _sharding.Columns(where, class_weight)
+    stats = _sharding.run(
         lambda *operands: _stats(plan, *operands),
         mesh,
         (Linear(hidden, kernel, bias), columns, y, closed),
@@ -198,16 +211,17 @@ def linear_label_stats(
 
 
 def _stats(plan, head, columns, labels, closed):
-    """The statistics of the rows that this device holds, differentiable."""
+    """The statistics of this device's tokens, differentiable."""
     batch = labels.shape
     head = head._replace(hidden=head.hidden.reshape(-1, head.hidden.shape[-1]))
     if columns.where is not None:
         where = columns.where.reshape(-1, columns.where.shape[-1])
         columns = columns._replace(where=where)
-    # Everything varies over the same axes from here on; what did not before gets the
-    # sum of its gradients over them, by the transpose of this line.
-    operands = sharding.vary_alike((head, columns, labels.reshape(-1), closed))
+    # Everything varies over the same axes from here on; inputs that were replicated get
+    # their gradients summed over devices by the transpose of pcast.
+    operands = _sharding.vary_alike((head, columns, labels.reshape(-1), closed))
 
+    # Memory: 2 MB for 1,024 tokens of 16,384 classes, 232 MB without (test_memory).
     @jax.custom_vjp
     def run(*operands):
         return finish(see(plan, *operands))
@@ -224,48 +238,51 @@ def _stats(plan, head, columns, labels, closed):
         return _gradients(plan, *kept, slopes)
 
     run.defvjp(forward, backward, symbolic_zeros=True)
-    stats = run(*operands)
+    stats = _sharding.compiled_inside(run)(*operands)
     return jax.tree.map(lambda a: a.reshape(batch), stats)
 
 
 def see(plan, head, columns, labels, closed):
-    """All of the vocabulary, block after block and device after device."""
+    """Scans the vocabulary in blocks, then merges over devices."""
     first = first_class(plan, head)
+    # A product over one feature is no stored number: compilers multiply on the way.
+    stored = plan.transform is None and head.hidden.shape[-1] > 1
 
     def add(seen, start, size):
         z, each, _ = block_of(plan, head, columns, closed, start, size)
         mine = is_label(labels, first + start, size)
-        block = seen_in(z, each, mine, first + start)
-        return merge([seen, block], jnp.maximum(seen.top, block.top))
+        block = seen_in(z, each, mine, first + start, stored=stored)
+        return merge(seen, block)
 
     none = nothing_seen(len(labels), wide(head.hidden, head.kernel))
-    none, _ = sharding.vary_alike((none, head))
+    none, _ = _sharding.vary_alike((none, head))
     seen = over_blocks(plan, head, none, add)
     if not plan.axis_name:
         return seen
-    return merge([seen], jax.lax.pmax(seen.top, plan.axis_name), plan.axis_name)
+    return merge_devices(seen, plan.axis_name)
 
 
 def _gradients(plan, operands, seen, wanted, slopes):
     want, _, _, want_closed = wanted.value
-    operands, seen, slopes = sharding.vary_alike((operands, seen, slopes))
+    operands, seen, slopes = _sharding.vary_alike((operands, seen, slopes))
     head, columns, labels, closed = operands
     slopes_of, first = slope_rule(slopes, seen), first_class(plan, head)
 
     def add(sums, start, size):
         z, each, pull = block_of(plan, head, columns, closed, start, size)
-        g = slopes_of(z, each, is_label(labels, first + start, size))
+        mine, lead = (is_label(k, first + start, size) for k in (labels, seen.argmax))
+        g = slopes_of(z, each, mine, lead)
         return add_gradients(plan, sums, head, pull(g), start, size)
 
     start = no_gradients(head, want, closed)
-    start, _ = sharding.vary_alike((start, operands))
+    start, _ = _sharding.vary_alike((start, operands))
     sums = over_blocks(plan, head, start, add)
     head, closed = finish_gradients(sums, head, want_closed)
     return head, None, None, closed
 
 
 def _check_class_weight(class_weight, classes):
-    class_weight = numerics.promote(class_weight, "class_weight")
+    class_weight = numerics.promote_to_float32(class_weight, "class_weight")
     if class_weight.shape != (classes,):
         raise ValueError(
             f"class_weight has shape {class_weight.shape}, expected ({classes},)"
@@ -281,6 +298,7 @@ def check_where(where, batch, classes):
     if where.shape not in ((classes,), (*batch, classes)):
         raise ValueError(
             f"where has shape {where.shape}, expected {(classes,)} or "
-            f"{(*batch, classes)}"
+            f"{(*batch, classes)}: it hides classes; a mask leaves tokens out of the "
+            "mean"
         )
     return where

@@ -1,18 +1,28 @@
 """Statistics of logits that exist, a part of each row on every device."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads import gathered, sharding
-from logitlab.heads.blocks import is_label
-from logitlab.heads.row_stats import LabelStats, finish, merge, seen_in, slope_rule
+from logitlab.heads import _sharding
+from logitlab.heads._blocks import is_label
+from logitlab.heads._operands import OF_TOKENS, takes_no_mask
+from logitlab.heads._row_stats import (
+    LabelStats,
+    finish,
+    merge_devices,
+    seen_in,
+    slope_rule,
+)
 
 __all__ = ["vocab_parallel_label_stats"]
 
 
+@takes_no_mask(OF_TOKENS)
 def vocab_parallel_label_stats(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -53,28 +63,28 @@ def vocab_parallel_label_stats(
 
     Source: Shoeybi et al. 2019, arXiv:1909.08053.
     """
-    z = numerics.class_axis_last(logits, where=where)
-    place = sharding.class_mesh(z, z, axis_name, None, transposed=False)
+    z = numerics.prepare_logits(logits, where=where)
+    place = _sharding.class_mesh(z, z, axis_name, None, transposed=False)
     if place.mesh is not None:
         raise ValueError(
             f"axis_name is {axis_name!r} outside of a shard_map; expected it inside of "
             "one, or losses of the whole logits"
         )
     batch, size = z.shape[:-1], z.shape[-1]
-    y = gathered.integers(labels, "labels")
+    y = numerics.wide_labels(labels, "labels")
     if y.shape != batch:
         raise ValueError(f"labels has shape {y.shape}, expected {batch}")
     first = shard_start
     if first is None:
         first = jax.lax.axis_index(place.classes) * size
     first = jnp.asarray(first, jnp.int32)
-    rows, y = sharding.vary_alike((z.reshape(-1, size), y.reshape(-1)))
+    rows, y = _sharding.vary_alike((z.reshape(-1, size), y.reshape(-1)))
 
     def see(z, y, first):
-        seen = seen_in(z, 1, is_label(y, first, size), first)
-        top = jax.lax.pmax(seen.top, place.classes)
-        return merge([seen], top, place.classes)
+        seen = seen_in(z, 1, is_label(y, first, size), first, stored=False)
+        return merge_devices(seen, place.classes)
 
+    # Exact: merging devices takes a pmax, which JAX does not differentiate.
     @jax.custom_vjp
     def run(z, y, first):
         return finish(see(z, y, first))
@@ -86,13 +96,14 @@ def vocab_parallel_label_stats(
 
     def backward(kept, cotangents):
         slopes = [None if isinstance(c, SymbolicZero) else c for c in cotangents[:5]]
-        kept, slopes = sharding.vary_alike((kept, slopes))
+        kept, slopes = _sharding.vary_alike((kept, slopes))
         z, y, first, seen = kept
-        g = slope_rule(slopes, seen)(z, 1, is_label(y, first, size))
+        mine, lead = (is_label(k, first, size) for k in (y, seen.argmax))
+        g = slope_rule(slopes, seen)(z, 1, mine, lead)
         return g, None, None
 
     run.defvjp(forward, backward, symbolic_zeros=True)
-    stats = run(rows, y, first)
+    stats = _sharding.compiled_inside(run)(rows, y, first)
     # The weights of the label, 1 on the device that has it, were added up too.
     log_p = jnp.where(stats.label_weight == 1, stats.log_prob, jnp.nan)
     stats = stats._replace(log_prob=log_p)

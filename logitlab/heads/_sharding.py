@@ -1,5 +1,7 @@
 """Heads whose vocabulary is spread over the devices of a mesh."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Callable
@@ -9,16 +11,21 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
 
-from logitlab.heads.operands import Linear
+from logitlab import numerics
+from logitlab._compat import to_varying, use_abstract_mesh, varying_axes
+from logitlab.heads._operands import Linear
 
 __all__ = [
     "Columns",
     "HeadMesh",
     "Static",
     "class_mesh",
+    "compiled_inside",
     "run",
     "run_tokens",
+    "run_trial",
     "vary_alike",
 ]
 
@@ -26,20 +33,20 @@ __all__ = [
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """Something hashable among arrays."""
+    """A hashable static value inside a pytree of arrays."""
 
     value: Any
 
 
 class Columns(NamedTuple):
-    """What else there is for each class: whether it is visible, and its weight."""
+    """Per-class arguments: visibility and weight."""
 
     where: jax.Array | None = None
     class_weight: jax.Array | None = None
 
 
 class HeadMesh(NamedTuple):
-    """How a head lies on a mesh.
+    """How a head is sharded over a mesh.
 
     Attributes:
       mesh: what work is to be spread over; none on one device, or inside a shard_map.
@@ -55,19 +62,20 @@ class HeadMesh(NamedTuple):
 
 
 def class_mesh(
-    hidden: jax.Array,
-    kernel: jax.Array,
+    hidden: ArrayLike,
+    kernel: ArrayLike,
     axis_name: str | tuple[str, ...] | None,
     batch_axes: str | tuple[str, ...] | None,
     *,
     transposed: bool,
 ) -> HeadMesh:
-    """The mesh of a head: named, or else known from how its arrays are placed.
+    """The mesh and axes of a head: as named, or else from its arrays' shardings.
 
     Raises:
-      ValueError: an axis is not in the mesh, or a kernel inside a shard_map is not a
-        shard over it.
+      ValueError: an axis is not in the mesh, the arrays lie on different devices or
+        meshes, or a kernel inside a shard_map is not a shard over it.
     """
+    numerics.check_devices(kernel=kernel, hidden=hidden)
     context = jax.sharding.get_abstract_mesh()
     classes = _names(axis_name) or _spec(kernel, 0 if transposed else 1)
     rows = jnp.shape(hidden)[0] if jnp.ndim(hidden) > 1 else 0
@@ -75,7 +83,7 @@ def class_mesh(
     if not (classes or placed or batch_axes):
         return HeadMesh()
     if set(classes) & set(context.manual_axes):
-        varies = jax.typeof(kernel).manual_axis_type.varying
+        varies = varying_axes(kernel)
         if not set(classes) <= varies:
             raise ValueError(
                 f"axis_name is {axis_name!r}, but kernel is the same along it; "
@@ -84,6 +92,12 @@ def class_mesh(
             )
         return HeadMesh(None, classes, (), jax.lax.axis_size(classes))
     mesh = _mesh_of(context, kernel, hidden)
+    foreign = [name for name in placed if name not in mesh.axis_names]
+    if foreign and not batch_axes:
+        raise ValueError(
+            f"hidden is spread over the mesh axis {foreign[0]!r}, expected axes of the "
+            f"mesh of kernel, {mesh.axis_names}; jax.device_put moves it there"
+        )
     for what, names in (("axis_name", classes), ("batch_axes", _names(batch_axes))):
         if missing := [name for name in names if name not in mesh.axis_names]:
             raise ValueError(
@@ -103,7 +117,7 @@ def class_mesh(
 
 
 def run(function: Callable, place: HeadMesh, operands: tuple, *, transposed: bool):
-    """``function(*operands)``, on every device with its share of tokens and columns.
+    """``shard_map`` of ``function`` over tokens and vocabulary.
 
     A vocabulary that the mesh does not divide is padded with columns that are hidden.
 
@@ -151,7 +165,7 @@ def run(function: Callable, place: HeadMesh, operands: tuple, *, transposed: boo
 
 
 def run_tokens(function: Callable, place: HeadMesh, operands: tuple, *, mean: bool):
-    """``function(heads, rows, weights)``, on every device with its share of the tokens.
+    """``shard_map`` of ``function(heads, rows, weights)`` over tokens.
 
     Classes that are spread over the mesh stay the compiler's to split. Results have the
     leading axis of the rows, but for the first of a ``mean``.
@@ -168,7 +182,7 @@ def run_tokens(function: Callable, place: HeadMesh, operands: tuple, *, mean: bo
             return run_tokens(function, place._replace(mesh=mesh), operands, mean=mean)
 
         # The loss is written for whole rows, without a word on where its parts lie.
-        with jax.sharding.use_abstract_mesh(place.mesh.abstract_mesh):
+        with use_abstract_mesh(place.mesh.abstract_mesh):
             return jax.sharding.auto_axes(
                 with_auto_axes, axes=place.mesh.axis_names, out_sharding=out
             )(*operands)
@@ -183,26 +197,48 @@ def run_tokens(function: Callable, place: HeadMesh, operands: tuple, *, mean: bo
     return jax.jit(everywhere)(heads, rows, weights)
 
 
-def vary_alike(tree):
-    """Every array, inside a shard_map, as one that varies over all axes that any does.
+def compiled_inside(function: Callable) -> Callable:
+    """``function``, compiled inside a shard_map.
 
-    The transpose adds gradients up over the axes that an array did not vary over.
+    One that is not under ``jit`` runs op by op, and has no rule for custom derivatives
+    that ask which of their operands want one.
+    """
+    inside = jax.sharding.get_abstract_mesh().manual_axes
+    return jax.jit(function) if inside else function
+
+
+def run_trial(trial: Callable) -> None:
+    """Runs a trial of a user's function; inside a shard_map as if that were compiled.
+
+    One that is not under ``jit`` cannot compute what is known on the spot.
+    """
+    inside = jax.sharding.get_abstract_mesh().manual_axes
+    if inside:
+        jax.eval_shape(trial)
+    else:
+        trial()
+
+
+def vary_alike(tree):
+    """Casts all arrays, inside a shard_map, to vary over the union of their axes.
+
+    The transpose of ``pcast`` sums an array's gradient over the axes that were added.
     """
     leaves = jax.tree.leaves(tree)
-    axes = [jax.typeof(leaf).manual_axis_type.varying for leaf in leaves]
+    axes = [varying_axes(leaf) for leaf in leaves]
     union = frozenset().union(*axes)
 
     def cast(leaf):
-        new = union - jax.typeof(leaf).manual_axis_type.varying
-        return jax.lax.pcast(leaf, tuple(sorted(new)), to="varying") if new else leaf
+        new = union - varying_axes(leaf)
+        return to_varying(leaf, tuple(sorted(new))) if new else leaf
 
     return jax.tree.map(cast, tree)
 
 
 def examples(shapes, *, like):
-    """Stand-ins of some shapes that vary over the axes that ``like`` does."""
+    """Example arguments of these shapes that vary over the same axes as ``like``."""
     leaf = jax.tree.leaves(like)[0]
-    if not jax.typeof(leaf).manual_axis_type.varying:
+    if not varying_axes(leaf):
         return shapes
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     return vary_alike((zeros, leaf))[0]
@@ -213,7 +249,7 @@ def _names(axes):
 
 
 def _spec(array, axis):
-    """Mesh axes that an axis of an array is known to be spread over."""
+    """Mesh axes that an axis of an array is known to be sharded over."""
     sharding = _sharding(array)
     if not isinstance(sharding, NamedSharding):
         return ()
@@ -221,13 +257,13 @@ def _spec(array, axis):
 
 
 def _sharding(array):
-    """Where an array lies; of a traced one, as far as its type says."""
+    """An array's sharding; of a traced one, as far as its type tells."""
     traced = not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer)
     return jax.typeof(array).sharding if traced else array.sharding
 
 
 def _mesh_of(context, *arrays):
-    """The mesh in use: that of the context, or else of an array."""
+    """The mesh of the context, or else of an array."""
     for mesh in (context, *(getattr(_sharding(a), "mesh", None) for a in arrays)):
         if mesh is not None and not mesh.empty:
             return mesh
@@ -239,7 +275,7 @@ def _reshard(operands, specs, mesh):
 
     def place(spec, arrays):
         where = NamedSharding(mesh.abstract_mesh, spec)
-        return jax.tree.map(lambda a: jax.reshard(a, where), arrays)
+        return jax.tree.map(lambda a: jax.sharding.reshard(a, where), arrays)
 
     is_spec = lambda leaf: isinstance(leaf, P)  # noqa: E731
     return jax.tree.map(place, specs, operands, is_leaf=is_spec)

@@ -1,4 +1,6 @@
-"""A linear head a block of columns at a time, and the gradients that add up to."""
+"""Linear head evaluated in blocks of the vocabulary, with gradient accumulation."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.heads.operands import (
+from logitlab.heads import _sharding
+from logitlab.heads._operands import (
     Linear,
     chunk_size,
     class_count,
@@ -33,7 +36,7 @@ __all__ = [
 
 
 class Blocks(NamedTuple):
-    """How logits are changed, and how the work on a head is cut."""
+    """The logits' transform, and how the vocabulary is divided into blocks."""
 
     transform: Callable | None
     transposed: bool
@@ -42,7 +45,7 @@ class Blocks(NamedTuple):
 
 
 def over_blocks(plan: Blocks, head: Linear, carry, function: Callable):
-    """``function(carry, start, size)`` for all blocks of columns; the last is short."""
+    """Folds ``function(carry, start, size)`` over blocks; the last may be shorter."""
     classes = class_count(head, transposed=plan.transposed)
     # Small enough for a CPU's caches, and for an accelerator to be kept busy.
     budget = 2**24 if jax.default_backend() == "cpu" else 2**27
@@ -59,7 +62,7 @@ def over_blocks(plan: Blocks, head: Linear, carry, function: Callable):
 
 
 def block_of(plan, head, columns, closed, start, size):
-    """Logits of a block, weights of its classes, and what pulls slopes to the products.
+    """Logits and class weights of a block, and the transform's pullback.
 
     Hidden classes are at ``-inf`` after the transform: a soft cap would lift them.
     """
@@ -80,15 +83,15 @@ def block_of(plan, head, columns, closed, start, size):
 
 
 def columns_of(plan: Blocks, head: Linear, start: ArrayLike, size: int) -> Linear:
-    """The head of some of the classes."""
+    """The head restricted to ``size`` classes from ``start`` on."""
     cut = jax.lax.dynamic_slice_in_dim
     bias = None if head.bias is None else cut(head.bias, start, size)
     kernel = cut(head.kernel, start, size, 0 if plan.transposed else 1)
     return Linear(head.hidden, kernel, bias)
 
 
-def first_class(plan: Blocks, head: Linear) -> ArrayLike:
-    """Number of the first class that this device holds."""
+def first_class(plan: Blocks, head: Linear) -> jax.Array | int:
+    """Index of the first class that this device holds."""
     if not plan.axis_name:
         return 0
     classes = class_count(head, transposed=plan.transposed)
@@ -102,14 +105,14 @@ def is_label(labels: jax.Array, first: ArrayLike, size: int) -> jax.Array:
 
 
 class _Sums(NamedTuple):
-    """Gradients so far; ``None`` where none is wanted."""
+    """Accumulated gradients; ``None`` where none is wanted."""
 
     head: Linear
     closed: tuple[jax.Array, ...]
 
 
 def no_gradients(head: Linear, want: Linear, closed: tuple) -> _Sums:
-    """Zeros for all that ``want`` says. The features' are summed, so they are wide."""
+    """Zero gradients of what ``want`` names; the features' in the accumulator dtype."""
     bias = head.bias is not None and want.bias
     hidden = jnp.zeros(head.hidden.shape, wide(head.hidden)) if want.hidden else None
     kernel = jnp.zeros_like(head.kernel) if want.kernel else None
@@ -118,7 +121,7 @@ def no_gradients(head: Linear, want: Linear, closed: tuple) -> _Sums:
 
 
 def add_gradients(plan, sums, head, slopes, start, size) -> _Sums:
-    """Adds what the slopes (of products, of closed-over values) of a block come to.
+    """Adds a block's gradients, given those of its products and closed-over values.
 
     A block of the kernel's gradient is written once, where it is returned.
     """
@@ -140,7 +143,7 @@ def add_gradients(plan, sums, head, slopes, start, size) -> _Sums:
 
 
 def finish_gradients(sums, head, want_closed) -> tuple[Linear, tuple]:
-    """The sums in the dtypes of what they are gradients of."""
+    """The accumulated gradients, cast to the dtypes of their operands."""
     hidden = sums.head.hidden
     if hidden is not None:
         hidden = hidden.astype(head.hidden.dtype)
@@ -150,16 +153,18 @@ def finish_gradients(sums, head, want_closed) -> tuple[Linear, tuple]:
 
 
 def elementwise(transform, dtype):
-    """``transform(z, closed)`` and what it closes over, which may want a gradient.
+    """``transform(z, closed)``, and the closed-over values, which may want a gradient.
 
     It is applied to each logit as to a row of one class, so that the closure can be
     made once for blocks of every size.
     """
     if transform is None:
         return None, ()
-    _check_elementwise(transform, dtype)
     one = jax.ShapeDtypeStruct((1,), dtype)
     function, closed = jax.closure_convert(transform, one)
+    if not closed:  # it may then be called on any mesh, and its values are known
+        function = transform
+        _sharding.run_trial(lambda: _check_elementwise(transform, dtype))
 
     def of_all(z, closed):
         each = lambda z: function(z[None], *closed)[0]  # noqa: E731
@@ -169,7 +174,7 @@ def elementwise(transform, dtype):
 
 
 def _check_elementwise(transform, dtype):
-    """Compares a row with its elements, where the transform's constants are known."""
+    """Raises if a transform without traced constants is not elementwise."""
     row = jnp.linspace(-2, 3, 4, dtype=dtype)
     with jax.ensure_compile_time_eval():
         whole = transform(row)
@@ -178,7 +183,7 @@ def _check_elementwise(transform, dtype):
         raise ValueError(
             f"transform made shape {whole.shape} of (4,), expected one logit for each"
         )
-    if not numerics.is_known(whole):
+    if not numerics.is_concrete(whole):
         return
     each = np.concatenate(each)
     if not np.allclose(whole, each, atol=1e-3):

@@ -1,14 +1,21 @@
-"""What all linear heads take: features, kernels, their shapes and their products."""
+"""Argument checks, chunk sizes and products that all linear heads share."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
 from jax.typing import ArrayLike
 
+from logitlab import numerics
+
 __all__ = [
     "BUDGET",
+    "OF_TOKENS",
     "Linear",
     "check_float",
     "check_head",
@@ -16,12 +23,16 @@ __all__ = [
     "class_count",
     "features_gradient",
     "is_float",
+    "leading_axes",
     "logits_of",
     "product",
+    "takes_no_mask",
     "values_and_wanted",
     "wide",
 ]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 BUDGET = 2**26  # bytes of logits that exist at once, of each head
 
 
@@ -37,9 +48,37 @@ class Linear(NamedTuple):
       bias: [V], or none.
     """
 
-    hidden: ArrayLike
-    kernel: ArrayLike
-    bias: ArrayLike | None = None
+    hidden: Any  # an array; inside also a spec or a flag for each of them
+    kernel: Any
+    bias: Any = None
+
+
+def takes_no_mask(instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Lets a head that is called with ``mask`` say what to do ``instead``."""
+
+    def decorate(head):
+        @functools.wraps(head)
+        def run(*args, **kwargs):
+            if "mask" in kwargs:
+                raise TypeError(f"{head.__name__} takes no mask; {instead}")
+            return head(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+OF_TOKENS = (
+    "it returns one number for each token, of which "
+    "logitlab.numerics.masked_mean(losses, mask) takes the mean, and where= hides "
+    "classes"
+)
+
+
+def leading_axes(hidden: ArrayLike) -> tuple[int, ...]:
+    """The axes of features that count tokens."""
+    numerics.check_is_array(hidden, "hidden")
+    return jnp.shape(hidden)[:-1]
 
 
 def check_head(
@@ -52,6 +91,8 @@ def check_head(
         floating point.
       ValueError: shapes that do not fit together, or no class.
     """
+    numerics.check_is_array(head.hidden, f"{name}hidden")
+    numerics.check_is_array(head.kernel, f"{name}kernel")
     hidden, kernel = jnp.asarray(head.hidden), jnp.asarray(head.kernel)
     check_float(hidden, f"{name}hidden")
     check_float(kernel, f"{name}kernel")
@@ -75,14 +116,14 @@ def check_head(
 
 
 def chunk_size(name: str, given: int | None, default: int, most: int) -> int:
-    """How much is taken at a time: what the caller says, or else the ``default``."""
+    """Size of a chunk: the caller's or the ``default``, at most ``most``."""
     if given is not None and given < 1:
         raise ValueError(f"{name} is {given}, expected at least 1")
     return max(1, min(default if given is None else given, most))
 
 
 def logits_of(head: Linear, *, transposed: bool) -> jax.Array:
-    """All logits of some features, float32 at least."""
+    """Logits of a head, float32 at least."""
     kernel = head.kernel.T if transposed else head.kernel
     return product(head.hidden, kernel, head.bias)
 
@@ -90,7 +131,7 @@ def logits_of(head: Linear, *, transposed: bool) -> jax.Array:
 def product(
     hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None = None
 ) -> jax.Array:
-    """``hidden @ kernel + bias``; 16-bit factors as they are, with float32 sums.
+    """``hidden @ kernel + bias``; 16-bit factors are accumulated in float32.
 
     Shapes: hidden [N, D], kernel [D, V], bias [V] -> [N, V]
     """
@@ -99,14 +140,14 @@ def product(
 
 
 def features_gradient(g: jax.Array, head: Linear, *, transposed: bool) -> jax.Array:
-    """The slopes ``g`` of some logits, carried back to the features."""
+    """Gradient of the features, given the gradient ``g`` of the logits."""
     kernel = head.kernel if transposed else head.kernel.T
     g = g.astype(jnp.result_type(head.hidden, head.kernel))
     return jnp.matmul(g, kernel, preferred_element_type=wide(g))
 
 
 def class_count(head: Linear, *, transposed: bool) -> int:
-    """V."""
+    """Size of the vocabulary."""
     return head.kernel.shape[0 if transposed else 1]
 
 
@@ -125,7 +166,7 @@ def values_and_wanted(primals: tuple) -> tuple[tuple, tuple]:
 
 
 def wide(*arrays: jax.Array) -> jnp.dtype:
-    """The dtype in which sums are kept: float32 at least."""
+    """The dtype of accumulators: float32 at least."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
 

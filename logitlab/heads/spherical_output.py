@@ -1,9 +1,11 @@
-"""A linear head under a spherical loss: exact SGD at a cost without the classes in it.
+"""Linear head under a spherical loss: exact SGD at a cost independent of the classes.
 
 A spherical loss sees of all scores only their sum, their sum of squares and the score
 of the label. With W = V U + 1 omega^T, a step on all C rows of W is one on U (d, d), on
 omega (d) and on the rows of V that belong to labels of the batch.
 """
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range, hyper
 
 __all__ = [
     "SphericalOutputState",
@@ -67,10 +70,12 @@ def spherical_output_init(w: ArrayLike) -> SphericalOutputState:
 
     Source: Vincent, de Brebisson and Bouthillier 2015, arXiv:1412.7091.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import spherical_output_init
     >>> spherical_output_init(jnp.float32([[1, 0], [1, 2], [0, 1]])).w_bar
     Array([2., 3.], dtype=float32)
     """
-    w = numerics.promote(w, "w")
+    w = numerics.promote_to_float32(w, "w")
     if w.ndim != 2:
         raise ValueError(f"w has shape {w.shape}, expected [C, d]")
     eye = jnp.eye(w.shape[1], dtype=w.dtype)
@@ -80,8 +85,10 @@ def spherical_output_init(w: ArrayLike) -> SphericalOutputState:
 
 
 def spherical_output_dense(state: SphericalOutputState) -> jax.Array:
-    """The kernel ``w`` [C, d] itself, at a cost that does grow with the classes.
+    """The dense kernel ``w`` [C, d], at a cost linear in the number of classes.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import spherical_output_dense, spherical_output_init
     >>> w = jnp.float32([[1, 0], [1, 2], [0, 1]])
     >>> bool((spherical_output_dense(spherical_output_init(w)) == w).all())
     True
@@ -96,7 +103,7 @@ def spherical_output_stats(
     *,
     mask: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""All that a spherical loss sees of the scores, without the scores.
+    r"""Sum, sum of squares and label score: what a spherical loss depends on.
 
     .. math:: o = w_k \cdot h, \quad q = \sum_c (w_c \cdot h)^2 = h^\top Q h, \quad
         s = \sum_c w_c \cdot h = \bar w \cdot h
@@ -117,13 +124,15 @@ def spherical_output_stats(
     Raises:
       TypeError: ``hidden`` is not floating point, ``targets`` not integer or ``mask``
         not bool.
-      ValueError: wrong shapes, or a target out of range; under ``jit``, where values
-        are unknown, such a target has a score of NaN.
+      ValueError: wrong shapes, or a target of C or more; under ``jit``, where values
+        are unknown, such a target has a score of NaN, as a negative one has.
 
     Numerics: relative error below 1e-5 of the largest products, in float32.
 
     Source: Vincent, de Brebisson and Bouthillier 2015, arXiv:1412.7091.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import spherical_output_init, spherical_output_stats
     >>> state = spherical_output_init(jnp.float32([[1, 0], [1, 2], [0, 1]]))
     >>> stats = spherical_output_stats(state, jnp.float32([[1, 1]]), jnp.array([1]))
     >>> [float(number[0]) for number in stats]
@@ -180,8 +189,9 @@ def spherical_output_update(
     Raises:
       TypeError: a floating point array is none, ``targets`` is not integer or ``mask``
         not bool.
-      ValueError: wrong shapes, or a target out of range; under ``jit``, where values
-        are unknown, such a target turns the head into NaN.
+      ValueError: wrong shapes, or a target of C or more; under ``jit``, where values
+        are unknown, such a target turns the head into NaN, as a negative one does that
+        has a gradient other than 0.
 
     Numerics: 50 steps equal those of the dense head to 1e-12 in float64 and 1e-5 in
       float32. A has to be invertible: a step so long that ``2 * learning_rate * g_q *
@@ -189,6 +199,9 @@ def spherical_output_update(
 
     Source: Vincent, de Brebisson and Bouthillier 2015, arXiv:1412.7091.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import spherical_output_dense
+    >>> from logitlab.heads import spherical_output_init, spherical_output_update
     >>> state = spherical_output_init(jnp.float32([[1, 0], [1, 2], [0, 1]]))
     >>> grads = jnp.float32([-2]), jnp.float32([1]), jnp.float32([0])  # of the MSE
     >>> h, k = jnp.float32([[1, 1]]), jnp.array([1])
@@ -198,8 +211,9 @@ def spherical_output_update(
     """
     dtype = state.v.dtype
     h, k, keep = _batch(state, hidden, targets, mask)
-    bad = jnp.where(jnp.any(k < 0), jnp.nan, 0).astype(dtype)
     g_o, g_q, g_s = _grads(grads, k.shape, keep, dtype)
+    idle = (k < 0) & (g_o == 0)  # no target, and nothing is asked of it
+    bad = jnp.where(jnp.any((k < 0) & ~idle), jnp.nan, 0).astype(dtype)
     eta = jnp.asarray(learning_rate, dtype)
     shrink = 1 - eta * jnp.asarray(weight_decay, dtype)
     count, width = state.v.shape
@@ -209,6 +223,7 @@ def spherical_output_update(
     k = k.reshape(-1)
     of_v = _take(state.v, k)
     rows = _dot(of_v, state.u) + state.omega[None]
+    rows = jnp.where(idle.reshape(-1, 1), 0, rows)
     push = jnp.repeat(h, per, 0) * g_o.reshape(-1, 1)
     grad_hidden = (
         2 * g_q[:, None] * _dot(h, state.q)
@@ -265,15 +280,15 @@ def stabilize(
 
     Source: section 3.6 of Vincent, de Brebisson and Bouthillier 2015, arXiv:1412.7091.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import spherical_output_init, stabilize
     >>> state = spherical_output_init(jnp.ones((3, 2)))
     >>> state = state._replace(u=8 * state.u, u_inv=state.u_inv / 8)
     >>> stabilize(state).v[0]
     Array([8., 8.], dtype=float32)
     """
-    if not 0 < low <= 1:
-        raise ValueError(f"low is {low}, expected it in (0, 1]")
-    if not high >= 1:
-        raise ValueError(f"high is {high}, expected at least 1")
+    check_range("low", low, lambda v: (v > 0) & (v <= 1), "it in (0, 1]")
+    check_range("high", high, lambda v: v >= 1, "at least 1")
     dtype, width = state.u.dtype, state.u.shape[0]
     left, sigma, right = jnp.linalg.svd(state.u)
     outside = (sigma < low) | (sigma > high)
@@ -311,6 +326,8 @@ def spherical_output_refresh(state: SphericalOutputState) -> SphericalOutputStat
     Rounding adds up in what updates only carry along: in float32 do this every few
     thousand steps, or after changing ``v``, ``u`` or ``omega`` by hand.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads import spherical_output_init, spherical_output_refresh
     >>> state = spherical_output_init(jnp.ones((3, 2)))
     >>> spherical_output_refresh(state._replace(omega=jnp.ones(2))).w_bar
     Array([6., 6.], dtype=float32)
@@ -325,8 +342,10 @@ def spherical_stats_loss(
     total: ArrayLike,
     *,
     num_classes: int,
-    loss: str = "z_loss",
-    **hyper: ArrayLike,
+    loss: str = "spherical_z_loss",
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    eps: ArrayLike | None = None,
 ) -> jax.Array:
     r"""A spherical loss of ``spherical_output_stats``; its gradient is for the update.
 
@@ -342,15 +361,17 @@ def spherical_stats_loss(
       sum_sq: q, the sum of all squared scores.
       total: s, the sum of all scores.
       num_classes: C.
-      loss: ``z_loss``, ``spherical_softmax_loss``, ``taylor_softmax_loss`` or
+      loss: ``spherical_z_loss``, ``spherical_softmax_loss``, ``taylor_softmax_loss`` or
         ``spherical_mse_loss``, as in ``logitlab.losses``.
-      hyper: of that loss: ``a`` and ``b``, or ``eps``.
+      a: of ``spherical_z_loss``, by default 1.
+      b: of ``spherical_z_loss``, by default 0.
+      eps: of ``spherical_softmax_loss``, by default 1e-6.
 
     Returns:
       One loss per example, float32 (float64 for float64).
 
     Raises:
-      TypeError: an argument is not floating point, or an unknown ``hyper``.
+      TypeError: an argument is not floating point, or a number of another loss.
       ValueError: an unknown loss, or shapes that differ.
 
     Numerics: relative error below 1e-5 where the deviation is at least the mean; the
@@ -359,24 +380,36 @@ def spherical_stats_loss(
 
     Source: de Brebisson and Vincent 2016, arXiv:1604.08859 and 1511.05042.
 
+    >>> from logitlab.heads import spherical_stats_loss
     >>> spherical_stats_loss(2.0, 5.0, 3.0, num_classes=3).round(5)
     Array(0.25761, dtype=float32)
     """
     if loss not in _LOSSES:
         raise ValueError(f"loss is {loss!r}, expected one of {tuple(_LOSSES)}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}, expected at least 1")
-    o = numerics.promote(target_scores, "target_scores")
-    q, s = numerics.promote(sum_sq, "sum_sq"), numerics.promote(total, "total")
+    check_range("num_classes", num_classes, lambda n: n >= 1, "at least 1")
+    o = numerics.promote_to_float32(target_scores, "target_scores")
+    q, s = (
+        numerics.promote_to_float32(sum_sq, "sum_sq"),
+        numerics.promote_to_float32(total, "total"),
+    )
     if not o.shape == q.shape == s.shape:
         raise ValueError(
             f"target_scores, sum_sq, total have shapes {o.shape}, {q.shape}, {s.shape},"
             " expected equal ones"
         )
-    return _LOSSES[loss](o, q, s, num_classes, **hyper)
+    dtype = jnp.result_type(o, q, s)
+    function, takes = _LOSSES[loss]
+    numbers = {}
+    for name, value in (("a", a), ("b", b), ("eps", eps)):
+        if value is None:
+            continue
+        if name not in takes:
+            raise TypeError(f"{name} is {value}, expected none: {loss} has no {name}")
+        numbers[name] = hyper(name, value, dtype)
+    return function(o, q, s, jnp.asarray(num_classes, dtype), **numbers)
 
 
-def _z_loss(o, q, s, count, *, a=1.0, b=0.0):
+def _spherical_z_loss(o, q, s, count, *, a=1.0, b=0.0):
     mean = s / count
     variance = q / count - mean * mean
     spread = variance > 8 * jnp.finfo(q).eps * q / count
@@ -398,40 +431,40 @@ def _mse(o, q, s, count):
     return q - 2 * o + 1
 
 
-_LOSSES: dict[str, Callable] = {
-    "z_loss": _z_loss,
-    "spherical_softmax_loss": _spherical_softmax,
-    "taylor_softmax_loss": _taylor_softmax,
-    "spherical_mse_loss": _mse,
+# Each with the numbers that it takes.
+_LOSSES: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    "spherical_z_loss": (_spherical_z_loss, ("a", "b")),
+    "spherical_softmax_loss": (_spherical_softmax, ("eps",)),
+    "taylor_softmax_loss": (_taylor_softmax, ()),
+    "spherical_mse_loss": (_mse, ()),
 }
 
 
 def _batch(state, hidden, targets, mask):
-    """Features and targets of the examples that count, zeros of the others."""
+    """Features and targets; zeros for examples that are masked out."""
     count, width = state.v.shape
-    h = numerics.promote(hidden, "hidden").astype(state.v.dtype)
+    h = numerics.promote_to_float32(hidden, "hidden").astype(state.v.dtype)
     if h.ndim != 2 or h.shape[1] != width:
         raise ValueError(f"hidden has shape {h.shape}, expected [M, {width}]")
-    k = jnp.asarray(targets)
-    if not jnp.issubdtype(k.dtype, jnp.integer):
-        raise TypeError(f"targets has dtype {k.dtype}, expected integers")
+    k = numerics.wide_labels(targets, "targets")
     rows = h.shape[0]
     if k.ndim not in (1, 2) or k.shape[0] != rows:
         raise ValueError(
             f"targets has shape {k.shape}, expected {(rows,)} or ({rows}, K)"
         )
-    keep = numerics.kept(mask, (rows,))
+    keep = numerics.check_mask(mask, (rows,))
     if mask is not None:
         h = jnp.where(keep[:, None], h, 0)
         k = jnp.where(keep.reshape(-1, *(1,) * (k.ndim - 1)), k, 0)
-    known = (k >= 0) & (k < count)
-    if numerics.is_known(known) and not known.all():
-        raise ValueError(f"targets outside [0, {count}): {k[~known][:5]}")
-    return h, jnp.where(known, k, -1).astype(jnp.int32), keep
+    beyond = k >= count
+    if numerics.is_concrete(beyond) and beyond.any():
+        raise ValueError(f"targets outside [0, {count}): {k[beyond][:5]}")
+    known = (k >= 0) & ~beyond
+    return h, jnp.where(known, k, -1), keep
 
 
 def _rows(state, k):
-    """Rows of W, NaN for a target that is none."""
+    """Rows of W, NaN where the target is no class."""
     rows = _take(state.v, k)
     return _dot(rows, state.u) + state.omega.reshape((1,) * k.ndim + (-1,))
 
@@ -450,7 +483,7 @@ def _grads(grads, shape, keep, dtype):
     for i, (grad, want) in enumerate(
         zip(grads, (shape, shape[:1], shape[:1]), strict=True)
     ):
-        grad = numerics.promote(grad, f"grads[{i}]").astype(dtype)
+        grad = numerics.promote_to_float32(grad, f"grads[{i}]").astype(dtype)
         if grad.shape != want:
             raise ValueError(f"grads[{i}] has shape {grad.shape}, expected {want}")
         out.append(jnp.where(keep.reshape(-1, *(1,) * (grad.ndim - 1)), grad, 0))

@@ -1,4 +1,6 @@
-"""Heads of which only some columns are made: what they take, and their products."""
+"""Argument checks and products of heads that gather only some columns."""
+
+from __future__ import annotations
 
 import math
 
@@ -6,16 +8,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab.heads.operands import check_float, wide
+from logitlab import numerics
+from logitlab.heads._operands import check_float, wide
 
-__all__ = ["integers", "matrix", "product_of_columns", "tokens"]
+__all__ = ["matrix", "product_of_columns", "tokens"]
 
 
 def tokens(hidden: ArrayLike) -> tuple[jax.Array, tuple[int, ...]]:
-    """Features with one leading axis, and the leading axes they came with.
+    """Features flattened to [N, D], and their original leading axes.
 
     Shapes: hidden [..., D] -> [N, D]
     """
+    numerics.check_is_array(hidden, "hidden")
     hidden = jnp.asarray(hidden)
     check_float(hidden, "hidden")
     if hidden.ndim < 1:
@@ -27,9 +31,12 @@ def tokens(hidden: ArrayLike) -> tuple[jax.Array, tuple[int, ...]]:
 def matrix(array: ArrayLike, name: str, *shape: int | str) -> jax.Array:
     """A floating point ``array`` whose shape is checked; a letter is any size from 1.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.heads._gathered import matrix
     >>> matrix(jnp.ones((2, 3)), "kernel", 2, "V").shape
     (2, 3)
     """
+    numerics.check_is_array(array, name)
     array = jnp.asarray(array)
     check_float(array, name)
     fits = len(array.shape) == len(shape) and all(
@@ -42,14 +49,6 @@ def matrix(array: ArrayLike, name: str, *shape: int | str) -> jax.Array:
     return array
 
 
-def integers(array: ArrayLike, name: str) -> jax.Array:
-    """An integer ``array``."""
-    array = jnp.asarray(array)
-    if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"{name} has dtype {array.dtype}, expected integers")
-    return array
-
-
 def product_of_columns(
     hidden: jax.Array,
     kernel: jax.Array,
@@ -57,7 +56,7 @@ def product_of_columns(
     bias: jax.Array | None,
     transposed: bool,
 ) -> jax.Array:
-    """The scores of some columns, others for each token; no other is touched.
+    """Scores of the columns ``ids``, which differ between tokens; reads no others.
 
     Shapes: hidden [N, D], kernel [D, V], ids [N, L], bias [V] -> [N, L]
     """
