@@ -1,15 +1,20 @@
-"""How a run goes: from a study's arms to metrics, checkpoints and a report."""
+"""Training: from a study's arms to metrics, checkpoints and results."""
 
-from logitlab.train.config import arm_configs, log_points, pick
-from logitlab.train.feeding import DataError
-from logitlab.train.files import WorkdirError
-from logitlab.train.loop import NonFiniteLoss
-from logitlab.train.program import build_program
-from logitlab.train.progress import Interrupted
-from logitlab.train.results import ArmResult
-from logitlab.train.runner import run_study
-from logitlab.train.step import TrainState, advance, init_state, make_step
-from logitlab.train.study import Compute, Run, Stream, Study
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+
+with _lazy.train_extra(__name__):
+    from logitlab.train._feeding import DataError
+    from logitlab.train.config import arm_configs, log_points, pick
+    from logitlab.train.files import WorkdirError
+    from logitlab.train.loop import NonFiniteLoss
+    from logitlab.train.program import build_program
+    from logitlab.train.progress import Interrupted
+    from logitlab.train.results import ArmResult
+    from logitlab.train.runner import run_study
+    from logitlab.train.step import TrainState, advance, init_state, make_step
+    from logitlab.train.study import Compute, Run, Stream, Study
 
 __all__ = [
     "ArmResult",
@@ -31,3 +36,6 @@ __all__ = [
     "pick",
     "run_study",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -37,7 +38,7 @@ class Checkpoints:
         )
         self._folder = pathlib.Path(folder).absolute()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
-        self._whole = set()  # steps whose files were looked at
+        self._whole: set[int] = set()  # steps whose files were looked at
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Copies the state off the devices, and writes it while the run goes on.
@@ -109,9 +110,16 @@ class Checkpoints:
             shutil.rmtree(self._folder / str(bad))
 
     def restore(self, step: int, like: Any = None) -> Any:
-        """The state saved at ``step``, with the types and shardings of ``like``."""
+        """The state saved at ``step``, with the structure and shardings of ``like``.
+
+        Raises:
+          WorkdirError: it has other leaves, shapes or dtypes than ``like``; the message
+            names them.
+        """
         abstract = None
         if like is not None:
+            folder = self._folder / str(step)
+            processes.in_first(lambda: _check_same(folder, like))
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         return self._manager.restore(step, args=args)["state"]
@@ -187,9 +195,45 @@ def read(folder: pathlib.Path, step: int, part: str | None = None) -> Mapping:
     return state if part is None else state[part]
 
 
+def _check_same(folder, like):
+    """Raises ``WorkdirError`` where a checkpoint holds other arrays than ``like``."""
+    there = _kinds(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree)
+    here, none = _kinds(jax.eval_shape(_raw, like)), "(absent)"
+    lines = [
+        f"{name}: {there.get(name, none)} there, {here.get(name, none)} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if len(lines) > 10:
+        lines[9:] = [f"and {len(lines) - 9} more"]
+    if lines:
+        raise WorkdirError(
+            f"{folder} holds other arrays than this run has; choose another --workdir, "
+            "or make these equal:\n  " + "\n  ".join(lines)
+        )
+
+
+def _raw(tree):
+    """Replaces random keys by their raw key data, as files hold them."""
+
+    def raw(leaf):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(raw, tree)
+
+
+def _kinds(tree):
+    """Path of each leaf -> its dtype and shape."""
+    return {
+        name: f"{jnp.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
+        for name, leaf in ocp.tree.to_flat_dict(tree, sep="/").items()
+    }
+
+
 @contextlib.contextmanager
 def _said_of(folder):
-    """Says of any failure to write where it was."""
+    """Turns any failure to write into an error that names the folder."""
     try:
         yield
     except Exception as error:  # Orbax and its parts raise what they like

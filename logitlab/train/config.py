@@ -1,4 +1,4 @@
-"""From config entries to functions, and the errors that a typo deserves."""
+"""Config entries to functions, with did-you-mean errors."""
 
 import copy
 import difflib
@@ -57,7 +57,7 @@ def arm_configs(config: ml_collections.ConfigDict) -> dict:
 
 def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
     """``{"optim.learning_rate": 0.01, ...}``: dotted keys, plain values."""
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, (Mapping, ml_collections.ConfigDict)) and len(value):
             out |= flat(value, f"{prefix}{key}.")
@@ -73,13 +73,18 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def differences(before: Mapping, after: Mapping) -> list[str]:
-    """One line for each dotted key at which two configs differ."""
+    """A line for each dotted key at which two configs differ.
+
+    The experiment and the variant come first.
+    """
     before, after = flat(before), flat(after)
     absent = object()
+    first = ("experiment", "variant")
+    keys = sorted(before.keys() | after.keys(), key=lambda key: (key not in first, key))
     return [
         f"{key}: {before.get(key, '(absent)')!r} there, "
         f"{after.get(key, '(absent)')!r} here"
-        for key in sorted(before.keys() | after.keys())
+        for key in keys
         if before.get(key, absent) != after.get(key, absent)
     ]
 
@@ -90,6 +95,7 @@ def log_points(steps: int, per_decade: int = 20) -> list[int]:
     Raises:
       ValueError: ``steps`` is negative, or ``per_decade`` below 1.
 
+    >>> from logitlab.train import log_points
     >>> log_points(100, per_decade=2)
     [0, 1, 3, 10, 32, 100]
     """

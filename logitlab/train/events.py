@@ -1,4 +1,4 @@
-"""What happened in a run and when, one JSON object on a line."""
+"""Event log of a run, one JSON object per line."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The loop: from a run and its seeds to rows in a table and a last checkpoint."""
+"""The training loop: evaluations to rows of a table, state to checkpoints."""
 
 import dataclasses
 import math
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from logitlab.train import processes
-from logitlab.train.best import Best
+from logitlab.train._best import Best
+from logitlab.train._feeding import Feeding
+from logitlab.train._hardware import peak_bytes, peak_flops
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
-from logitlab.train.feeding import Feeding
-from logitlab.train.hardware import peak_bytes, peak_flops
 from logitlab.train.program import Program
-from logitlab.train.progress import Bar, Clock, Interrupted, Signals
+from logitlab.train.progress import Clock, Interrupted, Progress, Signals
 from logitlab.train.study import Run
 from logitlab.train.writers import Table, rows_of
 
@@ -33,9 +33,9 @@ class NonFiniteLoss(RuntimeError):
 
 @dataclasses.dataclass
 class Logs:
-    """Where an arm writes: rows to ``tables``, what a clock says to ``timing``."""
+    """Where an arm writes: metrics to ``tables``, wall times to ``timing``."""
 
-    tables: Sequence[Any]
+    tables: Sequence[Any]  # one of the first kind before any of TensorBoard
     timing: Table
     events: Events
 
@@ -68,9 +68,13 @@ class Logs:
 
     def drop_after(self, arm: str, step: int) -> None:
         """Forgets what a run had logged beyond the checkpoint it goes on from."""
-        for table in [*self.tables, self.timing]:
+        kept = []
+        for table in [self.timing, *self.tables]:
             if isinstance(table, Table):
                 table.keep(lambda r: r["arm"] != arm or int(r["step"]) <= step)
+                kept = [row for row in table.rows if row["arm"] == arm]
+            else:
+                table.replace(arm, kept)  # those of the table before it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +104,7 @@ def train(
     save_every: float = 60.0,
     nonfinite: str = "stop",
     profile: Window | None = None,
-    quiet: bool = False,
+    progress: Progress,
 ) -> None:
     """Runs an arm to its end, from its newest checkpoint if there is one.
 
@@ -122,7 +126,7 @@ def train(
         ``rollback`` to the newest checkpoint, from where that seed draws other random
         numbers and, if its data are not streamed, another order.
       profile: steps to trace.
-      quiet: no progress bar.
+      progress: of the study, where the arm's bar is shown.
 
     Raises:
       ValueError: ``nonfinite`` is out of range.
@@ -135,11 +139,11 @@ def train(
         raise ValueError(f"nonfinite is {nonfinite!r}, expected one of {NONFINITE}")
     _Training(
         name, run, program, seeds, checkpoints, logs, save_every, nonfinite, profile
-    ).go(signals, quiet)
+    ).go(signals, progress)
 
 
 class _Training:
-    """One arm on its way; ``state``, ``step`` and what else a checkpoint holds."""
+    """One arm in training: ``state``, ``step`` and whatever else a checkpoint holds."""
 
     def __init__(
         self, name, run, program, seeds, checkpoints, logs, every, nonfinite, profile
@@ -151,13 +155,15 @@ class _Training:
         window = (profile.start, profile.stop) if profile else ()
         self.marks = sorted({*self.points, *(s for s in window if s < run.steps)})
         self.rollbacks, self.skipped = 0, None
+        self.ended: dict[str, None] = {}  # why seeds ended before the last step
         self.clock, self.tracing = Clock(), False
 
-    def go(self, signals, quiet):
-        """Everything, from the newest checkpoint to the last."""
+    def go(self, signals, progress):
+        """Trains from the newest checkpoint to the last step."""
         found = self._resume()
+        self._check_metrics()
         self.saved = time.monotonic()
-        self.bar = Bar(self.name, self.run.steps, self.step, quiet=quiet)
+        self.bar = progress.bar(self.name, self.run.steps, self.step)
         verb = "started" if found is None else "resumed"
         self.logs.event(verb, arm=self.name, step=self.step, seeds=list(self.seeds))
         try:
@@ -177,10 +183,11 @@ class _Training:
             self.logs.event("done", arm=self.name, step=self.step)
         finally:
             self._trace(False)
-            self.bar.close()
+            early = self.ended if not any(self.active) else ()
+            self.bar.close(f"stopped: {', '.join(early)}" if early else "")
 
     def _resume(self):
-        """Takes up the newest checkpoint, or the state before the first step."""
+        """Restores the newest checkpoint, or makes the initial state."""
         self.state = self.program.init()
         self.step, self.active = 0, [True] * len(self.seeds)
         self.best = Best(self.run, len(self.seeds))
@@ -194,6 +201,17 @@ class _Training:
         self.feeding = Feeding(self.name, self.program, self.step)
         self.ticks = None  # the first dispatch compiles
         return found
+
+    def _check_metrics(self):
+        """Raises before the first step for metrics that could not be logged."""
+        numbers = self.program.example()
+        self.best.check(numbers)
+        if self.nonfinite == "skip" and "skipped" in numbers:
+            raise ValueError(
+                f"arm {self.name!r} has a metric 'skipped', which is the name of a "
+                "column of the table where nonfinite is 'skip'"
+            )
+        rows_of(self.name, self.seeds, self.active, self.step, numbers)
 
     def _begin(self, fresh):
         self.skipped = self.step, self._skips()
@@ -218,7 +236,7 @@ class _Training:
                 return
         self.step += n
         if any(self.active):
-            self.bar.update(self.step, {"loss": loss[self.active].mean()})
+            self.bar.update(self.step, {"loss": _mean(loss[self.active])})
         if window and self.step >= window.stop:
             self._trace(False)
         if self.step in self.points:
@@ -235,15 +253,22 @@ class _Training:
             numbers = numbers | {"skipped": self._skips()}
         rows = rows_of(self.name, self.seeds, self.active, self.step, numbers)
         self.logs.append(rows, timing)
-        shown = {k: np.mean(numbers[k]) for k in self.run.show if k in numbers}
+        shown = {k: _mean(numbers[k]) for k in self.run.show if k in numbers}
         self.bar.update(self.step, shown)
         better = self.best.update(self.step, numbers, self.active)
         if any(better):
             self.state = self.program.keep_best(self.state, better)
         for i, going in enumerate(self.active):
-            if going and self.run.stop is not None:
-                going = not self.run.stop({k: float(v[i]) for k, v in numbers.items()})
-            self.active[i] = bool(going and not self.best.out_of_patience(i))
+            if not going:
+                continue
+            why = self.run.stop and self.run.stop(
+                {k: float(v[i]) for k, v in numbers.items()}
+            )
+            if not why and self.best.out_of_patience(i):
+                why = f"{self.run.best} no better {self.run.patience} times"
+            if why:
+                self.active[i] = False
+                self.ended[why if isinstance(why, str) else "as asked"] = None
 
     def _due(self):
         return time.monotonic() - self.saved > self.save_every
@@ -253,6 +278,8 @@ class _Training:
         meta = {
             "active": self.active,
             "done": self.step == self.run.steps or not any(self.active),
+            "steps": self.run.steps,
+            "seeds": list(self.seeds),
             "rollbacks": self.rollbacks,
             "best": self.best.to_json(),
         }
@@ -270,6 +297,7 @@ class _Training:
             raise NonFiniteLoss(f"{where}; {_kept(self.checkpoints)}")
         if self.nonfinite == "end":
             warnings.warn(f"{where}; it ends there", stacklevel=2)
+            self.ended["loss not finite"] = None
             self.active = (np.isfinite(loss) & self.active).tolist()
             return
         times = self.rollbacks + 1
@@ -288,7 +316,7 @@ class _Training:
         return np.asarray(jax.device_get(self.state.skipped))
 
     def _check_skipped(self):
-        """Where nothing but skipping went on, it is no use."""
+        """Warns of skipped steps; raises where all of ten or more were."""
         (before, old), count = self.skipped, self._skips()
         new, steps = count - old, self.step - before
         pairs = zip(new, self.seeds, strict=True)
@@ -329,6 +357,12 @@ class _Training:
             **{k: f"{v:.4g}" if v == v else "" for k, v in numbers.items()},
             "peak_bytes": peak_bytes(device),
         }
+
+
+def _mean(values):
+    """Of all seeds, to be looked at: in float64, and infinite where one is."""
+    with np.errstate(invalid="ignore"):
+        return np.mean(values, dtype=np.float64)
 
 
 def _where(name, seeds, loss, state):

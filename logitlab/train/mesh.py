@@ -1,4 +1,4 @@
-"""Where arrays live: one mesh for one device and for a thousand."""
+"""Meshes and shardings, the same for one device and for many."""
 
 import math
 import re
@@ -17,11 +17,14 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
 
     Sizes that multiply to fewer than the devices take the first of them.
 
-    >>> dict(make_mesh({"data": -1, "model": 2}).shape)
-    {'data': 4, 'model': 2}
-
     Raises:
       ValueError: the sizes ask for more devices than there are, or do not divide them.
+
+    >>> import jax
+    >>> from logitlab.train.mesh import make_mesh
+    >>> mesh = make_mesh({"data": -1, "model": 1})
+    >>> mesh.axis_names, mesh.size == jax.device_count()
+    (('data', 'model'), True)
     """
     devices = jax.devices() if devices is None else devices
     sizes = dict(axes)
@@ -43,7 +46,7 @@ def make_mesh(axes: Mapping[str, int], devices=None) -> Mesh:
 
 
 def place(tree, sharding):
-    """Puts arrays that every process has in full where ``sharding`` wants them.
+    """Places arrays, of which every process has all, by ``sharding``.
 
     Args:
       tree: arrays.
@@ -94,7 +97,8 @@ def join_rows(tree, mesh: Mesh, *, axis: int = 0):
     count = jax.process_count()
     if count == 1:
         return shard_rows(tree, mesh, axis=axis)
-    ways, places = mesh.shape["data"], {}
+    ways = mesh.shape["data"]
+    places: dict[int, set[int]] = {}
     for at in np.ndindex(mesh.devices.shape):
         where = at[mesh.axis_names.index("data")]
         places.setdefault(mesh.devices[at].process_index, set()).add(where)
@@ -190,14 +194,25 @@ def _name(path):
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def row_count(batch: Mapping, *, axis: int = 0) -> int:
+    """How many rows the arrays of a batch have.
+
+    Raises:
+      ValueError: they disagree, or some have no such axis.
+    """
+    shapes = {np.shape(leaf) for leaf in jax.tree.leaves(batch)}
+    rows = {shape[axis] for shape in shapes if len(shape) > axis}
+    if len(rows) != 1 or any(len(shape) <= axis for shape in shapes):
+        raise ValueError(
+            f"the arrays of a batch have {sorted(rows)} rows, not one size; their "
+            f"shapes are {sorted(shapes)}"
+        )
+    return rows.pop()
+
+
 def pad_rows(batch: Mapping, multiple: int, *, axis: int = 0) -> dict:
     """Adds rows behind a False ``mask`` until ``multiple`` divides their number."""
-    rows = {leaf.shape[axis] for leaf in jax.tree.leaves(batch)}
-    if len(rows) != 1:
-        raise ValueError(
-            f"the arrays of a batch have {sorted(rows)} rows, not one size"
-        )
-    (rows,) = rows
+    rows = row_count(batch, axis=axis)
     extra = -rows % multiple
     if not extra:
         return dict(batch)

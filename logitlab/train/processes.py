@@ -1,4 +1,4 @@
-"""Several processes that run one program: how they meet, and how they agree."""
+"""Multi-process coordination: initialization, barriers, agreement."""
 
 import importlib.util
 import json
@@ -46,6 +46,8 @@ def join(
             f"{' and '.join(missing)} missing: coordinator, count and index are given "
             f"together, came {given}"
         )
+    assert index is not None
+    assert count is not None
     if not 0 <= index < count:
         raise ValueError(f"index is {index}, expected 0 to {count - 1}")
     _initialize(coordinator, count, index)
@@ -77,7 +79,7 @@ def is_first() -> bool:
 
 
 def agree(values: Sequence[int]) -> np.ndarray:
-    """What every process says, [processes, values]; all must ask at the same point."""
+    """All-gathers values, [processes, values]; a collective of all processes."""
     mine = np.asarray(values, np.int32)
     if jax.process_count() == 1:
         return mine[None]
@@ -117,7 +119,7 @@ def in_first(action: Callable[[], Any]) -> Any:
 
 
 def _told(said):
-    """What the first process says, in all of them."""
+    """Broadcasts a JSON value from the first process."""
     note = json.dumps(said).encode()
     rounds = agree([-(-len(note) // _NOTE)])[0, 0]
     padded = np.zeros(rounds * _NOTE, np.uint8)

@@ -1,10 +1,10 @@
-"""The compiled programs of one arm, over all its seeds and devices."""
+"""The compiled programs of one arm over all its seeds and devices."""
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ class Program:
       init: () -> state.
       advance: (state, data, n) -> (state, loss), ``n`` [seeds]; donates the state.
       evaluate: params -> named numbers, each [seeds], on the host.
+      example: () -> ones in the place of what ``evaluate`` returns, before anything is
+        compiled.
       keep_best: (state, better) -> state whose ``best`` are the params of the seeds
         that got better, bool [seeds].
       data: the training data that ``advance`` takes, unless it is streamed.
@@ -42,6 +44,7 @@ class Program:
     init: Callable[[], steps.TrainState]
     advance: Callable
     evaluate: Callable[[Any], dict[str, np.ndarray]]
+    example: Callable[[], dict[str, np.ndarray]]
     keep_best: Callable
     data: Any
     place: Callable
@@ -62,7 +65,7 @@ def build_program(
     skip_nonfinite: bool = False,
     shared: dict | None = None,
 ) -> Program:
-    """Compiles nothing yet; places the data and wires the functions of a run.
+    """Places a run's data and builds its functions; compilation is lazy.
 
     Args:
       run: what to train.
@@ -72,7 +75,7 @@ def build_program(
         ``map`` on CPUs, where one run keeps the machine busy, else ``vmap``.
       parallel: ``jit`` over the mesh, or ``pmap`` over its devices.
       sharding: rules by which names the parameters are spread, see
-        :func:`logitlab.train.mesh.rule_shardings`; the optimiser's state follows.
+        :func:`logitlab.train.mesh.rule_shardings`; the optimizer's state follows.
       accumulate: parts of a batch that go one after another, see
         :func:`logitlab.train.make_step`.
       precision: dtype of the computation, see there.
@@ -85,44 +88,13 @@ def build_program(
       ValueError: a setting or a batch size outside its range, a rule that does not fit,
         or, for pmap, rules, several processes, or a mesh with other axes than ``data``.
     """
-    if parallel not in PARALLEL:
-        raise ValueError(f"parallel is {parallel!r}, expected one of {PARALLEL}")
-    if seeds_by not in SEEDS_BY:
-        raise ValueError(f"seeds_by is {seeds_by!r}, expected one of {SEEDS_BY}")
-    if "data" not in mesh.shape:
-        raise ValueError(f"mesh is {dict(mesh.shape)}, expected an axis data")
-    if seeds_by == "auto":
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        seeds_by = "map" if on_cpu else "vmap"
-    if parallel == "pmap":
-        _check_pmap(mesh, sharding)
-    over = _seed_map(seeds_by)
-    everywhere = NamedSharding(mesh, P())
-    keys = meshes.place(jnp.stack([jax.random.key(seed) for seed in seeds]), everywhere)
-
-    own_data = callable(run.data)
-    row_axis = 1 if own_data else 0
+    seeds_by = check_settings(mesh, seeds_by, parallel, sharding)
     shared = {} if shared is None else shared
-    data = dict(_drawn(run.data, seeds, shared) if own_data else run.data)
-    stream = data.pop("train") if isinstance(data["train"], Stream) else None
-    held = meshes.shard_rows(data, mesh, axis=row_axis)
-    train = data.get("train")
-    if stream is None:
-        # What batches are drawn from must be at hand wherever they go; and under pmap
-        # every device cuts its own rows out of all.
-        everyone = parallel == "pmap" or run.batch_size is not None
-        if run.batch_size is None:
-            train = meshes.pad_rows(train, mesh.shape["data"], axis=row_axis)
-        spread = meshes.replicate_rows if everyone else meshes.shard_rows
-        train = spread(train, mesh, axis=row_axis)
-    feed = _feed(run, stream, train, row_axis)
+    layout = _Layout(mesh, parallel, _seed_map(seeds_by))
+    data = _place_data(run, seeds, layout, shared)
+    feed = _make_feed(run, data, layout)
 
-    if parallel == "jit":
-        feed = _spread(feed, mesh)
-    else:
-        feed = _own_share(feed, mesh.shape["data"])
-
-    def advance_as(run, state, data, n):
+    def advance_as(run, state, train, n):
         step = steps.make_step(
             run.loss,
             run.optimizer,
@@ -134,78 +106,50 @@ def build_program(
             inputs=run.inputs,
         )
         advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
-        if own_data and stream is None:
-            return over(advance_one)(state, data, n)
-        return over(lambda state, n: advance_one(state, data, n))(state, n)
+        if data.own and data.stream is None:
+            return layout.over(advance_one)(state, train, n)
+        return layout.over(lambda state, n: advance_one(state, train, n))(state, n)
 
-    draw = over(lambda key: steps.init_params(run.init, key))
-
-    def make(key, params):
-        return steps.init_state(
-            lambda _: params, run.optimizer, key, keep_best=run.best is not None
-        )
-
-    shapes = jax.eval_shape(lambda k: over(make)(k, draw(k)), keys)
-    placed = _state_shardings(shapes, mesh, sharding)
-
-    def init():
-        # Apart, so that arms which differ in their optimiser alone, by the length of
-        # its schedule for instance, share what takes long to compile.
-        params = jax.jit(draw, out_shardings=placed.params)(keys)
-        return jax.jit(over(make), out_shardings=placed)(keys, params)
-
-    def compiled_for(advance, args):
-        """What calls a function of ``args`` on the mesh, and what was compiled."""
-        if parallel == "jit":
-            spread = (placed, everywhere)
-            jitted = jax.jit(advance, donate_argnums=0, out_shardings=spread)
-            compiled = jitted.lower(*args).compile()
-            return compiled, compiled
-        mapped = jax.pmap(
-            lambda place, *args: advance(*args),
-            axis_name="data",
-            in_axes=(0, *[None] * len(args)),  # pmap asks for a mapped argument
-            out_axes=None,
-            devices=list(mesh.devices.flat),
-        )
-        places = jnp.arange(mesh.size)
-        compiled = mapped.lower(places, *args).compile()
-        return functools.partial(compiled, places), compiled
-
-    dispatch = _Advance(run, advance_as, compiled_for, everywhere, shared)
-
-    @functools.partial(jax.jit, out_shardings=everywhere)
-    def evaluate(params, held):
-        if own_data:
-            return over(run.evaluate)(params, held)
-        return over(lambda params: run.evaluate(params, held))(params)
-
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=placed.best)
-    def keep_best(best, params, better):
-        def choose(old, new):
-            return jnp.where(jnp.expand_dims(better, range(1, new.ndim)), new, old)
-
-        return jax.tree.map(choose, best, params)
-
-    def place(batches):
-        if parallel == "pmap":
-            return meshes.replicate_rows(batches, mesh)
-        return meshes.join_rows(batches, mesh, axis=1)
-
+    init, shapes, placed = _make_init(run, seeds, layout, sharding)
+    compiled_for = functools.partial(_compile_advance, layout, placed)
+    dispatch = _Advance(run, advance_as, compiled_for, layout.everywhere, shared)
+    evaluate = _make_evaluate(run, data, layout)
+    keep_best = _make_keep_best(placed.best)
     # The compiler counts a loop's body once: a step, and with it one seed of `map`.
     loops = accumulate * (len(seeds) if seeds_by == "map" else 1)
     return Program(
         init=init,
         advance=dispatch,
-        evaluate=lambda params: _numbers(evaluate(params, held)),
+        evaluate=lambda params: _numbers(evaluate(params, data.held)),
+        example=lambda: _numbers(
+            jax.tree.map(
+                lambda a: np.ones(a.shape, a.dtype),
+                evaluate.eval_shape(shapes.params, data.held),
+            )
+        ),
         keep_best=lambda state, better: state._replace(
             best=keep_best(state.best, state.params, np.asarray(better))
         ),
-        data=train,
-        place=place,
-        stream=stream,
+        data=data.train,
+        place=layout.place_batches,
+        stream=data.stream,
         step_flops=lambda: loops * dispatch.flops,
     )
+
+
+def check_settings(mesh, seeds_by, parallel, sharding):
+    """Raises for settings that do not fit; returns ``seeds_by`` with auto resolved."""
+    if parallel not in PARALLEL:
+        raise ValueError(f"parallel is {parallel!r}, expected one of {PARALLEL}")
+    if seeds_by not in SEEDS_BY:
+        raise ValueError(f"seeds_by is {seeds_by!r}, expected one of {SEEDS_BY}")
+    if "data" not in mesh.shape:
+        raise ValueError(f"mesh is {dict(mesh.shape)}, expected an axis data")
+    if parallel == "pmap":
+        _check_pmap(mesh, sharding)
+    if seeds_by != "auto":
+        return seeds_by
+    return "map" if mesh.devices.flat[0].platform == "cpu" else "vmap"
 
 
 def _check_pmap(mesh, sharding):
@@ -222,16 +166,96 @@ def _check_pmap(mesh, sharding):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Devices and seeds of a run; ``over`` maps a function of one seed over all."""
+
+    mesh: Mesh
+    parallel: str
+    over: Callable
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """The replicated sharding."""
+        return NamedSharding(self.mesh, P())
+
+    def place_batches(self, batches):
+        """Puts stacked batches from the host on the devices."""
+        if self.parallel == "pmap":
+            return meshes.replicate_rows(batches, self.mesh)
+        return meshes.join_rows(batches, self.mesh, axis=1)
+
+
+class _Data(NamedTuple):
+    """A run's data on the devices.
+
+    Attributes:
+      train: what batches are drawn from, unless they are streamed.
+      held: all data that are not streamed, for ``evaluate``.
+      stream: where batches come from, if they are streamed.
+      own: whether each seed has its own, on a leading axis.
+      row_axis: the axis of the examples.
+    """
+
+    train: Any
+    held: Any
+    stream: Stream | None
+    own: bool
+    row_axis: int
+
+
+def _place_data(run, seeds, layout, shared):
+    own, mesh = callable(run.data), layout.mesh
+    axis = 1 if own else 0
+    data = dict(_drawn(run.data, seeds, shared) if own else run.data)
+    stream = data.pop("train") if isinstance(data["train"], Stream) else None
+    held = meshes.shard_rows(data, mesh, axis=axis)
+    train = data.get("train")
+    if stream is None:
+        # What batches are drawn from must be at hand wherever they go; and under pmap
+        # every device cuts its own rows out of all.
+        everyone = layout.parallel == "pmap" or run.batch_size is not None
+        if run.batch_size is None:
+            train = meshes.pad_rows(train, mesh.shape["data"], axis=axis)
+        spread = meshes.replicate_rows if everyone else meshes.shard_rows
+        train = spread(train, mesh, axis=axis)
+    return _Data(train, held, stream, own, axis)
+
+
 def _drawn(data, seeds, shared):
-    """Each seed's own data, stacked; the last ones are kept for the next run."""
+    """Each seed's own data, stacked; cached for the next run with the same function."""
     if shared.get("drawn", (None,))[0] is not data:
         keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds]
         shared["drawn"] = data, jax.jit(jax.vmap(data))(jnp.stack(keys))
     return shared["drawn"][1]
 
 
+def _make_init(run, seeds, layout, rules):
+    """The function that makes the initial state, its shapes and its shardings."""
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    keys = meshes.place(keys, layout.everywhere)
+    draw = layout.over(lambda key: steps.init_params(run.init, key))
+
+    @layout.over
+    def make(key, params):
+        return steps.init_state(
+            lambda _: params, run.optimizer, key, keep_best=run.best is not None
+        )
+
+    shapes = jax.eval_shape(lambda keys: make(keys, draw(keys)), keys)
+    placed = _state_shardings(shapes, layout.mesh, rules)
+
+    def init():
+        # Apart, so that arms which differ in their optimizer alone, by the length of
+        # its schedule for instance, share what takes long to compile.
+        params = jax.jit(draw, out_shardings=placed.params)(keys)
+        return jax.jit(make, out_shardings=placed)(keys, params)
+
+    return init, shapes, placed
+
+
 def _state_shardings(shapes, mesh, rules):
-    """Where the arrays of a state go: parameters by rule, the rest after them."""
+    """Shardings of a state: parameters by rule, the optimizer's state like them."""
     everywhere = NamedSharding(mesh, P())
     if not rules:
         return jax.tree.map(lambda _: everywhere, shapes)
@@ -249,7 +273,7 @@ def _state_shardings(shapes, mesh, rules):
 
 
 class _Advance:
-    """The ``advance`` of a program: compiled at its first call, and counted.
+    """The ``advance`` of a program: compiled at its first call, its flops counted.
 
     Runs with the same ``at`` use what the first of them compiled.
     """
@@ -266,7 +290,14 @@ class _Advance:
         return self._call(*args)
 
     def _compile(self, args):
-        run, values = self._run, dict(self._run.values)
+        # A NumPy scalar is a number here too, and its 64 bits decide no dtype.
+        run, values = (
+            self._run,
+            {
+                name: value.item() if isinstance(value, np.generic) else value
+                for name, value in self._run.values.items()
+            },
+        )
         if run.at is not None:
             shapes = [(a.shape, a.dtype, a.sharding) for a in jax.tree.leaves(args)]
             key = run.at, str(shapes)
@@ -280,7 +311,7 @@ class _Advance:
         self._call, self.compiled = self._compiled_for(plain, args)
 
     def _for_all(self, args):
-        """One program for all values, if the run does not look at them."""
+        """One program for all values, if the run accepts traced ones."""
 
         def advance(state, data, n, values):
             return self._advance_as(self._run.at(values), state, data, n)
@@ -295,27 +326,75 @@ class _Advance:
         return (self.compiled.cost_analysis() or {}).get("flops", math.nan)
 
 
+def _compile_advance(layout, placed, advance, args):
+    """Compiles ``advance`` for ``args``: what to call, and the executable."""
+    if layout.parallel == "jit":
+        spread = (placed, layout.everywhere)
+        jitted = jax.jit(advance, donate_argnums=0, out_shardings=spread)
+        compiled = jitted.lower(*args).compile()
+        return compiled, compiled
+    mapped = jax.pmap(
+        lambda place, *args: advance(*args),
+        axis_name="data",
+        in_axes=(0, *[None] * len(args)),  # pmap asks for a mapped argument
+        out_axes=None,
+        devices=list(layout.mesh.devices.flat),
+    )
+    places = jnp.arange(layout.mesh.size)
+    compiled = mapped.lower(places, *args).compile()
+    return functools.partial(compiled, places), compiled
+
+
+def _make_evaluate(run, data, layout):
+    @functools.partial(jax.jit, out_shardings=layout.everywhere)
+    def evaluate(params, held):
+        if data.own:
+            return layout.over(run.evaluate)(params, held)
+        return layout.over(lambda params: run.evaluate(params, held))(params)
+
+    return evaluate
+
+
+def _make_keep_best(placed):
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=placed)
+    def keep_best(best, params, better):
+        def choose(old, new):
+            return jnp.where(jnp.expand_dims(better, range(1, new.ndim)), new, old)
+
+        return jax.tree.map(choose, best, params)
+
+    return keep_best
+
+
 def _seed_map(seeds_by):
     if seeds_by == "vmap":
         return jax.vmap
     return lambda fn: lambda *args: jax.lax.map(lambda a: fn(*a), args)
 
 
-def _feed(run, stream, train, row_axis):
-    if stream is not None:
+def _make_feed(run, data, layout):
+    """The feed of a run, its batches sharded over devices."""
+    feed = _whole_batches(run, data)
+    if layout.parallel == "jit":
+        return _spread(feed, layout.mesh)
+    return _own_share(feed, layout.mesh.shape["data"])
+
+
+def _whole_batches(run, data):
+    if data.stream is not None:
         if run.batch_size is not None:
             raise ValueError("batch_size is set, but a stream brings its own batches")
         return steps.stream_feed()
     if run.batch_size is None:
         return steps.whole_feed()
-    rows = jax.tree.leaves(train)[0].shape[row_axis]
+    rows = jax.tree.leaves(data.train)[0].shape[data.row_axis]
     if not 1 <= run.batch_size <= rows:
         raise ValueError(f"batch_size is {run.batch_size}, expected 1 to {rows} rows")
     return steps.sample_feed(run.batch_size)
 
 
 def _spread(feed, mesh):
-    """Batches go over the mesh's ``data`` axis, where their size allows."""
+    """Shards batches over the mesh's ``data`` axis, where their size allows."""
 
     def batch(data, state, i, carry):
         rows, carry = feed.batch(data, state, i, carry)

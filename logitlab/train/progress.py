@@ -1,4 +1,4 @@
-"""A bar for each arm, and signals that wait for a good moment."""
+"""Progress bars, and deferred handling of signals."""
 
 import contextlib
 import signal
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 import tqdm
 
 from logitlab.train import processes
+
+_COLUMNS = 79  # a line of 80 would wrap on a terminal of as many
 
 
 class Interrupted(Exception):
@@ -65,32 +67,126 @@ class Signals:
             raise Interrupted(signum)
 
 
-class Bar:
-    """Step, steps per second, time left and a few numbers, for one arm."""
+class Progress:
+    """Where a study is: which arms there are, and how long what is left may take.
 
-    def __init__(self, name: str, total: int, start: int, *, quiet: bool = False):
-        """``start`` is the step that a resumed run begins with."""
+    Training steps, and the seeds of computed arms, are taken to last as long as those
+    of the same kind before them.
+    """
+
+    def __init__(self, work: Mapping[str, tuple[str, int]], *, quiet: bool = False):
+        """``work`` is arm -> (kind, number) of its units, which are "steps" or "seeds".
+
+        With ``quiet`` nothing is printed.
+        """
+        self.names, self.quiet = list(work), quiet
+        self._left = dict(work)
+        self._spent: dict[str, tuple[float, int]] = {}  # kind -> seconds, units
+
+    def bar(
+        self, name: str, total: int, start: int = 0, *, compiles: bool = True
+    ) -> "Bar":
+        """The bar of an arm that is about to begin, at step ``start``.
+
+        If it ``compiles`` before its first step, that is no measure of the others.
+        """
+        return Bar(self, name, total, start, compiles)
+
+    def over(self, name: str) -> None:
+        """Notes that nothing is left to do for an arm."""
+        self._left.pop(name, None)
+
+    def advance(self, name: str, units: int, left: int, seconds: float) -> None:
+        """Notes that ``units`` of an arm took so long, and ``left`` are to come."""
+        kind, _ = self._left[name]
+        before, count = self._spent.get(kind, (0.0, 0))
+        self._spent[kind] = before + seconds, count + units
+        self._left[name] = kind, left
+
+    def seconds_left(self) -> float:
+        """Of all arms, as far as anything is known of their kind."""
+        pace = {kind: seconds / n for kind, (seconds, n) in self._spent.items() if n}
+        return sum(pace.get(kind, 0.0) * left for kind, left in self._left.values())
+
+
+class Bar:
+    """One arm's line of at most 79 columns: what is done, two numbers, time left.
+
+    As in ``[3/7] ortho  45% |███   | loss=0.12 test/accuracy=0.98, 3:10 left``, where
+    the time is that of all arms. Before the first step it says "compiling", or
+    "computing".
+    """
+
+    def __init__(
+        self, progress: Progress, name: str, total: int, start: int, compiles: bool
+    ):
+        """See :meth:`Progress.bar`."""
+        self._progress, self._name, self._total = progress, name, total
+        self._numbers: dict[str, float] = {}
+        self._said = "compiling" if compiles else "computing"
+        self._at, self._time = start, time.perf_counter()
         self._bar = tqdm.tqdm(
             total=total,
             initial=start,
-            desc=f"{name:<16.16}",
-            unit="step",
-            dynamic_ncols=True,
+            bar_format="{desc}",
+            ncols=_COLUMNS,
             mininterval=0.2 if sys.stderr.isatty() else 10,
-            disable=quiet,
+            disable=progress.quiet,
+            desc=self._line(),
         )
-        self._numbers = {}
 
-    def update(self, step: int, numbers: Mapping[str, float] = ()) -> None:
-        """Moves to ``step`` and shows the given numbers beside the older ones."""
-        self._numbers |= {k: f"{v:.3g}" for k, v in dict(numbers).items()}
-        self._bar.set_postfix(self._numbers, refresh=False)
+    def update(self, step: int, numbers: Mapping[str, float] | None = None) -> None:
+        """Moves to ``step``; the line has the loss and the last of other numbers."""
+        now = time.perf_counter()
+        if step > self._at:
+            units = step - self._at if self._said != "compiling" else 0
+            seconds = now - self._time if units else 0.0
+            self._progress.advance(self._name, units, self._total - step, seconds)
+            self._said = ""
+        self._at, self._time = step, now
+        self._numbers |= numbers or {}
+        self._bar.set_description_str(self._line(), refresh=False)
         self._bar.update(step - self._bar.n)
 
-    def close(self) -> None:
-        """Leaves the last line on the screen."""
+    def close(self, said: str = "") -> None:
+        """Leaves the last line on the screen, with what is ``said`` in place of times.
+
+        Such as ``stopped: 95 % reached``.
+        """
+        self._said = said
+        self._progress.over(self._name)
+        self._bar.set_description_str(self._line(), refresh=False)
         self._bar.refresh()
         self._bar.close()
+
+    def _line(self):
+        """The line with as many of the numbers as there is room for."""
+        names = self._progress.names
+        head = f"[{names.index(self._name) + 1}/{len(names)}] {self._name:<16.16}"
+        done = self._at / self._total if self._total else 1.0
+        full = int(6 * done)
+        head += f" {done:4.0%} |{'█' * full}{' ' * (6 - full)}| "
+        seconds = self._progress.seconds_left()
+        said = self._said or (f"{_clock(seconds)} left" if seconds else "")
+        shown = ["loss"] * ("loss" in self._numbers)
+        shown += [name for name in self._numbers if name != "loss"][len(shown) - 2 :]
+        for first in range(len(shown) + 1):
+            numbers = (f"{_short(n)}={self._numbers[n]:.3g}" for n in shown[first:])
+            line = head + ", ".join(filter(None, (" ".join(numbers), said)))
+            if len(line) <= _COLUMNS:
+                break
+        return line[:_COLUMNS].rstrip()
+
+
+def _short(name):
+    """A metric's name, or its last part, cut so that two fit a line."""
+    return name if len(name) <= 14 else name.rpartition("/")[2][:14]
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 class Clock:

@@ -1,10 +1,11 @@
-"""What figures and claims see: the numbers of one arm over points and seeds."""
+"""Results of one arm: its metrics over evaluations and seeds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from logitlab.train.writers import KEYS
+from logitlab.train.writers import KEYS, number
 
 
 class ArmResult(Mapping):
@@ -29,7 +30,7 @@ class ArmResult(Mapping):
         self._load = arrays
         point = {step: i for i, step in enumerate(self.steps.tolist())}
         column = {seed: i for i, seed in enumerate(self.seeds)}
-        self._values = {}
+        self._values: dict[Any, Any] = {}
         for row in rows:
             place = point[int(row["step"])], column[int(row["seed"])]
             for name, text in row.items():
@@ -38,7 +39,7 @@ class ArmResult(Mapping):
                 if name not in self._values:
                     shape = len(self.steps), len(self.seeds)
                     self._values[name] = np.full(shape, np.nan)
-                self._values[name][place] = float(text)
+                self._values[name][place] = number(text)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._values[name]

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import socket
+import sys
 import time
 
 import jax
@@ -15,16 +16,19 @@ from logitlab.train import checkpoints as saved
 from logitlab.train import config as configs
 from logitlab.train import mesh as meshes
 from logitlab.train import processes
+from logitlab.train._locks import InUse, hold
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
 from logitlab.train.files import WorkdirError, write_file
-from logitlab.train.locks import InUse, hold
 from logitlab.train.loop import NONFINITE, Logs, Window, train
-from logitlab.train.program import PARALLEL, SEEDS_BY, build_program
-from logitlab.train.progress import Signals
+from logitlab.train.program import build_program, check_settings
+from logitlab.train.progress import Progress, Signals
 from logitlab.train.results import ArmResult
+from logitlab.train.step import caster
 from logitlab.train.study import Compute, Run, Study
 from logitlab.train.writers import KEYS, Table, TensorBoard, rows_of
+
+SHOWN = 10  # differences between configs, at most
 
 
 def open_workdir(
@@ -44,13 +48,16 @@ def open_workdir(
     try:
         if path.exists():
             before = json.loads(path.read_text("utf-8"))
-            lines = configs.differences(before, json.loads(text))
+            now = json.loads(text)
+            lines = configs.differences(before, now)
             if not lines:
                 return workdir
+            if len(lines) > SHOWN:
+                lines[SHOWN:] = [f"and {len(lines) - SHOWN} more"]
             changes = "\n  " + "\n  ".join(lines)
             if not allow_changes:
                 raise WorkdirError(
-                    f"{workdir} holds a run of another config; choose another "
+                    f"{workdir} holds a run of {_what(before, now)}; choose another "
                     "--workdir, make these equal, or go on with --allow_config_changes:"
                     + changes
                 )
@@ -61,6 +68,18 @@ def open_workdir(
     except (OSError, ValueError) as error:
         raise WorkdirError(f"cannot use workdir {workdir}: {error}") from error
     return workdir
+
+
+def _what(before, now):
+    """What a workdir holds, told apart from what is to be run."""
+    names = [(c.get("experiment"), c.get("variant")) for c in (before, now)]
+    if None in names[0]:
+        return "another config"
+    (experiment, variant), mine = names
+    held = f"{experiment}, variant {variant!r}"
+    if names[0] == mine:
+        return f"{held}, with another config"
+    return f"{held}, not of {mine[0]}, variant {mine[1]!r}"
 
 
 def run_study(
@@ -74,6 +93,8 @@ def run_study(
     quiet: bool = False,
 ) -> dict[str, ArmResult]:
     """Runs every arm that is not done, and reads the results of all.
+
+    An arm that has done its steps goes on when it is asked for more.
 
     What it needs of the config: ``seed``, ``seeds`` (how many), ``seeds_by``, ``mesh``,
     ``parallel``, ``nonfinite``, ``checkpoint.every_seconds``, ``checkpoint.keep``,
@@ -97,13 +118,14 @@ def run_study(
     Raises:
       ValueError: a setting is out of its range; nothing was written.
       WorkdirError: the workdir holds another config, is in use by another process, or
-        cannot be written; or every checkpoint of an arm is damaged.
+        cannot be written; every checkpoint of an arm is damaged, or it holds other
+        seeds, parameters or dtypes than the arm has now.
       NonFiniteLoss: see :func:`logitlab.train.loop.train`.
       DataError: a training batch cannot be read.
       Interrupted: after SIGINT or SIGTERM; the same call goes on.
     """
-    _check(study, config)
     mesh = meshes.make_mesh(config.mesh.to_dict())
+    _check(study, config, mesh)
     if re.match(r"\w\w+:/", str(workdir)):
         raise ValueError(
             f"workdir is {workdir}, expected a folder; mount the bucket to use it"
@@ -127,6 +149,7 @@ def run_study(
                 arms.run(name, logs, signals)
             processes.barrier("study")
             logs.event("end")
+            arms.say_if_all_were_done()
             return arms.results(logs.tables[0].rows)
 
 
@@ -159,8 +182,15 @@ class _Arms:
     def __init__(self, study, config, mesh, workdir, window, quiet):
         self.study, self.config, self.mesh = study, config, mesh
         self._workdir, self._window = workdir, window
-        self._quiet = quiet or not processes.is_first()
         self._seeds = tuple(range(config.seed, config.seed + config.seeds))
+        work = {
+            name: ("steps", arm.steps)
+            if isinstance(arm, Run)
+            else ("seeds", len(self._seeds))
+            for name, arm in study.arms.items()
+        }
+        self.progress = Progress(work, quiet=quiet or not processes.is_first())
+        self.done_before: list[str] = []  # arms that had nothing left to do
         self._shared = {}  # compiled programs
 
     def run(self, name, logs, signals):
@@ -169,10 +199,12 @@ class _Arms:
         arm, config = self.study.arms[name], self.config
         with Checkpoints(self._folder(name), config.checkpoint.keep) as checkpoints:
             latest = checkpoints.latest()
-            if latest is not None and latest[1]["done"]:
+            if latest is not None and self._is_over(name, *latest):
+                self.done_before.append(name)
+                self.progress.over(name)
                 return
             if isinstance(arm, Compute):
-                _compute(name, arm, self._seeds, checkpoints, logs)
+                _compute(name, arm, self._seeds, checkpoints, logs, self.progress)
                 return
             train(
                 name,
@@ -185,11 +217,41 @@ class _Arms:
                 save_every=config.checkpoint.every_seconds,
                 nonfinite=config.nonfinite,
                 profile=self._window,
-                quiet=self._quiet,
+                progress=self.progress,
             )
 
+    def say_if_all_were_done(self):
+        """A line for a workdir in which there was nothing left to do."""
+        count = len(self.done_before)
+        if count == len(self.study.arms) and not self.progress.quiet:
+            arms = "its arm is" if count == 1 else f"all {count} arms are"
+            print(f"{self._workdir} is finished: {arms} done", file=sys.stderr)
+
+    def _is_over(self, name, step, meta):
+        """Whether there is nothing left to do for an arm; says so if that may surprise.
+
+        Raises:
+          WorkdirError: it was run with other seeds.
+        """
+        seeds, arm = list(self._seeds), self.study.arms[name]
+        if (before := meta.get("seeds", seeds)) != seeds:
+            raise WorkdirError(
+                f"arm {name!r} in {self._workdir} was run with seeds {before}, not "
+                f"{seeds}; choose another --workdir"
+            )
+        if isinstance(arm, Compute):
+            return meta["done"]
+        said = None
+        if step > arm.steps:
+            said = f"is at step {step}, beyond the {arm.steps} steps asked for"
+        elif not any(meta["active"]) and arm.steps > meta.get("steps", arm.steps):
+            said = f"does not go on to step {arm.steps}: all its seeds ended by {step}"
+        if said and processes.is_first():
+            print(f"arm {name!r} {said}")
+        return step >= arm.steps or not any(meta["active"])
+
     def results(self, rows):
-        """What the rows of ``metrics.csv`` say, for each arm."""
+        """The results of each arm, from the rows of ``metrics.csv``."""
         return {
             name: ArmResult(
                 self.study.labels.get(name, name),
@@ -235,6 +297,7 @@ def _run_shared(arms, workdir, signals):
         if len(waiting) == before:
             signals.raise_if_received()
             time.sleep(1)  # others are at it; should one die, its arm is free again
+    arms.say_if_all_were_done()
     rows = processes.in_first(lambda: _put_together(workdir, list(arms.study.arms)))
     return arms.results(rows)
 
@@ -263,31 +326,37 @@ def _check_sharing(workdir, share):
         raise WorkdirError(f"{workdir} was begun with --share; go on with it")
 
 
-def _check(study, config):
-    """Refuses what would fail only after the workdir was bound to it."""
+def _check(study, config, mesh):
+    """Raises early for settings that would fail once the workdir is bound to them."""
     least = {"seeds": config.seeds, "checkpoint.keep": config.checkpoint.keep}
     least["accumulate"] = config.get("accumulate", 1)
     for name, value in least.items():
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")
-    known = {"parallel": PARALLEL, "seeds_by": SEEDS_BY, "nonfinite": NONFINITE}
-    for name, choices in known.items():
-        if config[name] not in choices:
-            raise ValueError(f"{name} is {config[name]!r}, expected one of {choices}")
-    if rules := config.get("sharding", ()):
+    if config.nonfinite not in NONFINITE:
+        raise ValueError(
+            f"nonfinite is {config.nonfinite!r}, expected one of {NONFINITE}"
+        )
+    rules = config.get("sharding", ())
+    check_settings(mesh, config.seeds_by, config.parallel, rules)
+    caster(config.get("precision", ""))
+    if rules:
         runs = [arm for arm in study.arms.values() if isinstance(arm, Run)]
-        key = jax.random.key(0)
-        meshes.check_rules([jax.eval_shape(run.init, key) for run in runs], rules)
+        shapes = [jax.eval_shape(run.init, jax.random.key(0)) for run in runs]
+        meshes.check_rules(shapes, rules)
+        for params in shapes:
+            meshes.rule_shardings(params, mesh, rules)
 
 
-def _compute(name, arm, seeds, checkpoints, logs):
+def _compute(name, arm, seeds, checkpoints, logs, progress):
     """Numbers go to the table, arrays to the arm's checkpoint."""
     logs.drop_after(name, -1)
-    start = time.perf_counter()
-    values = [
-        {k: np.asarray(v) for k, v in arm.values(jax.random.key(seed)).items()}
-        for seed in seeds
-    ]
+    start, values = time.perf_counter(), []
+    with contextlib.closing(progress.bar(name, len(seeds), compiles=False)) as bar:
+        for seed in seeds:
+            made = arm.values(jax.random.key(seed))
+            values.append({k: np.asarray(v) for k, v in made.items()})
+            bar.update(len(values))
     stacked = {k: np.stack([v[k] for v in values]) for k in values[0]}
     numbers = {k: v for k, v in stacked.items() if v.ndim == 1}
     seconds = round(time.perf_counter() - start, 3)
@@ -297,7 +366,7 @@ def _compute(name, arm, seeds, checkpoints, logs):
     )
     logs.event("computed", arm=name, seconds=seconds)
     arrays = {k: v for k, v in stacked.items() if v.ndim > 1} or {"none": np.zeros(1)}
-    checkpoints.save(0, arrays, {"done": True})
+    checkpoints.save(0, arrays, {"done": True, "seeds": list(seeds)})
 
 
 def _reader(folder, arm):

@@ -1,19 +1,22 @@
-"""One update, and many of them in one compiled program."""
+"""The training step, batching, and loops of steps in one compiled program."""
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from logitlab import numerics
-from logitlab.train.mesh import pad_rows
+from logitlab._compat import to_varying
+from logitlab.train.mesh import pad_rows, row_count
 from logitlab.train.study import Batch
 
 
 class TrainState(NamedTuple):
-    """All that changes during training, and so all that a checkpoint holds.
+    """Training state: all that changes, and all that a checkpoint holds.
 
     ``key`` stays the same: a step draws from it by folding its number in. ``skipped``
     counts the steps that changed nothing, for not being finite. ``best`` holds the
@@ -28,7 +31,7 @@ class TrainState(NamedTuple):
     best: Any = ()
 
 
-Optimizer = optax.GradientTransformation | Callable[[jax.Array], Any]
+Optimizer: TypeAlias = optax.GradientTransformation | Callable[[jax.Array], Any]
 """An optax transformation, or a function of a key that makes one."""
 
 
@@ -63,19 +66,33 @@ def make_step(
     precision: str | None = None,
     inputs: Sequence[str] = ("x",),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
-    """A step: (state, batch) -> (state, mean loss before the update).
+    r"""A step: (state, batch) -> (state, mean loss before the update).
 
-    The mean is over the rows at which the batch's ``mask`` is True, all rows without
-    one; the others reach ``loss`` as zeros, whatever they held. With ``axis_name`` each
+    For losses :math:`\ell_b` of the rows it descends the mean over the rows at which
+    the batch's ``mask`` is True (all rows without one); the others reach ``loss`` as
+    zeros, whatever they held. For pairs of sums and counts it descends
+
+    .. math:: \frac{\sum_b s_b}{\sum_b n_b},
+
+    the mean over tokens, say, of sequences of unequal length. Either is the mean of the
+    whole batch for any number of micro-batches and devices. With ``axis_name`` each
     device holds some of the rows (inside ``pmap`` or ``shard_map``), and the mean is
     over those of all devices.
 
     Args:
-      loss: (params, batch, key) -> one loss per row; with ``from_optimizer`` it takes
-        that as a fourth argument.
-      optimizer: an optax transformation, or a function of a key that makes one; it is
-        given the params.
-      from_optimizer: optimiser state -> what the loss wants to see of it.
+      loss: (params, batch, key) -> losses [B], one for each row of the batch it is
+        given, or a pair (sums [B], counts [B]), such as a
+        :class:`~logitlab.metrics.Mean`; with ``from_optimizer`` it takes the extracted
+        value as a fourth argument. Counts are constants: no gradient passes through
+        them, and a row whose count is 0 is left out. Integer and bool counts are summed
+        exactly. An objective of the batch as a whole returns its value B times, by
+        ``jnp.full``; each micro-batch and each device is then a batch of its own.
+      optimizer: an optax transformation, or a function of a key that makes one. Its
+        ``update`` gets the params and, if it takes them, optax's usual extra arguments:
+        ``value`` and ``grad``, the mean loss and its gradient, and ``value_fn``, the
+        function of the params that they belong to.
+      from_optimizer: extracts from the optimizer's state the value that ``loss`` takes
+        as its fourth argument, without a gradient.
       axis_name: the mapped axis that the rows are spread over.
       skip_nonfinite: a step whose loss or gradient is infinite or NaN changes nothing
         but its number and the count of such steps.
@@ -83,65 +100,81 @@ def make_step(
         Mean and gradient are those of the whole batch, if the loss of a row depends on
         no other row; what it draws at random is another draw.
       precision: a dtype in which ``loss`` gets the floats of the params and of the
-        batch's ``inputs``. Params, their gradients, the optimiser's state and the mean
+        batch's ``inputs``. Params, their gradients, the optimizer's state and the mean
         keep theirs, and the mean is at least float32.
       inputs: the entries of a batch that the model computes with.
 
     Raises:
-      ValueError: ``accumulate`` is below 1, or ``precision`` no float dtype.
+      ValueError: ``accumulate`` is below 1, or ``precision`` no float dtype. When the
+        step is traced: ``loss`` returned another shape, the arrays of the batch have
+        unequal numbers of rows, or ``mask`` has another shape than [B].
+      TypeError: when the step is traced: losses are not floating point, or ``mask`` is
+        not bool.
+
+    >>> import jax, optax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.train import init_state, make_step
+    >>> def token_mean(params, batch, key):
+    ...     losses = (batch["x"] - params) ** 2
+    ...     tokens = batch["tokens"]
+    ...     return jnp.where(tokens, losses, 0).sum(-1), tokens.sum(-1)
+    >>> x = jnp.array([[1.0, 3.0, 5.0], [3.0, 0.0, 0.0]])
+    >>> batch = {"x": x, "tokens": x > 0}
+    >>> sgd = optax.sgd(0.5)
+    >>> state = init_state(lambda key: jnp.zeros(()), sgd, jax.random.key(0))
+    >>> for parts in (1, 2):
+    ...     new, value = make_step(token_mean, sgd, accumulate=parts)(state, batch)
+    ...     print(value, new.params)
+    11.0 3.0
+    11.0 3.0
     """
     if accumulate < 1:
         raise ValueError(f"accumulate is {accumulate}, expected at least 1")
-    lower = _caster(precision)
-
-    def losses_of(params, rows, key, *more):
-        low = {name: lower(rows[name]) for name in inputs if name in rows}
-        losses = loss(lower(params), {**rows, **low}, key, *lower(more))
-        return losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
+    lower = caster(precision)
 
     def step(state, batch):
         key = jax.random.fold_in(jax.random.split(state.key)[0], state.step)
-        params = state.params
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-            params = jax.lax.pcast(params, axis_name, to="varying")
 
         rows, more = _kept_rows(batch), ()
         if from_optimizer is not None:
             more = (jax.lax.stop_gradient(from_optimizer(state.opt_state)),)
 
-        def mean_loss(params, rows, key, total=None):
-            losses = losses_of(params, rows, key, *more)
-            mask = rows.get("mask", jnp.ones(losses.shape, bool))
-            if total is None:
-                return numerics.masked_mean(losses, mask)
-            kept = mask.sum(dtype=losses.dtype)
-            share = jnp.maximum(kept, 1) / jnp.maximum(total, 1).astype(losses.dtype)
-            return numerics.masked_mean(losses, mask) * share
+        def mean_loss(params, rows, key):
+            low = {name: lower(rows[name]) for name in inputs if name in rows}
+            out = loss(lower(params), {**rows, **low}, key, *lower(more))
+            return _mean_and_count(out, rows)
 
-        graded = jax.value_and_grad(mean_loss)
-        if accumulate == 1 and axis_name is None:
-            value, grads = graded(params, rows, key)
-        else:
-            total = _count(rows)
+        graded = jax.value_and_grad(mean_loss, has_aux=True)
+
+        def value_and_grad(params, rows, key):
+            (value, count), grads = graded(params, rows, key)
+            return (value, grads), count
+
+        def over_all(of, params):
+            """Mean of ``of``, (params, rows, key) -> (means, count), over all rows."""
             if axis_name is not None:
-                total = jax.lax.psum(total, axis_name)
-            value, grads = _added_up(
-                graded, params, rows, key, total, accumulate, axis_name
-            )
-        if axis_name is not None:
-            value, grads = jax.lax.psum((value, grads), axis_name)
-        updates, opt_state = _made(optimizer, state.key).update(
-            grads, state.opt_state, state.params
-        )
+                params = to_varying(params, axis_name)
+            of = functools.partial(of, params)
+            return _mean_of_parts(of, rows, key, accumulate, axis_name)
+
+        mean = functools.partial(over_all, mean_loss)
+        mean_and_gradient = functools.partial(over_all, value_and_grad)
+        value_fn = _with_gradient(mean, mean_and_gradient)
+        value, grads = mean_and_gradient(state.params)
+        update = _made(optimizer, state.key).update
+        extra = _taken(update, value=value, grad=grads, value_fn=value_fn)
+        updates, opt_state = update(grads, state.opt_state, state.params, **extra)
+        # A hyper-parameter, such as a NumPy scalar of 64 bits, decides no dtype.
+        opt_state = jax.tree.map(_as, opt_state, state.opt_state)
         params = optax.apply_updates(state.params, updates)
         skipped = state.skipped
         if skip_nonfinite:
             fine = _all_finite((value, grads))
+            old = state.params, state.opt_state
             params, opt_state = jax.tree.map(
-                lambda new, old: jnp.where(fine, new, old),
-                (params, opt_state),
-                (state.params, state.opt_state),
+                functools.partial(jnp.where, fine), (params, opt_state), old
             )
             skipped = skipped + ~fine
         return state._replace(
@@ -151,8 +184,43 @@ def make_step(
     return step
 
 
-def _caster(precision):
-    """Tree -> tree whose floats have the dtype ``precision``, if there is one."""
+def _with_gradient(mean: Callable, mean_and_gradient: Callable) -> Callable:
+    """``mean`` of the params, with the gradient of ``mean_and_gradient``."""
+
+    # Exact: inside pmap the derivative of a psum is not that of the sum
+    # (test_optimizers_see_the_mean_over_all). Memory: no part is kept for a derivative.
+    @jax.custom_jvp
+    def value_fn(params):
+        return mean(params)
+
+    @value_fn.defjvp
+    def value_fn_jvp(primals, tangents):
+        value, grads = mean_and_gradient(*primals)
+        rises = jax.tree.map(lambda g, t: (g * t).sum(), grads, *tangents)
+        return value, sum(jax.tree.leaves(rises)).astype(value.dtype)
+
+    return value_fn
+
+
+def _taken(function, **arguments):
+    """The keyword arguments that a function accepts."""
+    takes = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        return arguments
+    return {name: value for name, value in arguments.items() if name in takes}
+
+
+def _as(new, old):
+    dtype = jax.typeof(old).dtype
+    return new if jax.typeof(new).dtype == dtype else new.astype(dtype)
+
+
+def caster(precision):
+    """A function that casts a tree's floats to ``precision``, or the identity.
+
+    Raises:
+      ValueError: ``precision`` is no float dtype.
+    """
     if not precision:
         return lambda tree: tree
     try:
@@ -169,34 +237,94 @@ def _caster(precision):
     return lambda tree: jax.tree.map(cast, tree)
 
 
-def _count(rows):
-    """How many rows of a batch count."""
-    if "mask" in rows:
-        return rows["mask"].sum()
-    return jnp.asarray(_rows(rows))
+def _mean_and_count(out, rows):
+    """Masked mean of what a loss returned, and the count that it is over."""
+    size = (row_count(rows),)
+    sums, counts = out if isinstance(out, tuple) and len(out) == 2 else (out, None)
+    for array in (sums,) if counts is None else (sums, counts):
+        if getattr(array, "shape", None) != size:
+            raise ValueError(
+                f"loss returned {_described(out)} for a batch of {size[0]} rows, "
+                f"expected losses of shape {size}, one for each row and not their "
+                f"mean, or a pair (sums, counts) of that shape, such as each row's sum "
+                "over its tokens and their number"
+            )
+    losses = numerics.promote_to_float32(sums, "what loss returned")
+    mask = rows.get("mask", jnp.ones(size, bool))
+    if counts is None:
+        return numerics.masked_mean(losses, mask), mask.sum(dtype=jnp.int32)
+    counts = jnp.asarray(jax.lax.stop_gradient(counts))
+    if jnp.issubdtype(counts.dtype, jnp.floating):
+        counts = numerics.promote_to_float32(counts)  # in 16 bits their sum would stall
+    counts = jnp.where(mask, counts, 0)
+    mask, total = mask & (counts != 0), counts.sum()
+    ratio = _share(mask.sum(dtype=jnp.int32), total, losses.dtype)
+    return numerics.masked_mean(losses, mask) * ratio, total
 
 
-def _added_up(graded, params, rows, key, total, parts, axis_name):
-    """Mean loss and gradient of a batch whose parts go one after another."""
-    if parts == 1:
-        return graded(params, rows, key, total)
+def _described(out):
+    if isinstance(out, tuple):
+        return f"({', '.join(map(_described, out))})"
+    shape = getattr(out, "shape", None)
+    return type(out).__name__ if shape is None else f"shape {shape}"
+
+
+def _share(count, total, dtype):
+    """``count / total``, 0 where the total is 0."""
+    count, total = count.astype(dtype), total.astype(dtype)
+    return jnp.where(total == 0, 0, count / jnp.where(total == 0, 1, total))
+
+
+def _mean_of_parts(of, rows, key, parts, axis_name):
+    """Means over a whole batch, accumulated in parts and over devices.
+
+    A mean of means, weighted by their shares in the count, cannot overflow where the
+    mean itself does not.
+
+    Args:
+      of: (rows, key) -> (means, count), the means being a tree of floats.
+      rows: those of this device.
+      key: each part gets its own.
+      parts: how many go one after another.
+      axis_name: the mapped axis of the devices, or None.
+    """
+
+    def wide(mean):
+        return mean.astype(jnp.promote_types(mean.dtype, jnp.float32))
+
+    def weighted(means, count, total):
+        def times(mean):
+            return wide(mean) * _share(count, total, wide(mean).dtype)
+
+        return jax.tree.map(times, means)
+
+    def add(so_far, part):
+        (means, count), (i, some) = so_far, part
+        new, more = of(some, jax.random.fold_in(key, i))
+        total = count + more
+        old, new = weighted(means, count, total), weighted(new, more, total)
+        return (jax.tree.map(jnp.add, old, new), total), None
 
     def split(leaf):
         # Every parts-th row, so that a part is spread over the devices as the batch is.
         return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
 
-    rows = jax.tree.map(split, pad_rows(rows, parts))
-
-    def of(i):
-        part = jax.tree.map(lambda leaf: leaf[i], rows)
-        return graded(params, part, jax.random.fold_in(key, i), total)
-
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(of, 0))
+    if parts == 1:
+        means, count = of(rows, key)
+        dtypes = jax.tree.map(lambda mean: mean.dtype, means)
+    else:
+        places = jnp.arange(parts), jax.tree.map(split, pad_rows(rows, parts))
+        shapes = jax.eval_shape(of, jax.tree.map(lambda a: a[0], places[1]), key)
+        dtypes = jax.tree.map(lambda mean: mean.dtype, shapes[0])
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        zeros = jax.tree.map(wide, zeros[0]), zeros[1]
+        if axis_name is not None:
+            zeros = to_varying(zeros, axis_name)
+        (means, count), _ = jax.lax.scan(add, zeros, places)
     if axis_name is not None:
-        zeros = jax.lax.pcast(zeros, axis_name, to="varying")
-    return jax.lax.fori_loop(
-        0, parts, lambda i, sums: jax.tree.map(jnp.add, sums, of(i)), zeros
-    )
+        total = jax.lax.psum(count, axis_name)
+        means = jax.lax.psum(weighted(means, count, total), axis_name)
+    return jax.tree.map(lambda mean, dtype: mean.astype(dtype), means, dtypes)
 
 
 def _all_finite(tree):
@@ -204,10 +332,18 @@ def _all_finite(tree):
 
 
 def _kept_rows(batch):
-    """A NaN behind the mask would pass a select in value, but not in gradient."""
+    """Zeros masked rows: a NaN there would survive a select's gradient."""
+    size = (row_count(batch),)
     if "mask" not in batch:
         return batch
-    mask = batch["mask"]
+    mask = jnp.asarray(batch["mask"])
+    if mask.dtype != bool:
+        raise TypeError(f"mask of the batch has dtype {mask.dtype}, expected bool")
+    if mask.shape != size:
+        raise ValueError(
+            f"mask of the batch has shape {mask.shape}, expected {size}, the rows that "
+            "count; a mask of tokens needs another name"
+        )
 
     def clear(leaf):
         return jnp.where(
@@ -218,7 +354,7 @@ def _kept_rows(batch):
 
 
 class Feed(NamedTuple):
-    """How a loop comes by its batches: ``start`` makes what ``batch`` carries along.
+    """Source of a loop's batches: ``start`` makes the carry of ``batch``.
 
     Attributes:
       start: (train data, state) -> carry.
@@ -255,12 +391,12 @@ def sample_feed(batch_size: int) -> Feed:
         return state.step // (rows // batch_size)
 
     def start(data, state):
-        rows = _rows(data)
+        rows = row_count(data)
         return _order(state.key, epoch_of(rows, state), rows)
 
     def batch(data, state, i, carry):
         del i
-        rows = _rows(data)
+        rows = row_count(data)
         place = state.step % (rows // batch_size)
         carry = _renewed(place == 0, state.key, epoch_of(rows, state), carry)
         chosen = jax.lax.dynamic_slice_in_dim(carry, place * batch_size, batch_size)
@@ -295,12 +431,8 @@ def _renewed_for_seeds(size, batched, *args):
     return jax.lax.cond(due.any(), renew, lambda: order), True
 
 
-def _rows(data):
-    return jax.tree.leaves(data)[0].shape[0]
-
-
 def advance(step: Callable, feed: Feed, *, stops: bool = True) -> Callable:
-    """Many steps in one loop: (state, data, n) -> (state, last loss).
+    """A while loop of steps: (state, data, n) -> (state, last loss).
 
     Runs ``n`` steps; if it ``stops``, fewer where a loss is not finite: that of the
     failed step is then returned. ``n`` is traced, so one compiled program serves every

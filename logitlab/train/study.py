@@ -1,4 +1,4 @@
-"""What an experiment is made of: arms that are trained or computed, and what they show.
+"""Study, Run and Compute: an experiment's arms, figures and claims.
 
 A module of ``experiments`` has ``build(config) -> Study``; nothing in it trains, writes
 or prints. Figures and claims are functions of the results of all arms and seeds.
@@ -31,35 +31,42 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training the loop can do, for any number of seeds.
+    """A training run, for any number of seeds.
 
     Attributes:
       init: key -> parameters, a pytree.
-      loss: (params, batch, key) -> one loss per row of the batch; with
-        ``from_optimizer`` it takes that as a fourth argument.
+      loss: (params, batch, key) -> losses [B], one for each row of the batch, of which
+        a step descends the mean; with ``from_optimizer`` it takes the extracted value
+        as a fourth argument. For a mean over tokens it returns a pair (sums [B], counts
+        [B]): each row's sum over its tokens, and their number. Any other shape raises,
+        see :func:`logitlab.train.make_step`.
       data: ``{"train": batch, ...}``, or a function from a key to it where each seed
         draws its own; runs in a row with the same function draw once. ``"train"`` may
         be a :class:`Stream`.
       optimizer: an optax transformation, or a function of a key that makes one, where
         its state starts at random: each seed's is then another.
-      evaluate: (params, data) -> named :class:`~logitlab.metrics.Mean` or scalars.
+      evaluate: (params, data) -> named :class:`~logitlab.metrics.Mean` or scalars,
+        floats, integers or bools; a metric may not be called ``arm``, ``seed`` or
+        ``step``, nor ``skipped`` where steps that are not finite are skipped.
       steps: updates of the parameters.
       batch_size: rows per update, drawn without replacement within an epoch; ``None``
         takes all of them. A stream brings its own.
       evaluate_at: the steps at which to evaluate, 0 and the last included or not.
-      from_optimizer: optimiser state -> what the loss wants to see of it, such as the
-        reference of :func:`logitlab.optim.xgd`. No gradient passes.
-      stop: takes the numbers of one evaluation of one seed, true ends that seed.
-      show: the metrics that the progress bar shows.
+      from_optimizer: extracts from the optimizer's state the value that ``loss`` takes
+        as its fourth argument, such as the reference of :func:`logitlab.optim.xgd`. No
+        gradient passes through it.
+      stop: takes the numbers of one evaluation of one seed; true ends that seed, and
+        words say why, ``"95 % reached"``.
+      show: the metrics that the progress bar shows, of which there is room for two.
       inputs: the entries of a batch that the model computes with, whose dtype a
         precision policy sets.
       best: the metric by whose best value each seed's parameters are kept too, and come
         back in a result's ``best_arrays``.
       best_by: ``min`` or ``max``.
       patience: a seed ends after that many evaluations without a better ``best``.
-      values: numbers that this run differs in from others with the same ``at``.
-      at: values -> such a run. Runs of a study with the same ``at`` train in one
-        compiled program, if it takes traced values; otherwise each in its own.
+      values: hyper-parameters that vary within a sweep, numbers.
+      at: builds the run of such values. Runs of a study with the same ``at`` train in
+        one compiled program, if it takes traced values; otherwise each in its own.
 
     Raises:
       ValueError: ``steps`` is negative, ``evaluate_at`` goes beyond them, ``best_by``
@@ -67,7 +74,7 @@ class Run:
     """
 
     init: Callable[[jax.Array], Any]
-    loss: Callable[[Any, Batch, jax.Array], jax.Array]
+    loss: Callable[[Any, Batch, jax.Array], jax.Array | tuple[jax.Array, jax.Array]]
     data: Mapping[str, Any] | Callable[[jax.Array], Mapping[str, Any]]
     optimizer: optax.GradientTransformation | Callable[[jax.Array], Any]
     evaluate: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
@@ -75,7 +82,7 @@ class Run:
     batch_size: int | None = None
     evaluate_at: Sequence[int] = ()
     from_optimizer: Callable[[Any], Any] | None = None
-    stop: Callable[[Mapping[str, float]], bool] | None = None
+    stop: Callable[[Mapping[str, float]], bool | str] | None = None
     show: Sequence[str] = ()
     inputs: Sequence[str] = ("x",)
     best: str | None = None
@@ -112,7 +119,7 @@ class Compute:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A question and all it takes to answer it.
+    """An experiment: its arms, figures and claims.
 
     Attributes:
       arms: name -> what to train or compute.

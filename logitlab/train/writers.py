@@ -1,10 +1,13 @@
-"""Where numbers go while a run goes on: a CSV table always, TensorBoard on request."""
+"""Metric writers: a CSV table always, TensorBoard on request."""
 
 import csv
 import io
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from logitlab.train.files import WorkdirError, append_file, sync_file, write_file
@@ -109,18 +112,37 @@ class TensorBoard:
         """Nothing is written before the first row."""
         from tensorboardX import SummaryWriter  # without TensorFlow
 
-        self._open = lambda name: SummaryWriter(str(pathlib.Path(folder) / name))
-        self._writers = {}
+        self._folder, self._open = pathlib.Path(folder), SummaryWriter
+        self._writers: dict[Any, Any] = {}
 
     def append(self, rows: Sequence[Mapping]) -> None:
         """Adds every metric of every row at the row's step."""
         for row in rows:
-            name = f"{row['arm']}/seed_{row['seed']}"
-            if name not in self._writers:
-                self._writers[name] = self._open(name)
-            for metric in row.keys() - set(KEYS):
-                value = float(row[metric])
-                self._writers[name].add_scalar(metric, value, int(row["step"]))
+            where = row["arm"], f"seed_{row['seed']}"
+            if where not in self._writers:
+                self._writers[where] = self._open(str(self._folder.joinpath(*where)))
+            for metric, value in row.items():
+                if metric not in KEYS and value != "":  # as a table has what is absent
+                    value = number(value)
+                    self._writers[where].add_scalar(metric, value, int(row["step"]))
+
+    def replace(self, arm: str, rows: Sequence[Mapping]) -> None:
+        """Puts rows in the place of all that there are of an arm.
+
+        Events cannot be taken back one by one, and readers differ in what they do with
+        a step that comes twice.
+
+        Raises:
+          WorkdirError: the old events cannot be deleted.
+        """
+        for where in [where for where in self._writers if where[0] == arm]:
+            self._writers.pop(where).close()
+        try:
+            for old in (self._folder / arm).glob("seed_*"):
+                shutil.rmtree(old)
+        except OSError as error:
+            raise WorkdirError(f"cannot write to {self._folder}: {error}") from error
+        self.append(rows)
 
     def close(self) -> None:
         """Flushes and closes all runs."""
@@ -129,10 +151,37 @@ class TensorBoard:
 
 
 def rows_of(arm: str, seeds, active, step: int, numbers: Mapping[str, np.ndarray]):
-    """One row for each seed that still runs."""
+    """One row for each seed that still runs; bools become 0 and 1.
+
+    Raises:
+      ValueError: a metric bears the name of a key, or holds no real numbers.
+    """
+    for name, values in numbers.items():
+        if name in KEYS:
+            raise ValueError(
+                f"arm {arm!r} has a metric {name!r}, which is the name of a column of "
+                f"the table; expected others than {KEYS}"
+            )
+        kinds = np.bool_, np.integer, np.floating
+        if not any(jnp.issubdtype(values.dtype, kind) for kind in kinds):
+            raise ValueError(
+                f"metric {name!r} of arm {arm!r} has dtype {values.dtype}, expected "
+                "real numbers or bools"
+            )
+    numbers = {
+        name: values.astype(int) if values.dtype == bool else values
+        for name, values in numbers.items()
+    }
     return [
         {"arm": arm, "seed": seed, "step": step}
-        | {name: value[i] for name, value in numbers.items()}
+        | {name: values[i] for name, values in numbers.items()}
         for i, seed in enumerate(seeds)
         if active[i]
     ]
+
+
+def number(text) -> float:
+    """Parses a cell; earlier versions wrote bools as words."""
+    return (
+        {"True": 1.0, "False": 0.0}[text] if text in ("True", "False") else float(text)
+    )

@@ -1,4 +1,4 @@
-"""Who may use a folder: one run, or several that share it."""
+"""File locks on a working directory, exclusive or shared."""
 
 import contextlib
 import json

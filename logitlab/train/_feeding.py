@@ -1,4 +1,4 @@
-"""Training batches for the loop, read again where a source fails."""
+"""Feeds training batches to the loop, with retries where a source fails."""
 
 import time
 import warnings

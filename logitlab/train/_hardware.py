@@ -1,4 +1,4 @@
-"""What a device could do at best, and what it has held."""
+"""Peak floating-point throughput and peak memory of a device."""
 
 import functools
 import sys
@@ -32,7 +32,7 @@ PEAKS = {
 
 @functools.cache
 def peak_flops(device: jax.Device) -> float | None:
-    """Floating-point operations per second that utilisation is measured against.
+    """Peak floating-point operations per second, for the utilization.
 
     Published for GPUs and TPUs, ``None`` for unknown ones; for a CPU that of the best
     of a few float32 products, measured on the spot.
@@ -54,7 +54,7 @@ def peak_flops(device: jax.Device) -> float | None:
 
 
 def peak_bytes(device: jax.Device) -> int | str:
-    """Most memory in use so far: of the device, on a CPU of the process; else empty."""
+    """Peak memory so far of the device, on CPU of the process; empty if unknown."""
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("peak_bytes_in_use", "")
     try:

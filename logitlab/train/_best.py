@@ -1,4 +1,4 @@
-"""The best evaluation of each seed so far, and how long ago it was."""
+"""Best evaluation of each seed so far, and patience."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ class Best:
     def update(
         self, step: int, numbers: Mapping[str, np.ndarray], active: Sequence[bool]
     ) -> list[bool]:
-        """Takes an evaluation of the active seeds; which of them got better.
+        """Records an evaluation; returns which of the active seeds improved.
 
         Raises:
           ValueError: the evaluation lacks the metric.
@@ -30,13 +30,11 @@ class Best:
         name = self._run.best
         if name is None:
             return [False] * len(self._seeds)
-        if name not in numbers:
-            raise ValueError(
-                f"best is {name!r}, expected one of the metrics {sorted(numbers)}"
-            )
+        self.check(numbers)
         sign = -1 if self._run.best_by == "max" else 1
         better = []
-        for seed, value, going in zip(self._seeds, numbers[name], active, strict=True):
+        values = numbers[name].astype(float)  # of small ints the negative may not fit
+        for seed, value, going in zip(self._seeds, values, active, strict=True):
             before = math.inf if seed.value is None else sign * seed.value
             better.append(bool(going and sign * value < before))
             if better[-1]:
@@ -45,17 +43,25 @@ class Best:
                 seed.since += 1
         return better
 
+    def check(self, numbers: Mapping[str, np.ndarray]) -> None:
+        """Raises ``ValueError`` where an evaluation lacks the metric."""
+        name = self._run.best
+        if name is not None and name not in numbers:
+            raise ValueError(
+                f"best is {name!r}, expected one of the metrics {sorted(numbers)}"
+            )
+
     def out_of_patience(self, seed: int) -> bool:
-        """Whether there was nothing better for too long."""
+        """Whether a seed did not improve for ``run.patience`` evaluations."""
         patience = self._run.patience
         return patience is not None and self._seeds[seed].since >= patience
 
     def to_json(self) -> list[dict]:
-        """What ``load`` takes."""
+        """The state as JSON, for :meth:`load`."""
         return [dataclasses.asdict(seed) for seed in self._seeds]
 
     def load(self, value: Sequence[Mapping]) -> None:
-        """Goes on from what ``to_json`` gave."""
+        """Restores the state from :meth:`to_json`."""
         self._seeds = [_Seed(**seed) for seed in value]
 
 
