@@ -1,15 +1,12 @@
-"""Data: where batches come from."""
+"""Data sets and batches."""
 
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
 from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
 from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
-from logitlab.data.prompt_sampling import (
-    BetaSampler,
-    beta_sampler_init,
-    beta_sampler_select,
-    beta_sampler_update,
-    variance_gain,
-)
+from logitlab.data.degraded_answers import degrade, rake_phrases
 from logitlab.data.sources import (
     Batches,
     BatchIterator,
@@ -28,25 +25,25 @@ from logitlab.data.standard_library import (
 __all__ = [
     "BatchIterator",
     "Batches",
-    "BetaSampler",
     "Text",
     "UnavailableDataset",
     "UnreadableRecord",
-    "beta_sampler_init",
-    "beta_sampler_select",
-    "beta_sampler_update",
     "checkerboard",
+    "degrade",
     "load",
     "long_tail",
     "modular_pairs",
     "pair_noise",
     "prepare",
+    "rake_phrases",
     "sparse_parity",
     "split",
     "standard_library_bytes",
     "standard_library_text",
     "stream",
     "symmetric_noise",
-    "variance_gain",
     "xor_mixture",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

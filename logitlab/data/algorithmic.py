@@ -1,5 +1,7 @@
 """Small data sets given by a formula, whole on the device, and their random split."""
 
+from __future__ import annotations
+
 import math
 import numbers
 from collections.abc import Mapping
@@ -36,6 +38,7 @@ def modular_pairs(operation: str, p: int, *, start: int = 0) -> dict[str, jax.Ar
 
     Source: the tasks of Prieto et al. 2025, arXiv:2501.04697.
 
+    >>> from logitlab.data.algorithmic import modular_pairs
     >>> modular_pairs("divide", 3)["x"].tolist()
     [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
     >>> modular_pairs("divide", 3)["y"].tolist()
@@ -91,6 +94,8 @@ def sparse_parity(
     Source: the tasks of Prieto et al. 2025, arXiv:2501.04697: 2000 samples, 3 parity
     bits, 40 noise bits.
 
+    >>> import jax
+    >>> from logitlab.data.algorithmic import sparse_parity
     >>> bits = sparse_parity(
     ...     jax.random.key(0), samples=5, parity_bits=2, noise_bits=1
     ... )
@@ -130,6 +135,9 @@ def split(
       ValueError: no arrays, a scalar, arrays of different lengths, ``train_fraction``
         outside of (0, 1), or a side without a row.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.data.algorithmic import split
     >>> train, test = split(jax.random.key(0), {"x": jnp.arange(10)}, 0.7)
     >>> train["x"].size, test["x"].size
     (7, 3)

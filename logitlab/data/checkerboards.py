@@ -1,4 +1,6 @@
-"""Points of the plane whose classes no single line can tell apart."""
+"""Two-dimensional classification problems that are not linearly separable."""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,8 @@ def xor_mixture(
     Raises:
       ValueError: an argument is out of its range.
 
+    >>> import jax
+    >>> from logitlab.data.checkerboards import xor_mixture
     >>> xor_mixture(jax.random.key(0), 5)["x"].shape
     (5, 2)
     """
@@ -75,6 +79,8 @@ def checkerboard(
 
     Source: the lines, Achab 2022, "Checkered regression"; more classes are ours.
 
+    >>> import jax
+    >>> from logitlab.data.checkerboards import checkerboard
     >>> board = checkerboard(jax.random.key(0), 100, lines=3)
     >>> board["x"].shape, sorted(set(board["y"].tolist()))
     ((100, 2), [0, 1])

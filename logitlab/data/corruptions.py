@@ -1,4 +1,6 @@
-"""Label noise and long tails, made of clean and balanced labels by a seed."""
+"""Label noise and class imbalance for clean, balanced labels, from a seed."""
+
+from __future__ import annotations
 
 import math
 import numbers
@@ -7,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+from logitlab import numerics
 
 
 def symmetric_noise(
@@ -25,20 +29,24 @@ def symmetric_noise(
 
     Args:
       key: a ``jax.random.key``.
-      labels: ints in ``[0, C)``.
-      num_classes: C, at least 2.
+      labels: ints in ``[0, C)``; a negative one, no label, stays as it is.
+      num_classes: C, at least 2; not traced, as it is checked.
       rate: probability of a flip in [0, 1]; it may be traced.
 
     Returns:
       New labels of the dtype of ``labels``.
 
     Raises:
-      ValueError: ``num_classes`` or ``rate`` outside its range, or labels that are not
-        ints in ``[0, C)``; under ``jit`` a label out of range stays as it is.
+      TypeError: ``labels`` is not integer.
+      ValueError: ``num_classes`` or ``rate`` outside its range, or a label of C or
+        more; under ``jit``, where values are unknown, such a label stays as it is.
 
     Source: Ghosh, Kumar and Sastry 2017, arXiv:1712.09482; Patrini et al. 2017,
     arXiv:1609.03683.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.data.corruptions import symmetric_noise
     >>> symmetric_noise(jax.random.key(0), jnp.array([0, 1, 1]), 2, 1.0).tolist()
     [1, 0, 0]
     """
@@ -63,19 +71,23 @@ def pair_noise(
 
     Args:
       key: a ``jax.random.key``.
-      labels: ints in ``[0, C)``.
-      num_classes: C, at least 2.
+      labels: ints in ``[0, C)``; a negative one, no label, stays as it is.
+      num_classes: C, at least 2; not traced, as it is checked.
       rate: probability of a flip in [0, 1]; it may be traced.
 
     Returns:
       New labels of the dtype of ``labels``.
 
     Raises:
-      ValueError: ``num_classes`` or ``rate`` outside its range, or labels that are not
-        ints in ``[0, C)``; under ``jit`` a label out of range stays as it is.
+      TypeError: ``labels`` is not integer.
+      ValueError: ``num_classes`` or ``rate`` outside its range, or a label of C or
+        more; under ``jit``, where values are unknown, such a label stays as it is.
 
     Source: Han et al. 2018, Co-teaching, arXiv:1804.06872.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.data.corruptions import pair_noise
     >>> pair_noise(jax.random.key(0), jnp.array([0, 1, 2]), 3, 1.0).tolist()
     [1, 2, 0]
     """
@@ -97,19 +109,24 @@ def long_tail(
 
     Args:
       key: a ``jax.random.key``; it chooses the rows of each class.
-      labels: ints in ``[0, C)``, every class among them.
-      num_classes: C, at least 2.
+      labels: ints in ``[0, C)``, every class among them; no row with a negative one,
+        no label, is kept.
+      num_classes: C, at least 2; not traced, as it is checked.
       imbalance: rho, the size of the first class over that of the last, at least 1.
 
     Returns:
       Row numbers, to index every array of the data set with.
 
     Raises:
+      TypeError: ``labels`` is not integer.
       ValueError: an argument outside its range, or a class that would have no row.
 
     Source: Cui et al. 2019, class-balanced loss, arXiv:1901.05555; Cao et al. 2019,
     LDAM, arXiv:1906.07413.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.data.corruptions import long_tail
     >>> labels = jnp.repeat(jnp.arange(3), 100)
     >>> jnp.bincount(labels[long_tail(jax.random.key(0), labels, 3, 100)]).tolist()
     [100, 10, 1]
@@ -120,7 +137,7 @@ def long_tail(
         raise ValueError(f"labels has shape {labels.shape}, expected [n]")
     if not (isinstance(imbalance, numbers.Real) and 1 <= imbalance < math.inf):
         raise ValueError(f"imbalance is {imbalance!r}, expected a number from 1 on")
-    there = np.bincount(labels, minlength=num_classes)
+    there = np.bincount(labels[labels >= 0], minlength=num_classes)
     shares = float(imbalance) ** (-np.arange(num_classes) / (num_classes - 1))
     sizes = _floor(_floor(there / shares).min() * shares)
     if (sizes < 1).any():
@@ -137,14 +154,10 @@ def long_tail(
 def _flipped(key, labels, offset, num_classes, rate):
     """``labels + offset`` modulo C at the rows that flip."""
     chance = jax.random.uniform(key, labels.shape)  # in [0, 1): a rate of 1 flips all
-    flips = (chance < rate) & (labels >= 0) & (_wide(labels) < num_classes)
-    moved = (_wide(labels) + offset) % num_classes
+    y = numerics.wide_labels(labels)
+    flips = (chance < rate) & (y >= 0) & (y < num_classes)
+    moved = (y + offset) % num_classes
     return jnp.where(flips, moved.astype(labels.dtype), labels)
-
-
-def _wide(labels):
-    """At least 32 bits: 128 classes fit in int8, their number does not."""
-    return labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
 
 
 def _checked(labels, num_classes, rate):
@@ -157,17 +170,8 @@ def _checked(labels, num_classes, rate):
         raise ValueError(f"rate is {rate}, expected it in [0, 1]")
     if np.ndim(rate):
         raise ValueError(f"rate has shape {np.shape(rate)}, expected a number")
-    labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels has dtype {labels.dtype}, expected ints")
-    if not isinstance(labels, jax.core.Tracer):
-        wrong = (np.asarray(labels) < 0) | (np.asarray(_wide(labels)) >= num_classes)
-        if wrong.any():
-            bad = np.asarray(labels)[wrong].flat[0]
-            raise ValueError(
-                f"labels has {bad}, expected ints from 0 to {num_classes - 1}"
-            )
-    return labels, int(num_classes)
+    numerics.check_labels(labels, np.shape(labels), num_classes)
+    return jnp.asarray(labels), int(num_classes)
 
 
 def _floor(x):

@@ -4,6 +4,8 @@ TFDS finds the builder and writes and reads the files, Grain orders and reads ah
 Neither is imported before a function here needs it; TensorFlow never is.
 """
 
+from __future__ import annotations
+
 import contextlib
 import difflib
 import io
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from logitlab import _lazy
 from logitlab.data.algorithmic import _checked_int
 
 REMAINDERS = ("drop", "mask")
@@ -57,6 +60,7 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
     Raises:
       UnavailableDataset: an unknown name, no network, or files in another format.
 
+    >>> from logitlab.data.sources import prepare
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     prepare("wine", folder).removeprefix(folder)
@@ -69,7 +73,7 @@ def load(
     name: str,
     data_dir: str | os.PathLike | None = None,
     *,
-    standardise: bool = False,
+    standardize: bool = False,
 ) -> dict[str, dict[str, jax.Array]]:
     """Every split of a small data set, whole in memory.
 
@@ -78,7 +82,7 @@ def load(
     Args:
       name: see :func:`prepare`, which is called first.
       data_dir: see :func:`prepare`.
-      standardise: subtract from every feature its mean over the training split and
+      standardize: subtract from every feature its mean over the training split and
         divide by its deviation there; a feature constant in training is only shifted.
 
     Returns:
@@ -89,11 +93,12 @@ def load(
       UnavailableDataset: see :func:`prepare`.
       UnreadableRecord: a record failed four times.
       ValueError: the data set does not say what to predict from what, or
-        ``standardise`` without a split named ``train``.
+        ``standardize`` without a split named ``train``.
 
+    >>> from logitlab.data.sources import load
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     wine = load("wine", folder, standardise=True)
+    ...     wine = load("wine", folder, standardize=True)
     >>> wine["train"]["x"].shape, wine["test"]["y"].shape
     ((142, 13), (36,))
     """
@@ -103,9 +108,9 @@ def load(
         source = builder.as_data_source(split=split)
         what = f"split {split!r} of {name}"
         splits[split] = _read(source, range(len(source)), names, what)
-    if standardise:
+    if standardize:
         if "train" not in splits:
-            raise ValueError(f"standardise needs a split train, {name} has {[*splits]}")
+            raise ValueError(f"standardize needs a split train, {name} has {[*splits]}")
         train = splits["train"]["x"].astype(np.float64)
         mean, deviation = train.mean(0), train.std(0)
         deviation = np.where(deviation > 0, deviation, 1)
@@ -244,6 +249,7 @@ def stream(
       UnavailableDataset: see :func:`prepare`.
       ValueError: an argument outside its range, or not a whole batch of rows.
 
+    >>> from logitlab.data.sources import stream
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     batches = stream("wine", "train", 32, seed=0, data_dir=folder)
@@ -251,8 +257,6 @@ def stream(
     >>> batches.steps_per_epoch, batch["x"].shape
     (4, (32, 13))
     """
-    import grain
-
     if process_index is None:
         process_index = jax.process_index()
     if process_count is None:
@@ -272,14 +276,7 @@ def stream(
 
     builder = _prepared(name, data_dir)
     names = _supervised(builder)
-    try:
-        source = builder.as_data_source(split=split)
-    except ValueError as error:
-        there = {k: v.num_examples for k, v in builder.info.splits.items()}
-        raise ValueError(
-            f"split is {split!r}, expected one of {name}'s: {there}"
-        ) from error
-    what = f"split {split!r} of {name}"
+    source = _source(builder, name, split)
     rows = _checked_rows(rows, len(source))
     labels = _checked_labels(labels, len(source))
     if len(rows) < (batch_size if remainder == "drop" else 1):
@@ -288,7 +285,7 @@ def stream(
             f"remainder='mask' one row is enough"
         )
 
-    share = batch_size // count
+    share, what = batch_size // count, f"split {split!r} of {name}"
 
     def read(positions):
         mask = np.arange(batch_size) < len(positions)
@@ -303,17 +300,33 @@ def stream(
             batch["mask"] = mask[mine]
         return batch if transform is None else transform(batch)
 
-    order = grain.MapDataset.range(len(rows))
-    if shuffle:
-        # Grain's seed of an epoch is seed + epoch: unhashed, seed 1 would begin with
-        # the second epoch of seed 0.
-        order = order.shuffle(
-            seed=int(np.random.SeedSequence(seed).generate_state(1)[0])
-        )
+    order = _order(len(rows), seed if shuffle else None)
     order = order.batch(batch_size, drop_remainder=remainder == "drop")
     return Batches(
         order.repeat(epochs).map(read), len(rows), len(order), epochs, threads
     )
+
+
+def _source(builder, name, split):
+    try:
+        return builder.as_data_source(split=split)
+    except ValueError as error:
+        there = {k: v.num_examples for k, v in builder.info.splits.items()}
+        raise ValueError(
+            f"split is {split!r}, expected one of {name}'s: {there}"
+        ) from error
+
+
+def _order(count, seed):
+    """Positions below ``count``, shuffled anew in every epoch if there is a seed."""
+    import grain
+
+    order = grain.MapDataset.range(count)
+    if seed is None:
+        return order
+    # Grain's seed of an epoch is seed + epoch: unhashed, seed 1 would begin with the
+    # second epoch of seed 0.
+    return order.shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
 def _read(source, positions, names, what):
@@ -354,9 +367,10 @@ def _supervised(builder):
 
 def _prepared(name, data_dir):
     """The builder of ``name``, its files in place."""
-    import tensorflow_datasets as tfds
+    with _lazy.train_extra("logitlab.data"):
+        import tensorflow_datasets as tfds
 
-    from logitlab.data import tfds_builders
+        from logitlab.data import tfds_builders
 
     if data_dir is None:
         data_dir = tfds.core.constants.DATA_DIR
@@ -405,7 +419,7 @@ def _advice(name, data_dir, local):
 
 
 def _check_network(builder):
-    """TFDS tries a name that does not resolve for minutes; this takes none."""
+    """Raises at once for hosts that do not resolve; TFDS would retry for minutes."""
     hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos} - {None}
     if not hosts or urllib.request.getproxies():
         return

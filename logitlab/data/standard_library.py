@@ -1,4 +1,6 @@
-"""A text that every machine has: the source of Python's standard library."""
+"""A text corpus without a download: the source of Python's standard library."""
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -53,13 +55,14 @@ def standard_library_bytes(folder: str | os.PathLike | None = None) -> Text:
     Raises:
       ValueError: the folder has no source, or too little to be split.
 
+    >>> from logitlab.data.standard_library import standard_library_bytes
     >>> text = standard_library_bytes()
     >>> text.train.dtype, len(text.train) > 5 * len(text.validation)
     (dtype('uint8'), True)
     """
     root = pathlib.Path(sysconfig.get_path("stdlib") if folder is None else folder)
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    parts = {"train": [], "validation": []}
+    parts: dict[str, list] = {"train": [], "validation": []}
     for name in sorted(files):
         if _LEFT_OUT.isdisjoint(name.split("/")[:-1]):
             parts[_split_of(name)].append(files[name].read_bytes())
@@ -88,6 +91,7 @@ def standard_library_text(modules: int, folder: str | os.PathLike | None = None)
     Raises:
       ValueError: ``modules`` is below 1, or the folder has not that many.
 
+    >>> from logitlab.data.standard_library import standard_library_text
     >>> "_Feature" in standard_library_text(1)
     True
     """

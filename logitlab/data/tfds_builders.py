@@ -7,10 +7,12 @@ Every example has ``features`` float32 [D], ``label`` in [0, C) and ``index``, i
 in the arrays it comes from; rows keep their order.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow_datasets as tfds
 
-from logitlab.data import mnist1d
+from logitlab.data import _mnist1d
 
 __all__ = ["LOCAL", "BreastCancer", "Digits", "Mnist1d", "Wine", "stratified_test"]
 
@@ -23,6 +25,8 @@ def stratified_test(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
     NumPy freezes the bit stream of ``RandomState``, not that of ``default_rng``: a
     split by the latter could change with the next release.
 
+    >>> import numpy as np
+    >>> from logitlab.data.tfds_builders import stratified_test
     >>> stratified_test(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0).sum()
     np.int64(3)
     """
@@ -137,7 +141,7 @@ class Mnist1d(_Vectors):
     CITATION = "Greydanus 2020, Scaling down Deep Learning, arXiv:2011.14439"
 
     def _arrays(self):
-        features, labels = mnist1d.signals()
+        features, labels = _mnist1d.signals()
         return features, labels, np.arange(len(labels)) >= 4000
 
 

@@ -1,5 +1,9 @@
-"""Estimators: fitted in closed form or by a convex solver; how much they smooth."""
+"""Estimators fitted in closed form or by a convex solver."""
 
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+from logitlab.estimators.conformal import cqr_calibrate, cqr_scores
 from logitlab.estimators.deep_kernels import (
     deep_nngp,
     deep_ntk,
@@ -8,13 +12,13 @@ from logitlab.estimators.deep_kernels import (
     kernel_classify,
     singularity_exponent,
 )
+from logitlab.estimators.density_ratio import fit_density_classifier
 from logitlab.estimators.naive_bayes import (
     GaussianNBState,
     gaussian_nb_init,
     gaussian_nb_linear,
     gaussian_nb_logits,
     gaussian_nb_update,
-    logistic_excess_bound,
 )
 from logitlab.estimators.ordinal_regression import (
     PrestoFit,
@@ -22,7 +26,16 @@ from logitlab.estimators.ordinal_regression import (
     presto_lambda_max,
     presto_logits,
 )
-from logitlab.estimators.self_distillation import (
+from logitlab.estimators.quantile_combination import (
+    monotone_average,
+    monotone_cummax,
+    monotone_isotonic,
+    monotone_sort,
+    monotone_sweep,
+    quantile_aggregation,
+)
+from logitlab.estimators.ridge import aggregate_ridge
+from logitlab.estimators.ridge_distillation import (
     krr_limit,
     krr_predict,
     krr_self_distill,
@@ -38,11 +51,15 @@ from logitlab.estimators.smoothers import (
 __all__ = [
     "GaussianNBState",
     "PrestoFit",
-    "fit_presto",
+    "aggregate_ridge",
+    "cqr_calibrate",
+    "cqr_scores",
     "deep_nngp",
     "deep_ntk",
     "dual_activation",
     "effective_parameters",
+    "fit_density_classifier",
+    "fit_presto",
     "gaussian_nb_init",
     "gaussian_nb_linear",
     "gaussian_nb_logits",
@@ -53,11 +70,19 @@ __all__ = [
     "krr_predict",
     "krr_self_distill",
     "leaf_smoother",
-    "logistic_excess_bound",
+    "monotone_average",
+    "monotone_cummax",
+    "monotone_isotonic",
+    "monotone_sort",
+    "monotone_sweep",
     "optimal_alpha",
     "presto_lambda_max",
     "presto_logits",
+    "quantile_aggregation",
     "ridge_smoother",
     "shrinkage_factors",
     "singularity_exponent",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

@@ -1,8 +1,10 @@
-"""Kernels of infinitely wide and deep networks, and the classifiers that they become.
+"""NNGP and NTK kernels of infinitely wide networks, and their infinite-depth limits.
 
 With the depth they turn into one of three: the nearest neighbour, the majority, or the
 vote of all points by a singular kernel, which is the optimal one.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -55,10 +57,11 @@ def dual_activation(name: str, r: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
     Source: Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126.
 
+    >>> from logitlab.estimators import dual_activation
     >>> dual_activation("3d_opt", 1.0)
     (Array(1., dtype=float32), Array(2., dtype=float32))
     """
-    r = jnp.clip(numerics.promote(r, "r"), -1, 1)
+    r = jnp.clip(numerics.promote_to_float32(r, "r"), -1, 1)
     kind, number = _parsed(name)
     if kind == "relu":
         turn = math.pi - jnp.arccos(r)
@@ -96,7 +99,8 @@ def deep_nngp(
       x1: points of length 1.
       x2: others; without it, those of ``x1``, and the diagonal is exactly 1.
       activation: a name of ``dual_activation``.
-      depth: how often it is applied, at least 0; may be thousands.
+      depth: how often it is applied, at least 0; may be thousands. Not traced, as it
+        is checked.
       scale_rows: divides each row by its largest magnitude, before it can underflow:
         powers have no entry left above 1e-308 at depth 24. A row of ``k_cross`` so
         scaled keeps the sign of its score.
@@ -112,6 +116,8 @@ def deep_nngp(
 
     Source: Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import deep_nngp
     >>> x = jnp.float32([[1, 0], [0.6, 0.8]])
     >>> (100 * deep_nngp(x, activation="hermite_2", depth=1)).round()
     Array([[100.,  36.],
@@ -153,7 +159,7 @@ def deep_ntk(
       x2: others; without it, those of ``x1``, whose correlations with themselves are
         exactly 1.
       activation: a name of ``dual_activation``.
-      depth: how often it is applied, at least 0. The kernel grows like
+      depth: how often it is applied, at least 0; not traced. The kernel grows like
         :math:`\phi'(1)` to that power.
 
     Returns:
@@ -165,6 +171,8 @@ def deep_ntk(
 
     Source: Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import deep_ntk
     >>> x = jnp.float32([[1, 0], [0.6, 0.8]])
     >>> (100 * deep_ntk(x, activation="hermite_2", depth=1)).round()
     Array([[300., 108.],
@@ -202,11 +210,16 @@ def kernel_classify(k_train: ArrayLike, y: ArrayLike, k_cross: ArrayLike) -> jax
 
     Source: Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import kernel_classify
     >>> kernel_classify(jnp.eye(2), jnp.float32([1, -1]), jnp.float32([[0.1, 0.4]]))
     Array([-0.3], dtype=float32)
     """
-    k, y = numerics.promote(k_train, "k_train"), numerics.promote(y, "y")
-    cross = numerics.promote(k_cross, "k_cross")
+    k, y = (
+        numerics.promote_to_float32(k_train, "k_train"),
+        numerics.promote_to_float32(y, "y"),
+    )
+    cross = numerics.promote_to_float32(k_cross, "k_cross")
     if k.ndim != 2 or k.shape[0] != k.shape[1]:
         raise ValueError(f"k_train has shape {k.shape}, expected [N, N]")
     if y.shape != k.shape[:1]:
@@ -243,12 +256,17 @@ def hilbert_estimate(
 
     Source: Devroye, Györfi and Krzyżak 1998; arXiv:2204.14126.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import hilbert_estimate
     >>> x = jnp.float32([[0], [1]])
     >>> hilbert_estimate(x, jnp.float32([1, -1]), jnp.float32([[0], [0.5]]), power=1)
     Array([1., 0.], dtype=float32)
     """
-    x, y = numerics.promote(x_train, "x_train"), numerics.promote(y, "y")
-    test = numerics.promote(x_test, "x_test").astype(x.dtype)
+    x, y = (
+        numerics.promote_to_float32(x_train, "x_train"),
+        numerics.promote_to_float32(y, "y"),
+    )
+    test = numerics.promote_to_float32(x_test, "x_test").astype(x.dtype)
     if x.ndim != 2 or not x.shape[0]:
         raise ValueError(f"x_train has shape {x.shape}, expected [N, D], N above 0")
     if y.shape != x.shape[:1]:
@@ -264,7 +282,8 @@ def hilbert_estimate(
         least = jnp.min(distance)
         # In units of the nearest, whose weight is 1: nothing overflows.
         ratio = least / jnp.where(distance > 0, distance, 1)
-        weights = jnp.where(least > 0, ratio**power, (distance == 0).astype(x.dtype))
+        power_ = jnp.asarray(power, x.dtype)
+        weights = jnp.where(least > 0, ratio**power_, (distance == 0).astype(x.dtype))
         return jnp.sum(weights * y.astype(x.dtype)) / jnp.sum(weights)
 
     return jax.lax.map(vote, test)
@@ -282,10 +301,14 @@ def singularity_exponent(phi0p: ArrayLike, phi1p: ArrayLike) -> jax.Array:
 
     Source: Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126.
 
+    >>> from logitlab.estimators import singularity_exponent
     >>> singularity_exponent(0.5, 2.0)
     Array(2., dtype=float32)
     """
-    low, high = numerics.promote(phi0p, "phi0p"), numerics.promote(phi1p, "phi1p")
+    low, high = (
+        numerics.promote_to_float32(phi0p, "phi0p"),
+        numerics.promote_to_float32(phi1p, "phi1p"),
+    )
     return -2 * jnp.log(low) / jnp.log(high)
 
 
@@ -324,8 +347,8 @@ def _ratio(name, kind, number, r):
 def _correlations(x1, x2, depth):
     if not isinstance(depth, int) or depth < 0:
         raise ValueError(f"depth is {depth!r}, expected an integer from 0 on")
-    a = numerics.promote(x1, "x1")
-    b = a if x2 is None else numerics.promote(x2, "x2").astype(a.dtype)
+    a = numerics.promote_to_float32(x1, "x1")
+    b = a if x2 is None else numerics.promote_to_float32(x2, "x2").astype(a.dtype)
     if a.ndim != 2:
         raise ValueError(f"x1 has shape {a.shape}, expected [N, D]")
     if b.ndim != 2 or b.shape[1] != a.shape[1]:

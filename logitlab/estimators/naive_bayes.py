@@ -1,10 +1,12 @@
 """Gaussian naive Bayes with a shared variance: a linear probe without training."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from logitlab import numerics
 
@@ -14,7 +16,6 @@ __all__ = [
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
-    "logistic_excess_bound",
 ]
 
 
@@ -22,23 +23,28 @@ class GaussianNBState(NamedTuple):
     """Running moments of each class.
 
     Attributes:
-      count: examples of each class, [K].
+      count: examples of each class, integers, [K].
       mean: of each class and feature, [K, D].
       deviation: sum of squared deviations from that mean, [K, D].
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
     mean: jax.Array
     deviation: jax.Array
 
 
-def gaussian_nb_init(num_classes: int, dim: int, *, dtype=None) -> GaussianNBState:
-    """Moments of no examples; ``dtype`` is JAX's default float unless given."""
+def gaussian_nb_init(
+    num_classes: int, dim: int, *, dtype: DTypeLike | None = None
+) -> GaussianNBState:
+    """Moments of no examples; ``dtype`` is JAX's default float unless given.
+
+    The two sizes are shapes, so not traced.
+    """
     for name, value in (("num_classes", num_classes), ("dim", dim)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}, expected an integer from 1 on")
     table = jnp.zeros((num_classes, dim), float if dtype is None else dtype)
-    return GaussianNBState(table[:, 0], table, table)
+    return GaussianNBState(jnp.zeros(num_classes, int), table, table)
 
 
 def gaussian_nb_update(
@@ -62,38 +68,39 @@ def gaussian_nb_update(
 
     Raises:
       TypeError: ``x`` is not floating point, ``labels`` not integer, ``mask`` not bool.
-      ValueError: wrong shapes, or a label out of range; under ``jit``, where values are
-        unknown, such a label turns the state into NaN.
+      ValueError: wrong shapes, or a label of C or more; under ``jit``, where values are
+        unknown, such a label turns the moments into NaN, as a negative one does.
 
     Numerics: relative error below 1e-5 of the largest feature; two passes per batch.
 
     Source: arXiv:2302.02334; Chan, Golub and LeVeque 1979.
     """
     count, mean, deviation = state
-    x, y = numerics.promote(x, "x").astype(mean.dtype), jnp.asarray(labels)
+    x, y = (
+        numerics.promote_to_float32(x, "x").astype(mean.dtype),
+        numerics.wide_labels(labels),
+    )
     if x.ndim != 2 or x.shape[1] != mean.shape[1]:
         raise ValueError(f"x has shape {x.shape}, expected [N, {mean.shape[1]}]")
     classes = mean.shape[0]
-    keep = numerics.kept(mask, x.shape[:1])
+    keep = numerics.check_mask(mask, x.shape[:1])
     if mask is not None:
         y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
-    # The check of the labels, and nothing else: 0 or NaN.
-    known = numerics.label_nll(jnp.zeros((x.shape[0], classes), x.dtype), y) * 0
+    y, known = numerics.check_labels(y, x.shape[:1], classes)
+    bad = jnp.where(known.all(), 0, jnp.nan).astype(x.dtype)
     x = jnp.where(keep[:, None], x, 0)
-    y = jnp.clip(y, 0, classes - 1)
 
     def per_class(values):
         return jax.ops.segment_sum(values, y, classes)
 
-    one = keep.astype(x.dtype)
-    new = per_class(one) + known.sum()
-    new_mean = per_class(x) / jnp.maximum(new, 1)[:, None]
+    new = per_class(keep.astype(count.dtype))
+    new_mean = per_class(x) / jnp.maximum(new, 1)[:, None].astype(x.dtype) + bad
     gap = jnp.where(keep[:, None], x - new_mean[y], 0)
     total = count + new
-    share = (new / jnp.maximum(total, 1))[:, None]
-    shift = new_mean - mean
+    share = new.astype(x.dtype) / jnp.maximum(total, 1).astype(x.dtype)
+    share, shift = share[:, None], new_mean - mean
     merged = deviation + per_class(gap * gap)
-    merged = merged + jnp.square(shift) * share * count[:, None]
+    merged = merged + jnp.square(shift) * share * count.astype(x.dtype)[:, None]
     return GaussianNBState(total, mean + share * shift, merged)
 
 
@@ -124,6 +131,9 @@ def gaussian_nb_logits(
 
     Source: Revisiting Discriminative vs. Generative Classifiers, arXiv:2302.02334.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import gaussian_nb_init
+    >>> from logitlab.estimators import gaussian_nb_logits, gaussian_nb_update
     >>> state = gaussian_nb_init(2, 1)
     >>> x = jnp.float32([[0], [2], [4], [6]])
     >>> state = gaussian_nb_update(state, x, jnp.array([0, 0, 1, 1]))
@@ -132,7 +142,7 @@ def gaussian_nb_logits(
     8.0
     """
     log_prior, v = _prior_and_variance(state, var_eps)
-    x = numerics.promote(x, "x").astype(v.dtype)
+    x = numerics.promote_to_float32(x, "x").astype(v.dtype)
     if x.ndim == 0 or x.shape[-1] != v.shape[0]:
         raise ValueError(f"x has shape {x.shape}, expected [..., {v.shape[0]}]")
     rank = (1,) * (x.ndim - 1)
@@ -162,39 +172,13 @@ def gaussian_nb_linear(
     return w, log_prior - jnp.sum(w * state.mean, -1) / 2
 
 
-def logistic_excess_bound(
-    surrogate_excess: ArrayLike, *, minimizability_gap: ArrayLike = 0.0
-) -> jax.Array:
-    r"""Bound on the excess error of a classifier from its excess logistic loss.
-
-    .. math:: R_{01}(h) - R_{01}^* \le \sqrt{2 (R_{\log}(h) - R_{\log}^* + M)}
-
-    The same for any number of classes.
-
-    Shapes: surrogate_excess [...] -> [...]
-
-    Args:
-      surrogate_excess: nats above the best of the hypothesis set, from 0 on.
-      minimizability_gap: M, 0 for a set that holds the best classifier.
-
-    Source: arXiv:2302.02334.
-
-    >>> logistic_excess_bound(0.02)
-    Array(0.2, dtype=float32)
-    """
-    excess = numerics.promote(surrogate_excess, "surrogate_excess")
-    return jnp.sqrt(2 * (excess + jnp.asarray(minimizability_gap, excess.dtype)))
-
-
 def _prior_and_variance(state, var_eps):
     fine = var_eps >= 0  # traced if it is, or if this is under jit
     if not isinstance(fine, jax.core.Tracer) and not fine:
         raise ValueError(f"var_eps is {var_eps}, expected a number from 0 on")
     count, _, deviation = state
-    total = jnp.maximum(count.sum(), 1)
-    seen = count > 0
-    log_prior = jnp.where(
-        jnp.isnan(count), count, jnp.log(jnp.where(seen, count, 1) / total)
-    )
+    dtype = deviation.dtype
+    total = jnp.maximum(count.sum(), 1).astype(dtype)
+    log_prior = jnp.log(jnp.maximum(count, 1).astype(dtype) / total)
     log_prior = jnp.where(count == 0, -jnp.inf, log_prior)
-    return log_prior, deviation.sum(0) / total + var_eps
+    return log_prior, deviation.sum(0) / total + jnp.asarray(var_eps, dtype)

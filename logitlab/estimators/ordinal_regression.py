@@ -1,5 +1,7 @@
 """PRESTO: ordinal regression whose thresholds share most of their weights."""
 
+from __future__ import annotations
+
 import functools
 from typing import NamedTuple
 
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import losses, numerics, optim
-from logitlab.losses.labels import checked
+from logitlab.numerics.arguments import check_range
 
 __all__ = ["PrestoFit", "fit_presto", "presto_lambda_max", "presto_logits"]
 
@@ -35,7 +37,7 @@ class PrestoFit(NamedTuple):
 
 
 def presto_logits(fit: PrestoFit, x: ArrayLike) -> jax.Array:
-    r"""Cumulative logits of a fitted model, for ``losses.cumulative_probs``.
+    r"""Cumulative logits of a fitted model, for ``transforms.cumulative_probs``.
 
     .. math:: \eta_k = \alpha_k + x^T \beta_k
 
@@ -45,7 +47,7 @@ def presto_logits(fit: PrestoFit, x: ArrayLike) -> jax.Array:
       TypeError: ``x`` is not floating point.
       ValueError: ``x`` has another number of features.
     """
-    x = numerics.promote(x, "x")
+    x = numerics.promote_to_float32(x, "x")
     dim = fit.coefficients.shape[-1]
     if x.shape[-1:] != (dim,):
         raise ValueError(f"x has shape {x.shape}, expected [..., {dim}]")
@@ -86,7 +88,7 @@ def fit_presto(
     Args:
       x: features; a constant one gets no weight.
       labels: ints in ``[0, num_classes)``. A class without examples is fine.
-      num_classes: K, 2 or more.
+      num_classes: K, 2 or more; not traced, as it is a shape.
       lam: lambda, at least 0.
       l1: weight of the absolute values; 0 with ``l2=1`` is the ridge form.
       l2: weight of half the squares.
@@ -101,20 +103,20 @@ def fit_presto(
 
     Raises:
       TypeError: ``x`` is not floating point or ``labels`` not integer.
-      ValueError: wrong shapes, fewer than 2 classes, no examples, a label out of range
+      ValueError: wrong shapes, fewer than 2 classes, no examples, a label of C or more
         (then the fit is NaN under ``jit``), or a negative ``lam``, ``l1`` or ``l2``.
 
     Source: Faletto and Bien, ICML 2023, github.com/gregfaletto/presto. The restarts and
       the stopping rule are ours.
     """
-    checked("lam", lam, lambda v: v >= 0, "at least 0")
-    checked("l1", l1, lambda v: v >= 0, "at least 0")
-    checked("l2", l2, lambda v: v >= 0, "at least 0")
+    check_range("lam", lam, lambda v: v >= 0, "at least 0")
+    check_range("l1", l1, lambda v: v >= 0, "at least 0")
+    check_range("l2", l2, lambda v: v >= 0, "at least 0")
     data = _prepare(x, labels, num_classes)
     dtype = data.x.dtype
     if tol is None:
         tol = 1e-10 if dtype == jnp.float64 else 1e-6
-    lam = jnp.asarray(lam, dtype)
+    lam, l1, l2 = (jnp.asarray(a, dtype) for a in (lam, l1, l2))
     smooth = functools.partial(_mean_loss, data=data, p_min=p_min)
 
     def proximal(w, t):
@@ -125,27 +127,18 @@ def fit_presto(
         still = jnp.zeros_like(psi)
         return w[0], psi + step.update(still, step.init(psi), psi)[0]
 
-    def descend(w, t):
-        """A step from w with the largest t, halved, that the quadratic bound allows."""
-        value, slope = jax.value_and_grad(smooth)(w)
-        slack = 4 * jnp.finfo(dtype).eps * (1 + jnp.abs(value))
+    start = (data.alpha, jnp.zeros((num_classes - 1, data.x.shape[1]), dtype))
+    (alpha, psi), steps, change = _minimize(smooth, proximal, start, max_steps, tol)
+    penalty = losses.presto_penalty(psi, l1=l1, l2=l2, penalize_first=penalize_first)
+    objective = smooth((alpha, psi)) + lam * penalty
+    beta = jnp.cumsum(psi, 0) / data.scale
+    return PrestoFit(
+        alpha - jnp.sum(beta * data.shift, -1), beta, psi, objective, steps, change
+    )
 
-        def trial(t):
-            new = proximal(jax.tree.map(lambda a, g: a - t * g, w, slope), t)
-            gap = jax.tree.map(jnp.subtract, new, w)
-            bound = value + _dot(slope, gap) + _dot(gap, gap) / (2 * t)
-            return new, smooth(new) <= bound + slack
 
-        def again(carry):
-            t, _, fine = carry
-            return ~fine & (t > 1e-12)
-
-        def halve(carry):
-            t = carry[0] / 2
-            return t, *trial(t)
-
-        t, new, _ = jax.lax.while_loop(again, halve, (t, *trial(t)))
-        return t, new
+def _minimize(smooth, proximal, start, max_steps, tol):
+    """Minimizer by accelerated proximal gradient, its steps and its last change."""
 
     def unfinished(carry):
         _, _, _, _, k, change = carry
@@ -153,7 +146,7 @@ def fit_presto(
 
     def step(carry):
         w, ahead, inertia, t, k, _ = carry
-        t, new = descend(ahead, t)
+        t, new = _descend(smooth, proximal, ahead, t)
         moved = jax.tree.map(jnp.subtract, new, w)
         back = jax.tree.map(jnp.subtract, ahead, new)
         inertia = jnp.where(_dot(back, moved) > 0, 1, inertia)  # uphill: start over
@@ -165,16 +158,33 @@ def fit_presto(
         )
         return new, ahead, faster, t, k + 1, change
 
-    start = (data.alpha, jnp.zeros((num_classes - 1, data.x.shape[1]), dtype))
-    one = jnp.ones((), dtype)
-    carry = (start, start, one, 4 * one, 0, jnp.inf * one)
-    (alpha, psi), _, _, _, steps, change = jax.lax.while_loop(unfinished, step, carry)
-    penalty = losses.presto_penalty(psi, l1=l1, l2=l2, penalize_first=penalize_first)
-    objective = smooth((alpha, psi)) + lam * penalty
-    beta = jnp.cumsum(psi, 0) / data.scale
-    return PrestoFit(
-        alpha - jnp.sum(beta * data.shift, -1), beta, psi, objective, steps, change
-    )
+    one = jnp.ones((), start[0].dtype)
+    carry: tuple = (start, start, one, 4 * one, 0, jnp.inf * one)
+    new, _, _, _, steps, change = jax.lax.while_loop(unfinished, step, carry)
+    return new, steps, change
+
+
+def _descend(smooth, proximal, w, t):
+    """A step from w with the largest t, halved, that the quadratic bound allows."""
+    value, slope = jax.value_and_grad(smooth)(w)
+    slack = 4 * jnp.finfo(value.dtype).eps * (1 + jnp.abs(value))
+
+    def trial(t):
+        new = proximal(jax.tree.map(lambda a, g: a - t * g, w, slope), t)
+        gap = jax.tree.map(jnp.subtract, new, w)
+        bound = value + _dot(slope, gap) + _dot(gap, gap) / (2 * t)
+        return new, smooth(new) <= bound + slack
+
+    def again(carry):
+        t, _, fine = carry
+        return ~fine & (t > 1e-12)
+
+    def halve(carry):
+        t = carry[0] / 2
+        return t, *trial(t)
+
+    t, new, _ = jax.lax.while_loop(again, halve, (t, *trial(t)))
+    return t, new
 
 
 def presto_lambda_max(x: ArrayLike, labels: ArrayLike, num_classes: int) -> jax.Array:
@@ -210,10 +220,10 @@ class _Data(NamedTuple):
 def _prepare(x, labels, num_classes):
     if not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(f"num_classes is {num_classes!r}, expected an integer from 2")
-    x = numerics.promote(x, "x")
+    x = numerics.promote_to_float32(x, "x")
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(f"x has shape {x.shape}, expected [N, D] with examples")
-    y, known = numerics.known_labels(labels, x.shape[:1], num_classes)
+    y, known = numerics.check_labels(labels, x.shape[:1], num_classes)
     shift = x.mean(0, keepdims=True)
     spread = jnp.sqrt(jnp.square(x - shift).mean(0, keepdims=True))
     # A constant feature is rounding noise around its mean.

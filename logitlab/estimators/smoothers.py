@@ -1,4 +1,6 @@
-"""How much a predictor smooths that is linear in the training labels."""
+"""Linear smoothers and their effective number of parameters."""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +33,12 @@ def effective_parameters(weights: ArrayLike) -> jax.Array:
 
     Source: Curth, Jeffares and van der Schaar 2024, arXiv:2402.01502.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import effective_parameters
     >>> effective_parameters(jnp.full((3, 4), 0.25))
     Array(1., dtype=float32)
     """
-    s = numerics.promote(weights, "weights")
+    s = numerics.promote_to_float32(weights, "weights")
     if s.ndim < 2 or not s.shape[-2]:
         raise ValueError(
             f"weights has shape {s.shape}, expected [..., M, N], M above 0"
@@ -63,10 +67,15 @@ def ridge_smoother(features: ArrayLike, query: ArrayLike, l2: ArrayLike) -> jax.
 
     Source: Curth, Jeffares and van der Schaar 2024, arXiv:2402.01502.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import ridge_smoother
     >>> ridge_smoother(jnp.ones((4, 1)), jnp.ones((1, 1)), 0.0)
     Array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    f, q = numerics.promote(features, "features"), numerics.promote(query, "query")
+    f, q = (
+        numerics.promote_to_float32(features, "features"),
+        numerics.promote_to_float32(query, "query"),
+    )
     if f.ndim != 2:
         raise ValueError(f"features has shape {f.shape}, expected [N, D]")
     if q.ndim != 2 or q.shape[1] != f.shape[1]:
@@ -102,6 +111,8 @@ def leaf_smoother(leaf_train: ArrayLike, leaf_query: ArrayLike) -> jax.Array:
 
     Source: Curth, Jeffares and van der Schaar 2024, arXiv:2402.01502.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import leaf_smoother
     >>> leaf_smoother(jnp.array([[0], [0], [1]]), jnp.array([[0], [1]]))
     Array([[0.5, 0.5, 0. ],
            [0. , 0. , 1. ]], dtype=float32)

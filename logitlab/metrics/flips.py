@@ -1,5 +1,7 @@
 """What a model gets wrong that the model before it got right."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -37,6 +39,8 @@ def negative_flip_rate(
     Source: Yan et al. 2021, arXiv:2011.09161; margin-preserving training,
       arXiv:2511.08322.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import negative_flip_rate
     >>> new, old = jnp.float32([[0, 1], [0, 1]]), jnp.float32([[1, 0], [0, 1]])
     >>> float(negative_flip_rate(new, old, jnp.array([0, 1])))
     0.5
@@ -76,6 +80,8 @@ def relative_negative_flip_rate(
     Source: Yan et al. 2021, arXiv:2011.09161; margin-preserving training,
       arXiv:2511.08322.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import relative_negative_flip_rate
     >>> new, old = jnp.float32([[0, 1], [0, 1]]), jnp.float32([[1, 0], [0, 1]])
     >>> relative_negative_flip_rate(new, old, jnp.array([0, 1]))
     Array(1., dtype=float32)
@@ -83,17 +89,15 @@ def relative_negative_flip_rate(
     flips = negative_flip_rate(new_logits, old_logits, labels, mask=mask)
     old = accuracy(old_logits, labels, mask=mask)
     new = accuracy(new_logits, labels, mask=mask)
-    right, wrong = old.sum, new.count - new.sum
-    expected = right * wrong / jnp.maximum(new.count, 1)
+    wrong = new.count - new.sum
+    expected = old.sum / jnp.maximum(old.count, 1) * wrong  # a product of counts wraps
     return jnp.where(expected > 0, flips.sum / jnp.where(expected > 0, expected, 1), 0)
 
 
 def _right(logits, labels, name):
     """As ``accuracy`` counts them."""
-    z = numerics.class_axis_last(logits, name=f"{name}_logits")
-    y = jnp.asarray(labels)
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"labels has dtype {y.dtype}, expected integers")
+    z = numerics.prepare_logits(logits, name=f"{name}_logits")
+    y = numerics.wide_labels(labels)
     if y.shape != z.shape[:-1]:
         raise ValueError(f"labels has shape {y.shape}, expected {z.shape[:-1]}")
     return (jnp.argmax(z, -1) == y) & ~jnp.isnan(z).any(-1)

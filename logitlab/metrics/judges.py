@@ -5,6 +5,8 @@ A relation is 1 where the first answer is better, -1 where the second is, 0 for 
 Source: TrustJudge 2025, arXiv:2509.21117, github.com/TrustJudge/TrustJudge.
 """
 
+from __future__ import annotations
+
 import itertools
 
 import jax
@@ -55,6 +57,8 @@ def expected_score(
       TypeError: ``logits_or_probs`` is not floating point.
       ValueError: no ratings, an unknown method, or a number that is not positive.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import expected_score
     >>> p = jnp.float32([0.1, 0.2, 0.7])
     >>> expected_score(jnp.log(p))
     Array(2.6, dtype=float32)
@@ -66,7 +70,8 @@ def expected_score(
     _check_positive(temperature=temperature, eps=eps)
     if scale_to is not None:
         _check_positive(scale_to=scale_to)
-    z = numerics.class_axis_last(logits_or_probs, name="logits_or_probs")
+    z = numerics.prepare_logits(logits_or_probs, name="logits_or_probs")
+    temperature, eps = jnp.asarray(temperature, z.dtype), jnp.asarray(eps, z.dtype)
     if method == "softmax_logits":
         weights = numerics.softmax(z / temperature)
         weights = jnp.where((z > -jnp.inf).any(-1, keepdims=True), weights, jnp.nan)
@@ -80,7 +85,7 @@ def expected_score(
     ratings = z.shape[-1]
     scores = jnp.arange(1, ratings + 1, dtype=z.dtype)
     scores = scores.reshape((1,) * (z.ndim - 1) + scores.shape)
-    unit = 1 if scale_to is None else scale_to / ratings
+    unit = 1 if scale_to is None else jnp.asarray(scale_to, z.dtype) / ratings
     return unit * jnp.sum(scores * weights, -1)
 
 
@@ -115,6 +120,8 @@ def pairwise_from_bidirectional(
       TypeError: an argument is not floating point.
       ValueError: the shapes disagree, ``tolerance`` is negative, or an unknown method.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import pairwise_from_bidirectional
     >>> p12, p21 = jnp.float32([0.6, 0.3, 0.1]), jnp.float32([0.5, 0.4, 0.1])
     >>> pairwise_from_bidirectional(p12, p21)
     Array(1, dtype=int32)
@@ -161,6 +168,8 @@ def pairwise_from_perplexity(
       TypeError: an argument is not floating point.
       ValueError: the shapes disagree, or ``tolerance`` is negative.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import pairwise_from_perplexity
     >>> sure, unsure = jnp.float32(-0.1), jnp.float32(-2)
     >>> p12, p21 = jnp.float32([0.6, 0.3, 0.1]), jnp.float32([0.5, 0.4, 0.1])
     >>> pairwise_from_perplexity(p12, p21, unsure, sure)
@@ -170,7 +179,7 @@ def pairwise_from_perplexity(
     p12, p21 = _verdicts(p12, p21)
     logps = []
     for name, logp in (("mean_logp12", mean_logp12), ("mean_logp21", mean_logp21)):
-        logps.append(numerics.promote(logp, name))
+        logps.append(numerics.promote_to_float32(logp, name))
         if logps[-1].shape != p12.shape[:-1]:
             raise ValueError(
                 f"{name} has shape {logps[-1].shape}, expected {p12.shape[:-1]}"
@@ -202,12 +211,14 @@ def conflict_ratio(
       TypeError: ``scores`` is not floating point or ``relations`` not integer.
       ValueError: the shapes disagree, or ``tolerance`` is negative.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import conflict_ratio
     >>> better = jnp.array([[0, 1, 1], [-1, 0, -1], [-1, 1, 0]])
     >>> float(conflict_ratio(jnp.float32([5, 4, 4]), better))
     0.3333333432674408
     """
     _check_tolerance(tolerance)
-    s, r = numerics.promote(scores, "scores"), _relations(relations)
+    s, r = numerics.promote_to_float32(scores, "scores"), _relations(relations)
     if r.shape[:-1] != s.shape:
         raise ValueError(
             f"relations has shape {r.shape}, expected {s.shape + s.shape[-1:]}"
@@ -230,7 +241,7 @@ def non_transitivity_ratio(
 
     Args:
       relation_matrix: integers, of answer i to answer j; those of i < j are read.
-      k: size of the sets, from 3 to N.
+      k: size of the sets, from 3 to N; not traced, for the sets are listed.
       fault: ``"circle"`` for a strict relation that is reversed, ``"equal"`` for a tie
         that should be strict or the other way round, ``"any"`` for both.
 
@@ -241,6 +252,8 @@ def non_transitivity_ratio(
       TypeError: ``relation_matrix`` is not integer.
       ValueError: it is not square, ``k`` is out of its range, or an unknown fault.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import non_transitivity_ratio
     >>> circle = jnp.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
     >>> float(non_transitivity_ratio(circle))
     1.0
@@ -269,7 +282,10 @@ def non_transitivity_ratio(
 
 
 def _verdicts(p12, p21):
-    p12, p21 = numerics.promote(p12, "p12"), numerics.promote(p21, "p21")
+    p12, p21 = (
+        numerics.promote_to_float32(p12, "p12"),
+        numerics.promote_to_float32(p21, "p21"),
+    )
     if p12.shape != p21.shape or p12.shape[-1:] != (3,):
         raise ValueError(
             f"p12 has shape {p12.shape}, p21 {p21.shape}, expected [..., 3] of both"
@@ -283,9 +299,7 @@ def _relation(p):
 
 
 def _relations(relations, name="relations"):
-    r = jnp.asarray(relations)
-    if not jnp.issubdtype(r.dtype, jnp.integer):
-        raise TypeError(f"{name} has dtype {r.dtype}, expected integers")
+    r = numerics.wide_labels(relations, name)
     if r.ndim < 2 or r.shape[-1] != r.shape[-2]:
         raise ValueError(f"{name} has shape {r.shape}, expected [..., N, N]")
     return r

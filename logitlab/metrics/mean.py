@@ -1,5 +1,7 @@
 """Sums and counts, divided once at the end, and the metrics every run logs."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +17,10 @@ class Mean(NamedTuple):
 
     A mean of means is wrong on the last batch and on every device. ``Mean`` is a pytree
     of two arrays, so ``psum``, ``scan`` and ``jax.tree.map(jnp.add, a, b)`` merge it;
-    NumPy and ``float`` read it as the quotient.
+    NumPy and ``float`` read it as the quotient. Counts are integers, which in float32
+    would stand still at 2^24: int32, so less than 2^31 of them, or int64 under x64.
 
+    >>> from logitlab.metrics import Mean
     >>> total = Mean(3.0, 3) + Mean(0.0, 1)
     >>> float(total)
     0.75
@@ -48,19 +52,28 @@ def mean_of(values: ArrayLike, mask: ArrayLike | None = None) -> Mean:
 
     Shapes: values [...], mask [...] -> ([], [])
 
+    Returns:
+      A :class:`Mean`; its sum is an integer for bools, otherwise float32 (float64 for
+      float64 values, and for integers under x64).
+
     Raises:
       TypeError: ``mask`` is not bool.
       ValueError: the shapes differ.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import mean_of
     >>> mean_of(jnp.array([True, False, True]))
-    Mean(sum=Array(2., dtype=float32), count=Array(3., dtype=float32))
+    Mean(sum=Array(2, dtype=int32), count=Array(3, dtype=int32))
     """
-    values = jnp.asarray(values)
+    if not isinstance(values, jax.Array):
+        values = np.asarray(values)  # which keeps 64 bits, with or without x64
+    mask = numerics.check_mask(mask, values.shape)
+    if values.dtype == bool:
+        return Mean((values & mask).sum(), mask.sum())
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        values = values.astype(jnp.float32)
-    values = numerics.promote(values, "values")
-    mask = numerics.kept(mask, values.shape)
-    return Mean(jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype))
+        values = values.astype(float)
+    values = numerics.promote_to_float32(values, "values")
+    return Mean(jnp.where(mask, values, 0).sum(), mask.sum())
 
 
 def accuracy(
@@ -86,13 +99,13 @@ def accuracy(
       TypeError: ``logits`` is not floating point, ``labels`` not integer.
       ValueError: the shapes disagree.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import accuracy
     >>> float(accuracy(jnp.float32([[1, 2], [3, 0]]), jnp.array([1, 1])))
     0.5
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels has dtype {labels.dtype}, expected integers")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    labels = numerics.wide_labels(labels)
     if labels.shape != z.shape[:-1]:
         raise ValueError(f"labels has shape {labels.shape}, expected {z.shape[:-1]}")
     right = (z.argmax(-1) == labels) & ~jnp.isnan(z).any(-1)
@@ -105,10 +118,16 @@ def tree_norm(tree: Any) -> jax.Array:
     Parameters of 1e25 and gradients of 1e-25 are ordinary in the studies here, and
     their float32 squares are not representable.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import tree_norm
     >>> print(f"{tree_norm({'a': jnp.float32([3e25]), 'b': jnp.float32([4e25])}):.3g}")
     5e+25
     """
-    leaves = [numerics.promote(a, "tree") for a in jax.tree.leaves(tree) if jnp.size(a)]
+    leaves = [
+        numerics.promote_to_float32(a, "tree")
+        for a in jax.tree.leaves(tree)
+        if jnp.size(a)
+    ]
     if not leaves:
         return jnp.zeros(())
     top = jnp.stack([jnp.abs(a).max() for a in leaves]).max()

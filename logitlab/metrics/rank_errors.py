@@ -3,6 +3,8 @@
 Source: What Scales in Cross-Entropy Scaling Law?, Yan et al. 2025, arXiv:2510.04067.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
@@ -82,19 +84,20 @@ def rank_error(
       TypeError: ``logits`` is not floating point, ``labels`` not integer.
       ValueError: the shapes disagree.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import rank_error
     >>> rank_error(jnp.float32([[2, 1, 0], [0, 1, 2]]), jnp.array([0, 0]))
     Array([0, 2], dtype=int32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    y = jnp.asarray(labels)
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"labels has dtype {y.dtype}, expected integers")
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    y = numerics.wide_labels(labels)
     if y.shape != z.shape[:-1]:
         raise ValueError(f"labels has shape {y.shape}, expected {z.shape[:-1]}")
     z = jax.lax.stop_gradient(z)
-    is_label = jax.lax.broadcasted_iota(y.dtype, z.shape, z.ndim - 1) == y[..., None]
-    score = jnp.sum(jnp.where(is_label, z, 0), -1, keepdims=True)
-    rank = jnp.sum(z > score, -1, dtype=jnp.int32)
+    label = numerics.is_label(z, y)
+    score = jnp.sum(jnp.where(label, z, 0), -1, keepdims=True)
+    # Nor does the label beat itself, where compilers compute and round it twice.
+    rank = jnp.sum((z > score) & ~label, -1, dtype=jnp.int32)
     return jnp.where((y >= 0) & (y < z.shape[-1]), rank, -1)
 
 
@@ -120,16 +123,18 @@ def rank_stats(
     Raises:
       TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` or
         ``mask`` not bool.
-      ValueError: the shapes disagree, or a label is out of range; under ``jit``, where
+      ValueError: the shapes disagree, or a label is C or more; under ``jit``, where
         values are unknown, such a label makes the sums NaN.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import rank_stats
     >>> z = jnp.float32([[2, 1, 0], [0, 1, 2]])
     >>> total = rank_stats(z, jnp.array([0, 0])) + rank_stats(z, jnp.array([1, 2]))
     >>> total.counts
     Array([2, 1, 1], dtype=int32)
     """
-    z = numerics.class_axis_last(logits, axis=axis, where=where)
-    y, keep = jnp.asarray(labels), numerics.kept(mask, z.shape[:-1])
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    y, keep = numerics.wide_labels(labels), numerics.check_mask(mask, z.shape[:-1])
     if mask is not None:
         y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
         z = jnp.where(keep[..., None], z, 0)
@@ -179,11 +184,13 @@ def ce_decomposition(
     Raises:
       TypeError: ``logits`` is not floating point, ``labels`` not integer, ``where`` or
         ``mask`` not bool.
-      ValueError: the shapes disagree, or a label is out of range (NaN under ``jit``).
+      ValueError: the shapes disagree, or a label is C or more (NaN under ``jit``).
 
     Source: What Scales in Cross-Entropy Scaling Law?, Yan et al. 2025,
       arXiv:2510.04067; from a description of the paper.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import ce_decomposition
     >>> z = jnp.float32([[2, 1, 0], [0, 3, 1], [1, 0, 2], [0, 1, 2]])
     >>> parts = ce_decomposition(z, jnp.array([0, 1, 0, 0]))
     >>> print(*(f"{name} {parts[name]:.4f}" for name in parts if name != "rank_hist"))

@@ -1,14 +1,21 @@
-"""Small Flax models: logits, and what goes with them."""
+"""Small Flax models that produce logits, and layers for them."""
 
-from logitlab.models.checkered import CheckeredDense
-from logitlab.models.cnn import SmallCNN
-from logitlab.models.heads import DualHead
-from logitlab.models.language import CausalTransformer, WindowMLP
-from logitlab.models.mlp import MLP, torch_linear_init
-from logitlab.models.quantiles import QuantileAggregator
-from logitlab.models.recurrent import GRUClassifier
-from logitlab.models.temperature import TempNet
-from logitlab.models.transformer import OneLayerTransformer
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+
+with _lazy.train_extra(__name__):
+    from logitlab.models.checkered import CheckeredDense
+    from logitlab.models.cnn import SmallCNN
+    from logitlab.models.dual_head import DualHead
+    from logitlab.models.language import CausalTransformer, WindowMLP
+    from logitlab.models.mlp import MLP, torch_linear_init
+    from logitlab.models.quantile_aggregator import QuantileAggregator
+    from logitlab.models.quantization import fake_quantize
+    from logitlab.models.recurrent import GRUClassifier
+    from logitlab.models.samplers import edm_sigma, few_step_sampler
+    from logitlab.models.tempnet import TempNet
+    from logitlab.models.transformer import OneLayerTransformer
 
 __all__ = [
     "CausalTransformer",
@@ -21,5 +28,11 @@ __all__ = [
     "SmallCNN",
     "TempNet",
     "WindowMLP",
+    "edm_sigma",
+    "fake_quantize",
+    "few_step_sampler",
     "torch_linear_init",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

@@ -1,4 +1,6 @@
-"""The layer whose classes tile the input space like a checkerboard."""
+"""Checkered regression as a Flax layer."""
+
+from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -33,6 +35,8 @@ class CheckeredDense(nn.Module):
 
     Source: Achab 2023, arXiv:2309.15298.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.checkered import CheckeredDense
     >>> import jax
     >>> model = CheckeredDense(classes=3, factors=2)
     >>> variables = model.init(jax.random.key(0), jnp.zeros(4))

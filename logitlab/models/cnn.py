@@ -1,5 +1,7 @@
 """A small convolutional network for images of a few thousand pixels."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -18,6 +20,8 @@ class SmallCNN(nn.Module):
       widths: channels of the convolutions.
       classes: how many logits, C.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.cnn import SmallCNN
     >>> import jax
     >>> model = SmallCNN(widths=(4,), classes=3)
     >>> model.init_with_output(jax.random.key(0), jnp.zeros((2, 8, 8)))[0].shape

@@ -1,5 +1,7 @@
 """Language models over a fixed window of tokens."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -28,6 +30,9 @@ class WindowMLP(nn.Module):
     start from centred normals of deviation 0.3 (embedding), 1 / sqrt(0.09 T F),
     1.4 / sqrt(H) and 0.1 / sqrt(H); biases from 0.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.language import WindowMLP
     >>> model = WindowMLP(vocabulary=256, classes=256, width=8)
     >>> tokens = jnp.zeros((2, 16), jnp.uint8)
     >>> params = model.init(jax.random.key(0), tokens)
@@ -80,6 +85,9 @@ class CausalTransformer(nn.Module):
 
     Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.language import CausalTransformer
     >>> model = CausalTransformer(vocabulary=5, classes=5, width=8, layers=1, heads=2)
     >>> tokens = jnp.array([[0, 1, 2]])
     >>> model.apply(model.init(jax.random.key(0), tokens), tokens).shape

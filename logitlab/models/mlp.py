@@ -1,9 +1,12 @@
-"""Fully connected networks, and what they share with other models over tokens."""
+"""Fully connected networks, and token embeddings shared with other models."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
@@ -33,6 +36,8 @@ def torch_linear_init(fan_in: int | None = None) -> nn.initializers.Initializer:
 
     Source: ``torch.nn.Linear.reset_parameters``.
 
+    >>> import jax
+    >>> from logitlab.models.mlp import torch_linear_init
     >>> torch_linear_init()(jax.random.key(0), (16, 1000)).max().round(2)
     Array(0.25, dtype=float32)
     """
@@ -72,6 +77,9 @@ class MLP(nn.Module):
     Source: Prieto et al. 2025, arXiv:2501.04697: ``widths=(200, 200)`` without biases
     over two tokens, with biases over sparse parity.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.mlp import MLP
     >>> model = MLP(widths=(8,), classes=3, vocabulary=3)
     >>> variables = model.init(jax.random.key(0), jnp.array([[0, 1]]))
     >>> variables["params"]["hidden_0"]["kernel"].shape
@@ -186,19 +194,16 @@ def token_ids(x: ArrayLike, vocabulary: int) -> Array:
       TypeError: ``x`` is not integer.
       ValueError: ``vocabulary`` or T is below 1, or a concrete token is outside.
     """
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"x has dtype {x.dtype}, expected integer tokens")
+    given, x = x, numerics.wide_labels(x, "x")
     if vocabulary < 1:
         raise ValueError(f"vocabulary is {vocabulary}, expected at least 1")
     if not x.ndim or not x.shape[-1]:
         raise ValueError(f"x has shape {x.shape}, expected [..., T] with T at least 1")
-    if x.dtype.itemsize < 4:  # the vocabulary may be more than int8 can count
-        x = x.astype(jnp.int32)
     known = (x >= 0) & (x < vocabulary)
-    if numerics.is_known(known) and not known.all():
-        raise ValueError(f"x has tokens outside [0, {vocabulary}): {x[~known][:5]}")
-    return jnp.where(known, x.astype(jnp.int32), -1)
+    if numerics.is_concrete(known) and not known.all():
+        wrong = np.asarray(given)[np.asarray(~known)][:5]
+        raise ValueError(f"x has tokens outside [0, {vocabulary}): {wrong}")
+    return jnp.where(known, x, -1)
 
 
 def token_rows(table: Array, ids: Array) -> Array:

@@ -1,5 +1,7 @@
 """A recurrent classifier."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,8 +14,8 @@ from logitlab import numerics
 class GRUClassifier(nn.Module):
     """GRU over sequences [..., T, D], read out at the last step: logits [..., C].
 
-    With ``losses.l2_svm_loss`` on its logits, and ``losses.l2_svm_objective`` on its
-    ``head`` kernel, this is the GRU-SVM.
+    With ``losses.squared_hinge_loss`` on its logits, and ``losses.l2_svm_objective`` on
+    its ``head`` kernel, this is the GRU-SVM.
 
     Fields:
       hidden: units of the state, which starts from zeros.
@@ -23,6 +25,9 @@ class GRUClassifier(nn.Module):
 
     Source: Agarap 2018, arXiv:1709.03082: ``hidden=256`` over 21 steps of 10 features.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.recurrent import GRUClassifier
     >>> model = GRUClassifier(hidden=4, num_classes=2)
     >>> x = jnp.ones((3, 7, 5))
     >>> model.apply(model.init(jax.random.key(0), x), x).shape
@@ -62,7 +67,7 @@ class GRUClassifier(nn.Module):
                 )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected it in [0, 1)")
-        x = numerics.promote(x, "x")
+        x = numerics.promote_to_float32(x, "x")
         if x.ndim < 2 or not x.shape[-2]:
             raise ValueError(f"x has shape {x.shape}, expected [..., T, D], T above 0")
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
@@ -88,12 +93,10 @@ class GRUClassifier(nn.Module):
 
 def _known_lengths(lengths, shape):
     """Lengths with 1 in place of those that are none, and which are one."""
-    lengths, steps = jnp.asarray(lengths), shape[-2]
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths has dtype {lengths.dtype}, expected integers")
+    lengths, steps = numerics.wide_labels(lengths, "lengths"), shape[-2]
     if lengths.shape != shape[:-2]:
         raise ValueError(f"lengths has shape {lengths.shape}, expected {shape[:-2]}")
     known = (lengths >= 1) & (lengths <= steps)
-    if numerics.is_known(known) and not known.all():
+    if numerics.is_concrete(known) and not known.all():
         raise ValueError(f"lengths outside [1, {steps}]: {lengths[~known][:5]}")
-    return jnp.where(known, lengths, 1).astype(jnp.int32), known
+    return jnp.where(known, lengths, 1), known

@@ -1,5 +1,7 @@
 """A transformer of one layer."""
 
+from __future__ import annotations
+
 import functools
 import math
 
@@ -37,6 +39,9 @@ class OneLayerTransformer(nn.Module):
 
     Source: figure 6 of Prieto et al. 2025, arXiv:2501.04697, ``vocabulary=113``.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.transformer import OneLayerTransformer
     >>> model = OneLayerTransformer(vocabulary=5, classes=3, feedforward=16)
     >>> tokens = jnp.array([[0, 1], [4, 4]])
     >>> model.apply(model.init(jax.random.key(0), tokens), tokens).shape

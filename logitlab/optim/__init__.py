@@ -1,14 +1,15 @@
 """Optax gradient transformations, gradients of other kinds, and schedules."""
 
-from logitlab.optim.alignment import align_gradients, gradient_alignment
+from typing import TYPE_CHECKING
+
+from logitlab import _lazy
+from logitlab.optim.aligned_gradients import align_gradients, gradient_alignment
 from logitlab.optim.cross_gradients import (
     XGDState,
     cross_convex_lower_bound,
     cross_gradient,
-    cross_loss,
     random_point,
     subgradient_schedule,
-    sum_log_concave_loss,
     value_and_cross_grad,
     xgd,
 )
@@ -19,28 +20,25 @@ from logitlab.optim.prox import (
     soft_threshold,
     tv_prox,
 )
-from logitlab.optim.soft_targets import (
-    checkered_cross_loss,
-    dirichlet_responsibilities,
-)
+from logitlab.optim.weight_penalties import weight_distribution_penalty
 
 __all__ = [
     "ProxState",
     "XGDState",
     "align_gradients",
-    "checkered_cross_loss",
     "cross_convex_lower_bound",
     "cross_gradient",
-    "cross_loss",
-    "dirichlet_responsibilities",
     "fused_soft_threshold",
     "gradient_alignment",
     "ortho_grad",
     "random_point",
     "soft_threshold",
     "subgradient_schedule",
-    "sum_log_concave_loss",
     "tv_prox",
     "value_and_cross_grad",
+    "weight_distribution_penalty",
     "xgd",
 ]
+
+if not TYPE_CHECKING:  # to checkers it would make any attribute Any
+    __getattr__, __dir__ = _lazy.attach(__name__, __all__)

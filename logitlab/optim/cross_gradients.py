@@ -7,6 +7,8 @@ averages them by the shares of another point, or by any other weights, and is th
 gradient of a convex function.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,94 +18,8 @@ import optax
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-
-
-def sum_log_concave_loss(partial_losses: ArrayLike, *, axis: int = -1) -> jax.Array:
-    r"""Minus the log of the sum of what the partial losses are minus the logs of.
-
-    .. math:: F = -\log \sum_s e^{-\ell_s}
-
-    Shapes: partial_losses [..., S] -> [...]
-
-    Args:
-      partial_losses: :math:`\ell_s`, one for each term of the sum; ``inf`` for a term
-        that is 0.
-      axis: of the terms.
-
-    Returns:
-      Nats, float32 (float64 for float64 input).
-
-    Raises:
-      TypeError: ``partial_losses`` is not floating point.
-      ValueError: no such axis, or no terms.
-
-    Numerics: relative error below 1e-5, value and gradient; a sum near 1 does not round
-      to 0.
-
-    Source: Achab 2023, arXiv:2309.15298.
-
-    >>> sum_log_concave_loss(jnp.log(jnp.float32([4, 4])))
-    Array(0.6931472, dtype=float32)
-    """
-    z = numerics.class_axis_last(partial_losses, axis=axis, name="partial_losses")
-    return _cross(z, numerics.softmax(-z))
-
-
-def cross_loss(
-    partial_losses: ArrayLike, weights: ArrayLike, *, axis: int = -1
-) -> jax.Array:
-    r"""The loss of the sum, with the gradient that its terms have by given weights.
-
-    .. math:: F = -\log \sum_s e^{-\ell_s}, \qquad
-        \nabla^{\mu} F = \sum_s \mu_s \nabla \ell_s
-
-    One number per example, for any training loop: what :func:`value_and_cross_grad`
-    differentiates. With the weights of the point itself, ``softmax(-partial_losses)``,
-    it is the ordinary gradient.
-
-    Shapes: partial_losses [..., S], weights [..., S] -> [...]
-
-    Args:
-      partial_losses: :math:`\ell_s`, one for each term of the sum; ``inf`` for a term
-        that is 0.
-      weights: :math:`\mu`, points of the simplex, broadcastable to ``partial_losses``.
-        No gradient passes; a term of weight 0 gives none.
-      axis: of the terms.
-
-    Returns:
-      Nats, float32 (float64 for float64 input). Derivatives of second order are those
-      of :math:`\sum_s \mu_s \ell_s`.
-
-    Raises:
-      TypeError: an argument is not floating point.
-      ValueError: no such axis, no terms, ``weights`` does not broadcast, or, where its
-        values are known, is not on the simplex.
-
-    Source: Achab 2023, arXiv:2309.15298.
-
-    >>> first = jnp.float32([1, 0])
-    >>> jax.grad(cross_loss)(jnp.float32([3, 1]), first)
-    Array([1., 0.], dtype=float32)
-    """
-    z = numerics.class_axis_last(partial_losses, axis=axis, name="partial_losses")
-    mu = numerics.promote(weights, "weights")
-    if mu.ndim == z.ndim:
-        mu = jnp.moveaxis(mu, axis, -1)
-    return _cross(z, on_simplex(mu.astype(z.dtype), z.shape))
-
-
-@jax.custom_jvp
-def _cross(z, weights):
-    top, log_total = numerics.top_and_log_total(-z)
-    empty = jnp.min(z, -1) == jnp.inf  # a sum of nothing
-    return jnp.where(empty, jnp.inf, -(top + log_total)[..., 0])
-
-
-@_cross.defjvp
-def _cross_jvp(primals, tangents):
-    z, weights = primals
-    dz = jnp.where(weights > 0, tangents[0], 0)  # a term that is 0 has no slope
-    return _cross(z, weights), jnp.sum(weights * dz, -1)
+from logitlab.losses.log_concave import cross_loss, sum_log_concave_loss
+from logitlab.numerics.arguments import check_range
 
 
 def value_and_cross_grad(
@@ -125,7 +41,7 @@ def value_and_cross_grad(
     :math:`\eta`, so is F. Seen from :math:`\theta` itself it is the gradient of F.
 
     Args:
-      partial_losses_fn: (params, *args, **kwargs) -> the partial losses
+      partial_losses_fn: ``(params, *args, **kwargs)`` -> the partial losses
         :math:`\ell_s` [..., S], those of one example on the last axis.
       reference: :math:`\eta`, laid out as the params; it is given the same other
         arguments, so every example gets its own weights. By default the params.
@@ -134,7 +50,7 @@ def value_and_cross_grad(
       has_aux: ``partial_losses_fn`` returns a pair (partial losses, anything).
 
     Returns:
-      A function (params, *args, **kwargs) -> (value, cross-gradient), or
+      A function ``(params, *args, **kwargs)`` -> (value, cross-gradient), or
       ((value, aux), cross-gradient).
 
     Raises:
@@ -144,6 +60,8 @@ def value_and_cross_grad(
 
     Source: Achab 2023, arXiv:2309.15298.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import value_and_cross_grad
     >>> def partial_losses(theta):  # two wells, at -1 and 1: a saddle between them
     ...     return (theta - jnp.float32([-1, 1])) ** 2
     >>> value_and_cross_grad(partial_losses)(0.0)[1]
@@ -158,7 +76,7 @@ def value_and_cross_grad(
         def partials(params):
             out = partial_losses_fn(params, *args, **kwargs)
             losses, aux = out if has_aux else (out, None)
-            return numerics.class_axis_last(losses, name="the partial losses"), aux
+            return numerics.prepare_logits(losses, name="the partial losses"), aux
 
         mu = weights
         if reference is not None:
@@ -237,6 +155,9 @@ def cross_convex_lower_bound(
 
     Source: Achab 2023, arXiv:2309.15298, lemma 1.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses import sum_log_concave_loss
+    >>> from logitlab.optim import cross_convex_lower_bound
     >>> def partial_losses(theta):
     ...     return (theta - jnp.float32([-1, 1])) ** 2
     >>> bound = cross_convex_lower_bound(partial_losses, 0.5, 2.0)
@@ -252,7 +173,9 @@ def cross_convex_lower_bound(
     here, there = partial_losses_fn(params), partial_losses_fn(point)
     mu = weights
     if reference is not None:
-        mu = numerics.softmax(-numerics.promote(partial_losses_fn(reference)))
+        mu = numerics.softmax(
+            -numerics.promote_to_float32(partial_losses_fn(reference))
+        )
     along = sum(
         jax.tree.leaves(
             jax.tree.map(lambda g, b, a: jnp.sum(g * (b - a)), grads, point, params)
@@ -272,7 +195,7 @@ class XGDState(NamedTuple):
       inner: state of the optimiser inside.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
     reference: Any
     inner: optax.OptState
 
@@ -314,9 +237,9 @@ def xgd(
 
     Source: Achab 2023, arXiv:2309.15298; the refreshed form is ours [derived].
     """
-    if refresh_every is not None and refresh_every < 1:
-        raise ValueError(
-            f"refresh_every is {refresh_every}, expected 1 or more or None"
+    if refresh_every is not None:
+        check_range(
+            "refresh_every", refresh_every, lambda n: n >= 1, "1 or more or None"
         )
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optax.sgd(optimizer)
@@ -355,6 +278,9 @@ def random_point(key: jax.Array, *, scale: float = 1.0) -> Callable[[Any], Any]:
     Returns:
       A function params -> point, laid out as the params.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import random_point
     >>> random_point(jax.random.key(0))(jnp.zeros(3)).shape
     (3,)
     """
@@ -363,7 +289,8 @@ def random_point(key: jax.Array, *, scale: float = 1.0) -> Callable[[Any], Any]:
         leaves, layout = jax.tree.flatten(params)
         keys = jax.random.split(key, max(1, len(leaves)))
         drawn = [
-            scale * jax.random.normal(k, jnp.shape(leaf), jnp.result_type(leaf))
+            jnp.asarray(scale, jnp.result_type(leaf))
+            * jax.random.normal(k, jnp.shape(leaf), jnp.result_type(leaf))
             for k, leaf in zip(keys, leaves, strict=False)
         ]
         return jax.tree.unflatten(layout, drawn)
@@ -391,43 +318,26 @@ def subgradient_schedule(distance: float, lipschitz: float) -> optax.Schedule:
 
     Source: Achab 2023, arXiv:2309.15298, theorem 4.2.
 
+    >>> from logitlab.optim import subgradient_schedule
     >>> subgradient_schedule(2.0, 1.0)(3)
     Array(1., dtype=float32, weak_type=True)
     """
     for name, value in (("distance", distance), ("lipschitz", lipschitz)):
-        if not isinstance(value, jax.core.Tracer) and not value > 0:
-            raise ValueError(f"{name} is {value}, expected a positive number")
+        check_range(name, value, lambda v: v > 0, "a positive number")
+    if not isinstance(distance / lipschitz, jax.Array):
+        distance, lipschitz = float(distance), float(lipschitz)  # of no dtype
     return lambda count: distance / lipschitz / jnp.sqrt(count + 1.0)
 
 
 def _divergence(mu, losses):
     """KL of the weights from those of the partial losses, of each example."""
-    log_p = numerics.log_softmax(-numerics.promote(losses, "the partial losses"))
-    mu = numerics.promote(mu, "weights")
+    log_p = numerics.log_softmax(
+        -numerics.promote_to_float32(losses, "the partial losses")
+    )
+    mu = numerics.promote_to_float32(mu, "weights")
     some = mu > 0
     log_mu = jnp.log(jnp.where(some, mu, 1))
     return jnp.sum(jnp.where(some, mu * (log_mu - log_p), 0), -1)
-
-
-def on_simplex(weights, shape, name="weights"):
-    """Weights without gradient, of a shape, that are checked where they are known."""
-    if shape is not None:
-        try:
-            weights = jnp.broadcast_to(weights, shape)
-        except ValueError:
-            raise ValueError(
-                f"{name} has shape {weights.shape}, expected one that broadcasts to "
-                f"the partial losses, {shape}"
-            ) from None
-    if numerics.is_known(weights):
-        total = weights.sum(-1)
-        if not (jnp.all(weights >= 0) and jnp.all(jnp.abs(total - 1) <= 1e-3)):
-            worst = total.ravel()[jnp.argmax(jnp.abs(total - 1))]
-            raise ValueError(
-                f"{name} has a row that adds up to {worst}, and {weights.min()} as its "
-                "smallest number, expected points of the simplex"
-            )
-    return jax.lax.stop_gradient(weights)
 
 
 def _check_like(tree, params, name="reference"):

@@ -1,5 +1,7 @@
 """Transformations that keep only part of a gradient."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
@@ -7,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from logitlab.metrics import tree_norm
+from logitlab.numerics.arguments import check_range
 
 
 def ortho_grad(
@@ -49,14 +52,15 @@ def ortho_grad(
 
     Source: Prieto et al. 2025, arXiv:2501.04697.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import ortho_grad
     >>> transform = ortho_grad(renormalize=False)
     >>> params, grads = jnp.float32([1, 0]), jnp.float32([5, 2])
     >>> transform.update(grads, transform.init(params), params)[0]
     Array([0., 2.], dtype=float32)
     """
-    for name, value in (("eps", eps), ("min_ratio", min_ratio)):
-        if value < 0:
-            raise ValueError(f"{name} is {value}, expected a number from 0 on")
+    check_range("eps", eps, lambda v: v >= 0, "a number from 0 on")
+    check_range("min_ratio", min_ratio, lambda v: v >= 0, "a number from 0 on")
 
     def project(grads, params):
         g, w = _widen(grads), _widen(params)

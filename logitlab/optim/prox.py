@@ -1,19 +1,23 @@
 """Proximal steps: what a penalty without a gradient does after the gradient step."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 
 class ProxState(NamedTuple):
     """Steps taken so far, which a schedule of learning rates is asked about."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
 
 
 def fused_soft_threshold(
@@ -52,16 +56,20 @@ def fused_soft_threshold(
       l2: weight of half the squares; only for increments.
       penalize_first: the first block is penalised too, as in the code of PRESTO.
       increments: parameters are differences; False if they are the weights.
-      axis: of the blocks (thresholds), in every leaf.
+      axis: of the blocks (thresholds), in every leaf; not traced, so to be named among
+        the ``static_args`` of ``optax.inject_hyperparams``.
       mask: pytree of bools, or a function of the params that returns one; leaves at
         False, such as intercepts, pass unchanged.
 
     Raises:
       ValueError: ``l1``, ``l2`` or a fixed ``learning_rate`` is negative, ``l2`` comes
-        without increments, a leaf has no such axis, or ``update`` gets no params.
+        without increments (NaN where it is traced), a leaf has no such axis, or
+        ``update`` gets no params.
 
     Source: PRESTO, Faletto and Bien, ICML 2023, github.com/gregfaletto/presto.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import fused_soft_threshold
     >>> transform = fused_soft_threshold(0.5, l1=1.0)
     >>> params, updates = jnp.float32([[3], [1]]), jnp.float32([[-1], [-0.75]])
     >>> updates, _ = transform.update(updates, transform.init(params), params)
@@ -69,12 +77,10 @@ def fused_soft_threshold(
     [1.5 0. ]
     """
     for name, value in (("l1", l1), ("l2", l2), ("learning_rate", learning_rate)):
-        known = not callable(value) and not isinstance(value, jax.core.Tracer)
-        if known and not value >= 0:
-            raise ValueError(f"{name} is {value}, expected a number from 0 on")
-    with_l2 = isinstance(l2, jax.core.Tracer) or l2 != 0
-    if with_l2 and not increments:
-        raise ValueError(f"l2 is {l2}, expected 0 with increments=False")
+        if not callable(value):
+            check_range(name, value, lambda v: v >= 0, "a number from 0 on")
+    if not increments:
+        check_range("l2", l2, lambda v: v == 0, "0 with increments=False")
 
     def prox(x, t):
         if not -x.ndim <= axis < x.ndim:
@@ -82,7 +88,8 @@ def fused_soft_threshold(
                 f"params has a leaf of shape {x.shape} without axis {axis}"
             )
         if not increments:
-            return tv_prox(x, t * l1, axis=axis, anchored=penalize_first)
+            out = tv_prox(x, t * l1, axis=axis, anchored=penalize_first)
+            return jnp.where(l2 == 0, out, jnp.nan)  # a traced one could not be checked
         out = soft_threshold(x, t * l1) / (1 + t * l2)
         if penalize_first:
             return out
@@ -132,10 +139,12 @@ def soft_threshold(x: ArrayLike, threshold: ArrayLike) -> jax.Array:
 
     Source: Donoho 1995.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import soft_threshold
     >>> print(soft_threshold(jnp.float32([-3, 0.5, 2]), 1.0))
     [-2.  0.  1.]
     """
-    x = numerics.promote(x, "x")
+    x = numerics.promote_to_float32(x, "x")
     threshold = jnp.asarray(threshold, x.dtype)
     return x - jnp.clip(x, -threshold, threshold)
 
@@ -173,13 +182,17 @@ def tv_prox(
     Source: the algorithm is that of Johnson 2013, "A dynamic programming algorithm for
       the fused lasso and L0-segmentation".
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import tv_prox
     >>> print(tv_prox(jnp.float32([0, 4, 0, 0]), 1.0))
     [1.  2.  0.5 0.5]
     """
-    z = numerics.class_axis_last(x, axis=axis, name="x")
+    z = numerics.prepare_logits(x, axis=axis, name="x")
     if jnp.ndim(strength) != 0:
         raise ValueError(f"strength has shape {jnp.shape(strength)}, expected ()")
-    if not isinstance(strength, jax.core.Tracer) and not strength >= 0:
+    if not isinstance(strength, jax.core.Tracer) and not np.all(
+        np.asarray(strength) >= 0
+    ):
         raise ValueError(f"strength is {strength}, expected a number from 0 on")
     size = z.shape[-1]
     rows = jax.lax.stop_gradient(z).reshape(-1, size)

@@ -1,81 +1,152 @@
-"""Claims of a paper, the numbers we got, and the verdict on each."""
+"""Claims of a paper, and the verdict on each, as data and in words."""
 
-import collections
 import dataclasses
-import json
 import math
-import os
-import pathlib
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from logitlab.train.files import write_file
+Outcome = Literal[
+    "reproduced", "not reproduced", "undecided", "not tested", "not judged"
+]
+Kind = Literal["paper", "theorem", "prototype", "own", "question"]
 
-Outcome = Literal["reproduced", "not reproduced", "not tested"]
+# How a reference begins that anybody can check without an experiment.
+_PROOFS = ("theorem", "closed form", "definition", "identity")
 
-# Nobody has produced the answer to an open question yet, so nobody can reproduce it.
-_QUESTION_WORDS = {"reproduced": "confirmed", "not reproduced": "not confirmed"}
+# What a reference holds that gives numbers of earlier code of ours.
+PROTOTYPE = "an earlier prototype of ours"
+
+# For each kind: one, several, what became of it, what did not. Nobody has produced the
+# answer to an open question yet, so nobody can reproduce it.
+WORDS: dict[Kind, tuple[str, str, str, str]] = {
+    "paper": ("claim of a paper", "claims of papers", "reproduced", "not reproduced"),
+    "theorem": ("theorem", "theorems", "confirmed", "not confirmed"),
+    "prototype": (
+        "comparison with a prototype of ours",
+        "comparisons with a prototype of ours",
+        "met",
+        "not met",
+    ),
+    "own": ("own expectation", "own expectations", "met", "not met"),
+    "question": ("open question", "open questions", "confirmed", "not confirmed"),
+}
+
+
+class _Sourced:
+    """Source of a reference, for claims and verdicts."""
+
+    paper: str
+    reference: str
+    question: bool
+
+    @property
+    def kind(self) -> Kind:
+        """Where the reference comes from; each kind is counted apart.
+
+        An open ``question``; otherwise a number in a ``paper``; otherwise a
+        ``theorem``, if ``reference`` begins with that word or with "closed form",
+        "definition" or "identity"; a ``prototype``, if it gives numbers of "an earlier
+        prototype of ours"; otherwise an expectation of our ``own``.
+        """
+        if self.question:
+            return "question"
+        if self.paper:
+            return "paper"
+        if self.reference.startswith(_PROOFS):
+            return "theorem"
+        return "prototype" if PROTOTYPE in self.reference else "own"
+
+    @property
+    def cited(self) -> str:
+        """The paper's number and the other reference, as far as there are any."""
+        return "; ".join(filter(None, (self.paper, self.reference)))
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
-    """One sentence of a paper, with the number that decides it.
+class Claim(_Sourced):
+    """One sentence of a paper, or of ours, with the numbers that decide it.
 
-    Give ``at_least``, ``at_most`` or both, or else ``equals`` (with ``within``). The
-    bounds are inclusive and come from the config: they are decided before the run.
+    Give ``at_least``, ``at_most`` or both, or else ``equals`` (with ``within``) or
+    ``above``. The bounds come from the config: they are decided before the run.
+
+    What has to be within them is said by ``over``: the number of ``every`` seed, the
+    ``median`` or the ``mean`` over the seeds, or the numbers of a ``share`` of the
+    seeds. ``all`` is for what is one number by nature, however many seeds there are: a
+    fit across arms, a rank, a test statistic. A mean that is less than one standard
+    error away from a bound decides nothing.
 
     Attributes:
       text: what is claimed, one sentence.
-      paper: the paper's number and where it stands, "100 % (figure 6)".
-      ours: results -> our number, one per seed or a single one. May ask for an arm
-        that was not run; may return nothing, or only NaN, if there is no number.
+      ours: results -> our number for each seed of the arms that it reads; a single one
+        with ``over="all"``. May ask for an arm that was not run; may return nothing, or
+        only NaN, if there is no number.
+      paper: a number and where it stands in a paper, "100 % (figure 6)"; or empty.
+      reference: where else the number or the direction comes from: a theorem, a closed
+        form, an earlier prototype of ours; begins as :attr:`kind` says.
       at_least: the smallest number that passes.
       at_most: the largest number that passes.
       equals: the number to meet, ``|ours - equals| <= within``.
       within: how far ``equals`` may be missed.
+      above: the number to exceed.
+      over: "every", "median", "mean", "share" or "all".
+      share: of the seeds that have to pass, with ``over="share"``.
       unit: printed after the numbers.
       format: how a number is printed, as in ``format(0.5, ".3g")``.
       needs: arms without which the claim is not tested.
-      every_seed: whether each seed has to pass; if not, their median decides.
-      question: an open question of ours, no claim of the paper's; it is judged
-        alike, counted apart, and confirmed or not, rather than reproduced.
+      question: an open question of ours; it is judged alike, counted apart, and
+        confirmed or not, rather than reproduced.
 
     Raises:
       ValueError: a field makes no sense by itself or with the others.
     """
 
     text: str
-    paper: str
     ours: Callable[[Mapping[str, Any]], float | np.ndarray]
+    paper: str = ""
+    reference: str = ""
     at_least: float | None = None
     at_most: float | None = None
     equals: float | None = None
     within: float = 0.0
+    above: float | None = None
+    over: Literal["every", "median", "mean", "share", "all"] = "every"
+    share: float | None = None
     unit: str = ""
     format: str = ".3g"
     needs: tuple[str, ...] = ()
-    every_seed: bool = True
     question: bool = False
 
     def __post_init__(self):
-        bounds = {name: getattr(self, name) for name in ("at_least", "at_most")}
-        for name, value in {**bounds, "equals": self.equals}.items():
+        ends = {name: getattr(self, name) for name in ("at_least", "at_most")}
+        alone = {name: getattr(self, name) for name in ("equals", "above")}
+        for name, value in {**ends, **alone}.items():
             if value is not None and not math.isfinite(value):
                 self._refuse(name, f"is {value}, expected a finite number or None")
+        given = [name for name, value in {**ends, **alone}.items() if value is not None]
+        if not given:
+            self._refuse("at_least", "is missing, and so are at_most, equals and above")
+        for name in alone:
+            if name in given and len(given) > 1:
+                others = " and ".join(other for other in given if other != name)
+                self._refuse(name, f"cannot stand beside {others}")
+        if None not in ends.values() and self.at_least > self.at_most:
+            self._refuse("at_least", f"{self.at_least} > at_most {self.at_most}")
         if not (math.isfinite(self.within) and self.within >= 0):
             self._refuse("within", f"is {self.within}, expected 0 or more")
-        if self.equals is None:
-            if self.within:
-                self._refuse("within", "stands without equals")
-            if self.at_least is None and self.at_most is None:
-                self._refuse("at_least", "is missing, and so are at_most and equals")
-            if None not in bounds.values() and self.at_least > self.at_most:
-                self._refuse("at_least", f"{self.at_least} > at_most {self.at_most}")
-        elif any(value is not None for value in bounds.values()):
-            self._refuse("equals", "cannot stand beside at_least or at_most")
+        if self.within and self.equals is None:
+            self._refuse("within", "stands without equals")
+        ways = ("every", "median", "mean", "share", "all")
+        if self.over not in ways:
+            self._refuse("over", f"is {self.over!r}, expected one of {', '.join(ways)}")
+        if self.over == "share":
+            if self.share is None or not 0 < self.share <= 1:
+                self._refuse("share", f"is {self.share}, expected above 0, at most 1")
+        elif self.share is not None:
+            self._refuse("share", 'stands without over="share"')
+        if not (self.paper or self.reference or self.question):
+            self._refuse("reference", "is empty, and so is paper: ask a question")
         if isinstance(self.needs, str):
             self._refuse("needs", f"is the string {self.needs!r}, expected a tuple")
         try:
@@ -86,61 +157,99 @@ class Claim:
     def _refuse(self, field: str, why: str):
         raise ValueError(f"claim {self.text!r}: {field} {why}")
 
-    @property
-    def tolerance(self) -> str:
-        """What passes, in words: ``at least 0.9 in every seed``."""
+    def tolerance(self, seeds: int = 0) -> str:
+        """What passes, in words: ``at least 2 points in the mean over 16 seeds``.
+
+        Args:
+          seeds: how many there are; 0 if this is not known.
+        """
         if self.equals is not None:
             words = f"equal to {self._exact(self.equals)}"
             if self.within:
                 words = f"{self._exact(self.equals)} ± {self._exact(self.within)}"
+        elif self.above is not None:
+            words = f"above {self._exact(self.above)}"
         elif self.at_most is None:
             words = f"at least {self._exact(self.at_least)}"
         elif self.at_least is None:
             words = f"at most {self._exact(self.at_most)}"
         else:
             words = f"{self._exact(self.at_least)} to {self._exact(self.at_most)}"
-        return f"{words} in {'every seed' if self.every_seed else 'the median'}"
+        if self.over == "every":
+            return f"{words} in every seed"
+        if self.over == "all":
+            return f"{words} over all seeds"
+        number = f"{seeds} seeds" if seeds else "the seeds"
+        if self.over == "share":
+            return f"{words} in at least {100 * self.share:.4g}% of {number}"
+        return f"{words} in the {self.over} over {number}"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest number that pass; infinite where there is none.
+
+        ``above`` itself does not pass.
+        """
+        if self.equals is not None:
+            return self.equals - self.within, self.equals + self.within
+        low = self.above if self.at_least is None else self.at_least
+        return (
+            -math.inf if low is None else low,
+            math.inf if self.at_most is None else self.at_most,
+        )
 
     def passes(self, value: float) -> bool:
         """Whether one number is within the bounds; NaN never is."""
         if self.equals is not None:
             return abs(value - self.equals) <= self.within
-        low = -math.inf if self.at_least is None else self.at_least
-        high = math.inf if self.at_most is None else self.at_most
-        return low <= value <= high
+        low, high = self.bounds
+        return low <= value <= high and value != self.above
 
     def _exact(self, value: float) -> str:
-        """A number of the config as ours are printed, except that it is not rounded."""
+        """A number of the config as ours are printed, but not rounded, and no -0."""
         comma = "," if "," in self.format else ""
         if self.format.endswith("%"):
-            return f"{100 * value:{comma}.12g}%"
-        return _with_unit(f"{value:{comma}.12g}", self.unit)
+            return f"{100 * value + 0.0:{comma}.12g}%"
+        return _with_unit(f"{value + 0.0:{comma}.12g}", self.unit)
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What became of a claim; plain data, which claims.json holds.
+class Verdict(_Sourced):
+    """The outcome of a claim, as plain data for claims.json.
 
     Attributes:
       text: the claim.
-      paper: the paper's number.
-      ours: our numbers, one per seed; NaN where a seed gave none.
+      paper: as in the claim.
+      reference: as in the claim.
+      ours: our numbers, one per seed, NaN where a seed gave none; a single one over
+        "all".
+      over: what was judged, as in the claim.
       median: over the seeds that gave a number; NaN if none did.
       spread: the smallest and the largest of these.
+      mean: of these.
+      error: the mean's standard error; NaN for fewer than two.
+      passed: how many of them are within the bounds.
       tolerance: what passes, in words.
-      verdict: "reproduced", "not reproduced" or "not tested".
+      verdict: "reproduced", "not reproduced", "undecided" (a mean within one standard
+        error of a bound), "not tested", or "not judged" after a smoke run.
       preliminary: one seed or quick settings: no last word.
-      reason: why it was not tested, or which numbers failed.
+      reason: why it was not tested or decided, or which numbers failed.
       unit: as in the claim.
       format: as in the claim.
       question: as in the claim.
+      chosen_seed: how the first seed was chosen, if it was chosen by what it gives.
     """
 
     text: str
     paper: str
+    reference: str
     ours: list[float]
+    over: str
     median: float
     spread: tuple[float, float]
+    mean: float
+    error: float
+    passed: int
     tolerance: str
     verdict: Outcome
     preliminary: bool = False
@@ -148,215 +257,84 @@ class Verdict:
     unit: str = ""
     format: str = ".3g"
     question: bool = False
+    chosen_seed: str = ""
 
     @property
     def label(self) -> str:
-        """The verdict as readers see it, "reproduced (preliminary)"."""
+        """The verdict as readers see it, "reproduced (preliminary, chosen seed)"."""
+        if self.verdict == "not judged":
+            return "not judged: smoke"
         if self.verdict == "not tested":
             return self.verdict
-        words = _QUESTION_WORDS[self.verdict] if self.question else self.verdict
-        return f"{words} (preliminary)" if self.preliminary else words
+        yes, no = WORDS[self.kind][2:]
+        known = {"reproduced": yes, "not reproduced": no}
+        words = known.get(self.verdict, self.verdict)
+        marks = ["preliminary"] if self.preliminary else []
+        marks += ["chosen seed"] if self.chosen_seed else []
+        return f"{words} ({', '.join(marks)})" if marks else words
 
     @property
     def measured(self) -> str:
-        """Our numbers as readers see them, "0.95 [0.93, 0.96] over 3 seeds"."""
+        """Our numbers as readers see them, "0.95 [0.93, 0.96] over 3 seeds".
+
+        The median, and the smallest and the largest; for a claim over the mean, the
+        mean and its standard error.
+        """
         known = [value for value in self.ours if not math.isnan(value)]
         if not known:
             return "–"
-        median, low, high = (
-            format(value, self.format) for value in (self.median, *self.spread)
-        )
         if len(self.ours) == 1:
-            return _with_unit(median, self.unit)
+            return _with_unit(format(self.median, self.format), self.unit)
         seeds = f"{len(self.ours)} seeds"
         if len(known) < len(self.ours):
             seeds = f"{len(known)} of {seeds}"
-        return f"{_with_unit(median, self.unit)} [{low}, {high}] over {seeds}"
+        if self.over == "mean":
+            mean = format(self.mean, self.format)
+            error = format(self.error, _two_digits(self.format))
+            return f"{_with_unit(f'{mean} ± {error}', self.unit)} over {seeds}"
+        median, low, high = (
+            format(value, self.format) for value in (self.median, *self.spread)
+        )
+        words = f"{_with_unit(median, self.unit)} [{low}, {high}] over {seeds}"
+        if self.over == "share":
+            return f"{words}, {self.passed} of which pass"
+        return words
 
 
-def judge(
-    claims: Sequence[Claim], results: Mapping[str, Any], *, preliminary: bool = False
-) -> list[Verdict]:
-    """Judges every claim by the results there are, in the order of the claims.
-
-    A claim is not tested if one of the arms it needs or asks for was not run, or if
-    no seed gave a number. Every other error of a claim's function is raised: a metric
-    with a wrong name is a mistake, not a result.
+def ahead(
+    metric: str, arm: str, other: str, *, scale: float = 1.0, times: float = 1.0
+) -> Callable[[Mapping[str, Any]], np.ndarray]:
+    """Difference of two arms' final metrics, seed by seed, for a claim's ``ours``.
 
     Args:
-      claims: what to judge.
-      results: arm name -> result of that arm, for the arms that were run.
-      preliminary: whether the settings were quick ones. A claim that read an arm with
-        a single seed is preliminary in any case.
+      metric: whose final numbers are compared.
+      arm: the one that should be ahead.
+      other: the one that it is compared with.
+      scale: of the difference, 100 for points.
+      times: what of the other's number is taken off. That a mean is at most half of
+        another is that ``times=0.5`` leaves a mean of at most 0.
 
     Returns:
-      One verdict per claim.
-
-    Raises:
-      ValueError: a claim's function returned an array with more than one axis.
+      results -> ``scale * (arm - times * other)``, one number per seed.
     """
-    return [_judge(claim, results, preliminary) for claim in claims]
-
-
-def outcome(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts in one line: ``5 of 7 claims reproduced, 1 not reproduced, ...``."""
-    claims = [v for v in verdicts if not v.question]
-    questions = [v for v in verdicts if v.question]
-    parts = []
-    if claims:
-        parts.append(_tally(claims, "claim", *_QUESTION_WORDS))
-    if questions:
-        parts.append(_tally(questions, "open question", *_QUESTION_WORDS.values()))
-    tested = [v for v in verdicts if v.verdict != "not tested"]
-    early = sum(v.preliminary for v in tested)
-    if early:
-        number = "all" if early == len(tested) else early
-        parts.append(f"{number} preliminary")
-    return "; ".join(parts) or "no claims"
-
-
-def write_claims(verdicts: Sequence[Verdict], path: str | os.PathLike) -> None:
-    """Writes claims.json, whole or not at all.
-
-    Strict JSON, which has neither NaN (null here) nor infinities (strings here).
-    """
-    rows = [_encode(dataclasses.asdict(verdict)) for verdict in verdicts]
-    text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False)
-    write_file(path, f"{text}\n")
-
-
-def read_claims(path: str | os.PathLike) -> list[Verdict]:
-    """Reads back what :func:`write_claims` wrote."""
-    rows = json.loads(pathlib.Path(path).read_text("utf-8"))
-    return [
-        Verdict(
-            **{
-                **row,
-                "ours": [_decode(value) for value in row["ours"]],
-                "median": _decode(row["median"]),
-                "spread": tuple(_decode(value) for value in row["spread"]),
-            }
-        )
-        for row in rows
-    ]
-
-
-class _NotRun(KeyError):
-    """An arm that was not run: the one error that excuses a claim."""
-
-
-class _Arms(Mapping):
-    """The results, knowing a missing arm from other errors, and what was read."""
-
-    def __init__(self, results: Mapping[str, Any]):
-        self._results = results
-        self.read: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._results:
-            raise _NotRun(name)
-        self.read.add(name)
-        return self._results[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._results  # to ask is not to read
-
-    def __iter__(self):
-        return iter(self._results)
-
-    def __len__(self) -> int:
-        return len(self._results)
-
-
-def _judge(claim: Claim, results: Mapping[str, Any], preliminary: bool) -> Verdict:
-    arms = _Arms(results)
-    missing = [name for name in claim.needs if name not in arms]
-    values = np.zeros(0)
-    if not missing:
-        try:
-            values = np.atleast_1d(np.asarray(claim.ours(arms), np.float64))
-        except _NotRun as error:
-            missing = [error.args[0]]
-    if values.ndim != 1:
-        raise ValueError(
-            f"claim {claim.text!r}: ours has shape {values.shape}, expected one number "
-            "per seed, (seeds,), or a single one, ()"
-        )
-    known = values[~np.isnan(values)].tolist()
-    if missing:
-        verdict, reason = "not tested", f"not run: {', '.join(missing)}"
-    elif not known:
-        verdict, reason = "not tested", "no seed gave a number"
-    else:
-        verdict, reason = _decide(claim, values.tolist())
-    read = arms.read.union(name for name in claim.needs if name in arms)
-    single = any(len(results[name].seeds) == 1 for name in read)
-    return Verdict(
-        text=claim.text,
-        paper=claim.paper,
-        ours=values.tolist(),
-        median=statistics.median(known) if known else math.nan,
-        spread=(min(known), max(known)) if known else (math.nan, math.nan),
-        tolerance=claim.tolerance,
-        verdict=verdict,
-        preliminary=preliminary or single,
-        reason=reason,
-        unit=claim.unit,
-        format=claim.format,
-        question=claim.question,
+    return lambda results: (
+        scale * (results[arm].final(metric) - times * results[other].final(metric))
     )
 
 
-def _decide(claim: Claim, values: list[float]) -> tuple[Outcome, str]:
-    """The verdict, and for a failure the numbers, rounded less than the table does."""
-    if claim.every_seed:
-        failed = [value for value in values if not claim.passes(value)]
-        if not failed:
-            return "reproduced", ""
-        shown = ["no number" if math.isnan(v) else f"{v:.6g}" for v in failed]
-        if len(shown) > 8:
-            shown = [*shown[:6], "..."]
-        return (
-            "not reproduced",
-            f"{len(failed)} of {len(values)} outside: {', '.join(shown)}",
-        )
-    # A seed without a number may lie anywhere: the median has to pass at both ends.
-    ends = [
-        statistics.median(end if math.isnan(value) else value for value in values)
-        for end in (-math.inf, math.inf)
-    ]
-    if all(claim.passes(median) for median in ends):
-        return "reproduced", ""
-    lost = sum(math.isnan(value) for value in values)
-    if lost:
-        return "not reproduced", f"{lost} of {len(values)} gave no number"
-    return "not reproduced", f"the median is {ends[0]:.6g}"
+def smallest_mean(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """The row whose mean is the smallest: the hardest case, with all of its seeds.
+
+    Shapes: rows [cases, seeds] -> [seeds]
+    """
+    rows = np.asarray(rows)
+    return rows[rows.mean(1).argmin()]
 
 
-def _tally(verdicts: list[Verdict], noun: str, yes: str, no: str) -> str:
-    counts = collections.Counter(v.verdict for v in verdicts)
-    nouns = noun if len(verdicts) == 1 else f"{noun}s"
-    parts = [f"{counts['reproduced']} of {len(verdicts)} {nouns} {yes}"]
-    for key, words in (("not reproduced", no), ("not tested", "not tested")):
-        if counts[key]:
-            parts.append(f"{counts[key]} {words}")
-    return ", ".join(parts)
+def _two_digits(spec: str) -> str:
+    """The format of a standard error beside a number of this format."""
+    return ".2g" if spec.endswith("g") and "," not in spec else spec
 
 
 def _with_unit(number: str, unit: str) -> str:
     return f"{number} {unit}" if unit else number
-
-
-def _encode(value: Any) -> Any:
-    """NaN to null, infinities to strings, everything else as it is."""
-    if isinstance(value, dict):
-        return {key: _encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encode(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
-
-
-def _decode(value: float | str | None) -> float:
-    return math.nan if value is None else float(value)

@@ -1,7 +1,7 @@
-"""Figures that compare final numbers: arms side by side, with every seed in sight."""
+"""Figures that compare final numbers between arms, showing every seed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def intervals(
 
     Returns:
       A function from results to a ``matplotlib.figure.Figure``. The interval is
-      Student's, over the seeds; a single seed has none.
+      Student's, over the seeds; one and two seeds have none.
 
     Raises:
       ValueError: there is no series, or one that has not an arm for each tick.
@@ -63,26 +63,17 @@ def intervals(
             figure = figures._figure((5.6 * width, 3.2), 1, 1, title)
             axes = figure.subplots()
             entries, spread = [], (0.3 if joined else 0.7) / len(series)
+            drawn: list[np.ndarray] = []
             for place, (name, arms) in enumerate(series.items()):
                 style = figures._style(place, place // len(figures.PALETTE))
-                look = dict(color=style.color, marker="o", markersize=5, capsize=3)
-                means = []
-                for tick, arm in enumerate(arms):
-                    if arm not in results:
-                        continue
-                    values = np.atleast_1d(results[arm].final(metric)).astype(float)
-                    x = tick + spread * (place - (len(series) - 1) / 2)
-                    axes.plot(
-                        np.full(values.size, x) + spread / 4,
-                        values,
-                        ".",
-                        color=style.color,
-                        alpha=0.35,
-                        markersize=4,
-                    )
-                    mean, half = mean_interval(values)
-                    axes.errorbar(x, mean, yerr=half or None, **look)
-                    means.append((x, mean))
+                shift = spread * (place - (len(series) - 1) / 2)
+                numbers = {
+                    tick + shift: results[arm].final(metric)
+                    for tick, arm in enumerate(arms)
+                    if arm in results
+                }
+                means = _draw_means(axes, numbers, style.color, spread / 4)
+                drawn += numbers.values()
                 line = style.line if joined else ""
                 look = dict(color=style.color, linestyle=line)
                 if joined and means:
@@ -95,11 +86,37 @@ def intervals(
             axes.set_ylabel(figures._words(metric) if label is None else label)
             if log:
                 axes.set_yscale("log")
-            note = f"bars: 95 % interval of the mean; dots: {dots}"
+            note = _note(drawn, dots)
             figures._add_legend(figure, entries if len(series) > 1 else (), note)
         return figure
 
     return draw
+
+
+def _note(drawn: Iterable[np.ndarray], dots: str) -> str:
+    """What bars, if there are any, and dots are."""
+    bars = any(mean_interval(np.atleast_1d(values))[1] > 0 for values in drawn)
+    return f"{'bars: 95 % interval of the mean; ' if bars else ''}dots: {dots}"
+
+
+def _draw_means(axes, numbers, color, aside):
+    """Draws means with intervals, and the numbers beside them; returns (x, mean)s."""
+    look = dict(color=color, marker="o", markersize=5, capsize=3)
+    means = []
+    for x, values in numbers.items():
+        values = np.atleast_1d(values).astype(float)
+        axes.plot(
+            np.full(values.size, x) + aside,
+            values,
+            ".",
+            color=color,
+            alpha=0.35,
+            markersize=4,
+        )
+        mean, half = mean_interval(values)
+        axes.errorbar(x, mean, yerr=half or None, **look)
+        means.append((x, mean))
+    return means
 
 
 def differences(
@@ -141,7 +158,7 @@ def differences(
             size = (6.4, 0.9 + 0.24 * max(2, len(names)))
             figure = figures._figure(size, 1, 1, title)
             axes = figure.subplots()
-            axes.axvline(0, color=figures._GREY, linewidth=1)
+            axes.axvline(0, color=figures._GRAY, linewidth=1)
             dots = dict(color=figures.PALETTE[0], alpha=0.3, markersize=5)
             bars = dict(color=figures.PALETTE[1], markersize=5, capsize=3, zorder=3)
             for row, name in enumerate(names):
@@ -162,8 +179,7 @@ def differences(
             won.set_ylabel("seeds ahead")
             won.tick_params(length=0)
             won.spines["right"].set_visible(False)
-            note = "bars: 95 % interval of the mean; dots: seeds"
-            figures._add_legend(figure, (), note)
+            figures._add_legend(figure, (), _note(ahead.values(), "seeds"))
         return figure
 
     return draw
@@ -270,7 +286,7 @@ def trends(
                 line = axes.plot([], [], marker=marks["marker"], **look)[0]
                 entries.append((line, arm.label))
             if bound is not None:
-                look = dict(color=figures._GREY, linestyle=":", linewidth=1)
+                look = dict(color=figures._GRAY, linestyle=":", linewidth=1)
                 entries.append((axes.axhline(bound[0], **look), bound[1]))
             if log_across:
                 axes.set_xscale("log")
@@ -324,7 +340,7 @@ def frontier(
         with matplotlib.rc_context(figures._LOOK):
             figure = figures._figure((5.6, 3.6), 1, 1, title)
             axes = figure.subplots()
-            entries = []
+            entries, bars = [], False
             for place, (name, arms) in enumerate(series.items()):
                 here = {arm: mark for arm, mark in arms.items() if arm in results}
                 if not here:
@@ -338,8 +354,9 @@ def frontier(
                 )
                 style = figures._style(place, place // len(figures.PALETTE))
                 line = dict(color=style.color, marker=style.marker or "o")
-                bars = dict(elinewidth=0.8, capsize=2)
-                axes.errorbar(x, y, xerr=x_half, yerr=y_half, **line, **bars)
+                ends = dict(elinewidth=0.8, capsize=2)
+                axes.errorbar(x, y, xerr=x_half, yerr=y_half, **line, **ends)
+                bars |= bool(max(x_half + y_half) > 0)
                 side = _SIDES[place % len(_SIDES)]  # each series has its own
                 for mark, *point in zip(here.values(), x, y, strict=True):
                     near = dict(xytext=side, textcoords="offset points", fontsize=8)
@@ -349,7 +366,7 @@ def frontier(
             axes.set_xlabel(across[1])
             axes.set_ylabel(up[1])
             axes.margins(0.08)
-            notes = [marks, "bars: 95 % intervals of the mean over seeds"]
+            notes = [marks, "bars: 95 % intervals of the mean over seeds" * bars]
             figures._add_legend(figure, entries, "; ".join(filter(None, notes)))
         return figure
 
@@ -357,13 +374,18 @@ def frontier(
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval by Student's t; 0 for a single number.
+    """Mean, and half of its 95 % interval by Student's t; 0 for fewer than 3 numbers.
 
+    The interval of two numbers is 12.7 times as wide as they are apart, which would
+    take an accuracy beyond 1.
+
+    >>> import numpy as np
+    >>> from logitlab.report.comparisons import mean_interval
     >>> mean_interval(np.array([1.0, 2.0, 3.0]))[1].round(3)
     np.float64(2.484)
     """
     values = values[~np.isnan(values)]
-    if values.size < 2:
+    if values.size < 3:
         return (float(values.mean()) if values.size else math.nan), 0.0
     from scipy import stats
 

@@ -1,18 +1,22 @@
-"""From the results of a study to everything that is left for a reader."""
+"""Writes a study's verdicts, figures, summary and report."""
 
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 import jax
 import numpy as np
 
-from logitlab.report.claims import Verdict, judge, write_claims
+from logitlab.report.claims import Verdict
+from logitlab.report.claims_json import write_claims
 from logitlab.report.figures import save
+from logitlab.report.judging import judge
 from logitlab.report.page import write_page
 from logitlab.train.config import to_json
 from logitlab.train.files import write_file
@@ -24,7 +28,12 @@ _PACKAGES = ("logitlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 
 def conclude(
-    study: Study, results: Mapping[str, ArmResult], config, workdir: pathlib.Path
+    study: Study,
+    results: Mapping[str, ArmResult],
+    config,
+    workdir: pathlib.Path,
+    *,
+    command: str = "",
 ) -> list[Verdict]:
     """Judges the claims, draws the figures and writes the report.
 
@@ -35,10 +44,20 @@ def conclude(
     Args:
       study: whose figures and claims.
       results: of all its arms.
-      config: the locked config that made it; ``preliminary`` marks every verdict.
+      config: the locked config that made it; ``preliminary`` marks every verdict, and
+        so does ``chosen_seed``, if it has that entry, unless it is empty; after a
+        ``smoke`` run no claim is judged.
       workdir: where everything goes.
+      command: what was typed, to stand in the report.
     """
-    verdicts = judge(study.claims, results, preliminary=config.preliminary)
+    smoke = config.get("smoke", False)
+    verdicts = judge(
+        study.claims,
+        results,
+        preliminary=config.preliminary,
+        smoke=smoke,
+        chosen_seed=config.get("chosen_seed", ""),
+    )
     write_claims(verdicts, workdir / "claims.json")
     drawn = {}
     for name, draw in study.figures.items():
@@ -48,6 +67,7 @@ def conclude(
         table = Table(workdir / "table.csv", ())
         table.replace(study.table(results))
     where, finals, text = environment(), final_numbers(results), to_json(config)
+    where |= {"command": command} if command else {}
     summary = {
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "environment": where,
@@ -82,7 +102,7 @@ def final_numbers(results: Mapping[str, ArmResult]) -> Sequence[Mapping]:
 
 
 def environment() -> dict[str, str]:
-    """Versions and hardware that the numbers depend on."""
+    """Versions, the commit, and hardware that the numbers depend on."""
     found = {}
     for package in _PACKAGES:
         try:
@@ -92,7 +112,26 @@ def environment() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         **found,
+        "commit": _commit(),
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "processor": f"{os.cpu_count()} cores, {platform.machine()}",
     }
+
+
+@functools.cache
+def _commit() -> str:
+    """The commit that the code is of, and whether it was changed since."""
+    folder = pathlib.Path(__file__).parent
+
+    def git(*arguments):
+        command = ["git", "-C", str(folder), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "not known"
+    return f"{commit}, with changes" if changed else commit

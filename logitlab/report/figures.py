@@ -1,6 +1,6 @@
 """Figures of a study: functions from the results of all arms to one figure.
 
-One look for all of them. An arm keeps its colour in every figure of a study: it goes by
+One look for all of them. An arm keeps its color in every figure of a study: it goes by
 the arm's place in the results. Thin lines are seeds and the thick one is their median,
 which ends where the first seed ends: the median of the survivors is another quantity.
 """
@@ -20,8 +20,8 @@ from logitlab.train.files import write_file
 Results = Mapping[str, Any]
 Drawing = Callable[[Results], Any]  # returns a matplotlib.figure.Figure
 
-# Okabe and Ito's colours, with wine for the yellow, which nobody sees on white: any two
-# stay 16 apart in CIELAB for people who lack one kind of cones.
+# Okabe and Ito's colors, with wine for yellow, which has too little contrast on white:
+# any two stay 16 apart in CIELAB for people who lack one kind of cones.
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7",
     "#E69F00", "#56B4E9", "#882255", "#000000",
@@ -37,7 +37,7 @@ _ROUNDS = (
 )
 
 _PANEL_SIZE, _SMALL_PANEL_SIZE, _MIN_WIDTH = (3.1, 2.2), (2.3, 1.6), 5.6  # inches
-_GREY = "#555555"
+_GRAY = "#555555"
 _TINY = 1e-300  # numbers below have no power of ten to be drawn at
 _LOOK = {
     "axes.axisbelow": True,
@@ -185,6 +185,7 @@ def small_multiples(
     arms: Sequence[str] | None = None,
     label: str | None = None,
     columns: int | None = None,
+    colors: Mapping[str, str] | None = None,
 ) -> Drawing:
     """One small panel per arm, all with the same axes: for studies with many arms.
 
@@ -197,6 +198,8 @@ def small_multiples(
       arms: the arms to draw, all of them by default; one without results is left out.
       label: of the value axis; made from the name if not given.
       columns: how many panels stand side by side; 4 or fewer by default.
+      colors: arm -> what its color stands for, such as its objective; by default each
+        arm has a color of its own.
 
     Returns:
       A function from results to a ``matplotlib.figure.Figure``.
@@ -211,8 +214,10 @@ def small_multiples(
         names = list(dict.fromkeys(trace.arm for trace in traces)) or [None]
         across = columns or (3 if len(names) in (5, 6, 9) else min(4, len(names)))
         down = -(-len(names) // across)
-        # Alone in its panel an arm needs its colour only, not the dashes of its round.
-        styles = {arm: _style(place, 0) for place, arm in enumerate(results)}
+        # Alone in its panel an arm needs its color only, not the dashes of its round.
+        meant = {arm: (colors or {}).get(arm, arm) for arm in results}
+        places = list(dict.fromkeys(meant.values()))
+        styles = {arm: _style(places.index(what), 0) for arm, what in meant.items()}
         ended = False
         with matplotlib.rc_context(_LOOK):
             figure = _figure(_SMALL_PANEL_SIZE, across, down, title)
@@ -307,7 +312,7 @@ def _paint(
     """Draws one panel; says if it has dots at runs that end before its ``peers``."""
     if not traces:
         where = dict(ha="center", va="center", transform=axes.transAxes)
-        axes.text(0.5, 0.5, "not logged", color=_GREY, **where)
+        axes.text(0.5, 0.5, "not logged", color=_GRAY, **where)
     ended = False
     for order, trace in enumerate(traces):
         style = styles[trace.arm]
@@ -361,7 +366,7 @@ def _scale(axes: Any, which: str, arrays: Sequence[np.ndarray], log: bool) -> st
         set_scale("log")
         if high < 100 * low:  # too few powers of ten to read the axis by
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5), numticks=6))
-            axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+            axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: number_label(v)))
         else:
             axis.set_major_locator(ticker.LogLocator(numticks=7))
         axis.set_minor_formatter(ticker.NullFormatter())
@@ -381,6 +386,22 @@ def _scale(axes: Any, which: str, arrays: Sequence[np.ndarray], log: bool) -> st
     top = high * 10 ** (0.05 * (decades + linear))
     getattr(axes, f"set_{which}lim")(-0.2 * 10.0**first, top)
     return "\n(log, 0 at the floor)"
+
+
+def number_label(value: float) -> str:
+    r"""A number above 0 for the ticks of a log axis, with a power of ten if that helps.
+
+    >>> from logitlab.report.figures import number_label
+    >>> [number_label(value) for value in (0.02, 3000, 1e8, 5e8)]
+    ['0.02', '3000', '$10^{8}$', '$5 \\times 10^{8}$']
+    """
+    if 1e-3 <= value < 1e5:
+        return f"{value:g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    power = f"10^{{{int(exponent)}}}"
+    if float(digits) == 1:
+        return f"${power}$"
+    return rf"${float(digits):g} \times {power}$"
 
 
 def _power_label(value: float, _: int) -> str:
@@ -430,7 +451,7 @@ def _pair_entries(
         words = ", ".join(dict.fromkeys(_words(metric) for metric in metrics))
         used = [styles[trace.arm] for trace in traces]
         dashes = dict.fromkeys(s.beside if beside else s.line for s in used)
-        look = dict(color=_GREY, linewidth=_width(beside))
+        look = dict(color=_GRAY, linewidth=_width(beside))
         lines = tuple(Line2D([], [], linestyle=dash, **look) for dash in dashes)
         if words and lines:
             entries.append((lines, _wrap(words, 40)))

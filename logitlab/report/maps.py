@@ -1,6 +1,6 @@
-"""Pictures over a plane: what a classifier says at every point, a function and a bound.
+"""Maps over a plane: a classifier's probabilities, or a function and its lower bound.
 
-The colours are the classes' own, by their place in the palette, in every panel. White
+The colors are the classes' own, by their place in the palette, in every panel. White
 is where nothing is decided, so that a decision boundary needs no line.
 """
 
@@ -18,11 +18,11 @@ __all__ = ["Map", "Sheet", "probability_maps", "surfaces"]
 _MAP_WIDTHS, _SHEET_SIZE = (2.1, 2.8), (3.1, 2.75)  # inches
 _PIXELS = 300  # of a map, along each side
 _MESH = 30  # lines of a sheet, along each side
-_UNKNOWN = 0.88  # the grey of a map where there are no numbers, or no map
+_UNKNOWN = 0.88  # the gray of a map where there are no numbers, or no map
 _VIEW = dict(elev=26, azim=-58)
 _LINE = dict(color="#222222", linewidth=0.8, linestyle=(0, (4, 2.5)))
 _BELOW = 0.6  # of the function's range is drawn of a bound, below the minimum
-_DARKER = 0.6  # of a class colour, for its points
+_DARKER = 0.6  # of a class color, for its points
 _SHEETS = ((figures.PALETTE[0], 0.32), (figures.PALETTE[1], 0.85))  # above, below
 _DOT = dict(
     linestyle="", marker="o", markersize=5, color="black", markeredgecolor="white"
@@ -31,12 +31,12 @@ _DOT = dict(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Map:
-    """What a classifier of the plane says, and the points it is about.
+    """A classifier's probabilities over a grid of the plane, and data points.
 
     Attributes:
       across: (W,) increasing, the grid's first coordinate.
       up: (H,) increasing, its second coordinate.
-      probs: (H, W, C) probabilities of 2 to 8 classes on the grid; NaN is drawn grey.
+      probs: (H, W, C) probabilities of 2 to 8 classes on the grid; NaN is drawn gray.
       points: (n, 2), drawn as dots; those outside of the grid are not seen.
       classes: (n,) ints in ``[0, C)``, the points' labels.
       lines: (k, 3) rows (a, b, c), each the hyperplane ``a x + b y + c = 0``; a row
@@ -65,7 +65,7 @@ class Map:
         if not 2 <= self.probs.shape[-1] <= len(figures.PALETTE):
             raise ValueError(
                 f"probs has {self.probs.shape[-1]} classes, expected 2 to "
-                f"{len(figures.PALETTE)}, one for each colour"
+                f"{len(figures.PALETTE)}, one for each color"
             )
         sums = self.probs.sum(-1)
         if (self.probs < 0).any() or (np.abs(sums - 1) > 0.01).any():
@@ -136,10 +136,10 @@ def probability_maps(
     title: str | None = None,
     labels: tuple[str, str] = ("x₁", "x₂"),
 ) -> figures.Drawing:
-    """What classifiers of the plane say, one panel each, all with the same axes.
+    """Probabilities of classifiers of the plane, one panel each, with the same axes.
 
-    With two classes the colour of the likelier one fades to white as its probability
-    falls to 1/2. With C classes the colours are mixed by the probabilities, and the
+    With two classes the color of the likelier one fades to white as its probability
+    falls to 1/2. With C classes the colors are mixed by the probabilities, and the
     mixture fades to white as the highest of them falls to 1/C.
 
     Args:
@@ -273,7 +273,7 @@ def _not_run(title: str | None) -> Any:
     axes = figure.subplots()
     axes.set_axis_off()
     where = dict(ha="center", va="center", transform=axes.transAxes)
-    axes.text(0.5, 0.5, "not run", color=figures._GREY, **where)
+    axes.text(0.5, 0.5, "not run", color=figures._GRAY, **where)
     return figure
 
 
@@ -304,7 +304,7 @@ def _paint_map(axes: Any, map_: Map, low: np.ndarray, high: np.ndarray) -> Any:
 
     size = max(_PIXELS, map_.across.size), max(_PIXELS, map_.up.size)
     across, up, probs = _resample(map_.across, map_.up, map_.probs, *size)
-    half = (across[1] - across[0]) / 2, (up[1] - up[0]) / 2  # coordinates are centres
+    half = (across[1] - across[0]) / 2, (up[1] - up[0]) / 2  # coordinates are centers
     extent = (across[0] - half[0], across[-1] + half[0])
     extent += (up[0] - half[1], up[-1] + half[1])
     look = dict(origin="lower", interpolation="bilinear", aspect="auto")
@@ -314,9 +314,9 @@ def _paint_map(axes: Any, map_: Map, low: np.ndarray, high: np.ndarray) -> Any:
         if segment is not None:
             axes.plot(*segment.T, **_LINE, zorder=2)
     size = float(np.clip(2500 / max(1, len(map_.points)), 5, 14))
-    colours = _colours(map_.probs.shape[-1])[map_.classes] * _DARKER
+    colors = _colors(map_.probs.shape[-1])[map_.classes] * _DARKER
     edge = dict(edgecolors="white", linewidths=0.14 * size**0.5, zorder=3)
-    axes.scatter(*map_.points.T, s=size, c=colours, **edge)
+    axes.scatter(*map_.points.T, s=size, c=colors, **edge)
     axes.grid(False)
     axes.set_facecolor((_UNKNOWN,) * 3)
     axes.spines[:].set_visible(True)
@@ -356,20 +356,20 @@ def _interpolate(x, known, values):
 
 
 def _blend(probs: np.ndarray) -> np.ndarray:
-    """Probabilities [..., C] to colours [..., 3], paler where they say less."""
+    """Probabilities [..., C] to colors [..., 3], paler where they say less."""
     classes = probs.shape[-1]
-    colours, top = _colours(classes), probs.max(-1, keepdims=True)
-    # Two colours would mix to a grey, through which no boundary is seen.
-    mixed = colours[probs.argmax(-1)] if classes == 2 else probs @ colours
+    colors, top = _colors(classes), probs.max(-1, keepdims=True)
+    # Two colors would mix to a gray, through which no boundary is seen.
+    mixed = colors[probs.argmax(-1)] if classes == 2 else probs @ colors
     sure = (top * classes - 1) / (classes - 1)
     image = np.clip(1 + sure * (mixed - 1), 0, 1)
     return np.where(np.isnan(top), _UNKNOWN, image)
 
 
-def _colours(classes: int) -> np.ndarray:
+def _colors(classes: int) -> np.ndarray:
     from matplotlib.colors import to_rgb
 
-    return np.array([to_rgb(colour) for colour in figures.PALETTE[:classes]])
+    return np.array([to_rgb(color) for color in figures.PALETTE[:classes]])
 
 
 def _segment(line, low, high):
@@ -377,8 +377,8 @@ def _segment(line, low, high):
     size = np.hypot(line[0], line[1])
     if not (np.isfinite(line).all() and size > 0):
         return None
-    normal, centre = line[:2] / size, (low + high) / 2
-    foot = centre - (normal @ centre + line[2] / size) * normal
+    normal, center = line[:2] / size, (low + high) / 2
+    foot = center - (normal @ center + line[2] / size) * normal
     along = np.array([-normal[1], normal[0]])
     start, stop = -np.inf, np.inf
     for i in range(2):
@@ -396,10 +396,10 @@ def _map_entries(maps: Sequence[Map]) -> list[tuple]:
     from matplotlib.lines import Line2D
 
     entries = []
-    for place, colour in enumerate(_colours(max(m.probs.shape[-1] for m in maps))):
-        area = Line2D([], [], linestyle="", marker="s", markersize=9, color=colour)
+    for place, color in enumerate(_colors(max(m.probs.shape[-1] for m in maps))):
+        area = Line2D([], [], linestyle="", marker="s", markersize=9, color=color)
         look = dict(markersize=4.5, markeredgecolor="white", markeredgewidth=0.5)
-        dot = Line2D([], [], linestyle="", marker="o", color=colour * _DARKER, **look)
+        dot = Line2D([], [], linestyle="", marker="o", color=color * _DARKER, **look)
         entries.append(((area, dot), f"class {place}"))
     if any(len(m.lines) for m in maps):
         entries.append((Line2D([], [], **_LINE), "hyperplanes"))
@@ -411,19 +411,17 @@ def _paint_sheet(axes: Any, sheet: Sheet, low: float, high: float) -> None:
     from matplotlib.colors import LightSource, to_rgba
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-    polygons, colours = [], []
-    for values, (colour, alpha) in zip(
-        (sheet.above, sheet.below), _SHEETS, strict=True
-    ):
+    polygons, colors = [], []
+    for values, (color, alpha) in zip((sheet.above, sheet.below), _SHEETS, strict=True):
         values = np.where(np.isfinite(values), values, np.nan)
         mesh = _resample(sheet.across, sheet.up, values, _MESH, _MESH)
         pieces = _pieces(*mesh, low)
         polygons += pieces
-        colours += [to_rgba(colour, alpha)] * len(pieces)
+        colors += [to_rgba(color, alpha)] * len(pieces)
     # One collection: which piece hides which is decided piece by piece.
     light = LightSource(azdeg=60 - _VIEW["azim"], altdeg=60)
     look = dict(linewidths=0.3, shade=True, lightsource=light)
-    look |= dict(facecolors=colours, edgecolors=colours)
+    look |= dict(facecolors=colors, edgecolors=colors)
     axes.add_collection3d(Poly3DCollection(polygons, **look), autolim=False)
     axes.computed_zorder = False
     x, y, z = sheet.touches
@@ -449,9 +447,9 @@ def _sheet_entries(sheets: Sequence[Sheet]) -> list[tuple]:
     from matplotlib.patches import Patch
 
     entries = []
-    for place, (colour, alpha) in enumerate(_SHEETS):
+    for place, (color, alpha) in enumerate(_SHEETS):
         names = ", ".join(dict.fromkeys(sheet.names[place] for sheet in sheets))
-        patch = Patch(facecolor=to_rgba(colour, alpha), edgecolor=colour, linewidth=0.5)
+        patch = Patch(facecolor=to_rgba(color, alpha), edgecolor=color, linewidth=0.5)
         entries.append((patch, figures._wrap(names, 40)))
     return [*entries, (Line2D([], [], **_DOT), "where they meet")]
 

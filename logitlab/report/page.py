@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that needs nothing else, and a text table."""
+"""A study's report as one self-contained HTML file, and as a text table."""
 
 import base64
 import math
@@ -11,11 +11,31 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from logitlab.report.claims import Verdict, outcome
+from logitlab.report.claims import Verdict
+from logitlab.report.judging import outcome
 from logitlab.train.files import write_file
 
-_SYMBOLS = {"reproduced": "✓", "not reproduced": "✗", "not tested": "○"}
-_CLASSES = {"reproduced": "yes", "not reproduced": "no", "not tested": "open"}
+_SYMBOLS = {
+    "reproduced": "✓",
+    "not reproduced": "✗",
+    "undecided": "~",
+    "not tested": "○",
+    "not judged": "○",
+}
+_CLASSES = {
+    "reproduced": "yes",
+    "not reproduced": "no",
+    "undecided": "open",
+    "not tested": "open",
+    "not judged": "open",
+}
+_KINDS = {  # of claims; the others are named by their references
+    "paper": "",
+    "theorem": "",
+    "prototype": "",
+    "own": "own expectation",
+    "question": "open question",
+}
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1c1c; --soft: #5c5c5c; --line: #d9d9d9;
@@ -147,13 +167,18 @@ def verdict_table(verdicts: Sequence[Verdict], width: int | None = None) -> str:
         no column gets narrower than 8.
     """
     width = width or shutil.get_terminal_size().columns
-    rows = [("verdict", "claim", "paper", "ours", "tolerance")]
+    rows = [("verdict", "claim", "reference", "ours", "tolerance")]
     for v in verdicts:
         reason = f" ({v.reason})" if v.reason else ""
         verdict = f"{_SYMBOLS[v.verdict]} {v.label}"
-        rows.append((verdict, v.text, v.paper, v.measured + reason, v.tolerance))
+        rows.append((verdict, v.text, _reference(v), v.measured + reason, v.tolerance))
     lines = _laid_out(rows, width)
     return "\n".join([*lines, "", *textwrap.wrap(outcome(verdicts), max(8, width))])
+
+
+def _reference(verdict: Verdict) -> str:
+    """What stands beside a claim: its source, and its kind, unless the source says."""
+    return ": ".join(filter(None, (_KINDS[verdict.kind], verdict.cited)))
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
@@ -194,17 +219,19 @@ def _laid_out(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 def _claims(verdicts: Sequence[Verdict]) -> str:
     body = []
     for v in verdicts:
-        kind = '<span class="note">open question</span>' if v.question else ""
+        kind = _KINDS[v.kind]
+        kind = f'<span class="note">{kind}</span>' if kind else ""
         reason = f'<span class="note">{escape(v.reason)}</span>' if v.reason else ""
         badge = f"{_SYMBOLS[v.verdict]} {escape(v.label)}"
         body.append(
             f'<tr><th scope="row">{kind}{escape(v.text)}</th>'
-            f'<td data-label="Paper">{escape(v.paper)}</td>'
+            f'<td data-label="Reference">{escape(v.cited)}</td>'
             f'<td data-label="Ours">{escape(v.measured)}{reason}</td>'
             f'<td data-label="Tolerance">{escape(v.tolerance)}</td>'
             f'<td><span class="badge {_CLASSES[v.verdict]}">{badge}</span></td></tr>'
         )
-    names = ("Claim", "Paper", "Ours: median [min, max]", "Tolerance", "Verdict")
+    ours = "Ours: median [min, max] or mean ± standard error"
+    names = ("Claim", "Reference", ours, "Tolerance", "Verdict")
     return _table("claims", [(name, "") for name in names], body)
 
 

@@ -1,5 +1,7 @@
 """Two classifier heads on one trunk."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -10,8 +12,8 @@ class DualHead(nn.Module):
     r"""Main and auxiliary logits, for losses that would disturb each other on one head.
 
     The main head learns from the labels and predicts; the auxiliary one learns from the
-    teacher's logits (``binary_kl_norm``) and is dropped afterwards. With features of an
-    earlier layer for the auxiliary head it is the weak head of ``uskd``.
+    teacher's logits (``normalized_binary_kl``) and is dropped afterwards. With features
+    of an earlier layer for the auxiliary head it is the weak head of ``uskd_loss``.
 
     Fields:
       classes: how many.
@@ -22,6 +24,8 @@ class DualHead(nn.Module):
 
     Source: Dual-Head Knowledge Distillation, Yang et al. 2024, arXiv:2411.08937.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.dual_head import DualHead
     >>> import jax
     >>> model, x = DualHead(classes=3), jnp.ones((2, 4))
     >>> main, aux = model.apply(model.init(jax.random.key(0), x), x)

@@ -1,4 +1,6 @@
-"""Kernel ridge regression that is fitted to its own predictions, again and again."""
+"""Self-distillation of kernel ridge regression."""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,8 @@ def krr_self_distill(
 
     Source: Even your Teacher Needs Guidance, Borup and Andersen 2021, arXiv:2102.13088.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import krr_self_distill
     >>> steps = krr_self_distill(
     ...     jnp.eye(2), jnp.ones(2), ridge=1.0, alphas=jnp.zeros(2)
     ... )
@@ -85,6 +89,8 @@ def krr_predict(
 
     Source: Borup and Andersen 2021, arXiv:2102.13088.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import krr_predict
     >>> steps = krr_predict(
     ...     jnp.ones((1, 2)), jnp.eye(2), jnp.ones(2), ridge=1.0, alphas=jnp.ones(2)
     ... )
@@ -94,7 +100,7 @@ def krr_predict(
     """
     k, y = _problem(kernel, y)
     query = _query(query, k)
-    alphas = numerics.promote(alphas, "alphas").astype(k.dtype)
+    alphas = numerics.promote_to_float32(alphas, "alphas").astype(k.dtype)
     if alphas.ndim != 1:
         raise ValueError(f"alphas has shape {alphas.shape}, expected one axis")
     _check("alphas", alphas, lambda a: (a >= 0) & (a <= 1), "numbers in [0, 1]")
@@ -115,7 +121,7 @@ def krr_limit(
     alpha: ArrayLike,
     query: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""What self-distillation with a constant share of the targets tends to.
+    r"""Limit of self-distillation with a constant ``alpha``.
 
     .. math:: f_\infty(x) = k(x, X) \Bigl(K + \frac\lambda\alpha I\Bigr)^{-1} y
 
@@ -139,6 +145,8 @@ def krr_limit(
 
     Source: Borup and Andersen 2021, arXiv:2102.13088.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import krr_limit
     >>> krr_limit(jnp.eye(2), jnp.ones(2), ridge=1.0, alpha=0.5).round(3)
     Array([0.333, 0.333], dtype=float32)
     """
@@ -155,7 +163,7 @@ def krr_limit(
 def shrinkage_factors(
     eigvals: ArrayLike, *, ridge: ArrayLike, alpha: ArrayLike, steps: int
 ) -> jax.Array:
-    r"""What every step leaves of the targets' parts along the kernel's eigenvectors.
+    r"""Shrinkage of each step along the kernel's eigenvectors.
 
     .. math:: b^\tau = c + (1 - c) ((1 - \alpha) a)^\tau, \quad
         a = \frac{d}{d + \lambda}, \quad c = \frac{\alpha d}{\alpha d + \lambda}
@@ -166,7 +174,7 @@ def shrinkage_factors(
       eigvals: d, at least 0.
       ridge: lambda, at least 0.
       alpha: the share of the true targets, in [0, 1].
-      steps: how many.
+      steps: how many; not traced, as it is a shape.
 
     Returns:
       In [0, 1], float32 (float64 for float64).
@@ -177,13 +185,15 @@ def shrinkage_factors(
 
     Source: Borup and Andersen 2021, arXiv:2102.13088.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import shrinkage_factors
     >>> print(shrinkage_factors(jnp.ones(1), ridge=1.0, alpha=0.0, steps=2))
     [[0.5 ]
      [0.25]]
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected at least 1")
-    d = numerics.promote(eigvals, "eigvals")
+    d = numerics.promote_to_float32(eigvals, "eigvals")
     ridge, alpha = jnp.asarray(ridge, d.dtype), jnp.asarray(alpha, d.dtype)
     _check("ridge", ridge, lambda r: r >= 0, "a number from 0 on")
     _check("alpha", alpha, lambda a: (a >= 0) & (a <= 1), "a number in [0, 1]")
@@ -227,14 +237,16 @@ def optimal_alpha(
 
     Source: Borup and Andersen 2021, arXiv:2102.13088.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.estimators import optimal_alpha
     >>> optimal_alpha(jnp.float32([1]), jnp.float32([0]), jnp.float32([0.25]))
     Array(0.25, dtype=float32)
     """
     f, g = (
-        numerics.promote(pred_gt, "pred_gt"),
-        numerics.promote(pred_distill, "pred_distill"),
+        numerics.promote_to_float32(pred_gt, "pred_gt"),
+        numerics.promote_to_float32(pred_distill, "pred_distill"),
     )
-    y = numerics.promote(targets, "targets")
+    y = numerics.promote_to_float32(targets, "targets")
     for name, other in (("pred_distill", g), ("targets", y)):
         if other.shape != f.shape:
             raise ValueError(f"{name} has shape {other.shape}, expected {f.shape}")
@@ -246,7 +258,10 @@ def optimal_alpha(
 
 
 def _problem(kernel, y):
-    k, y = numerics.promote(kernel, "kernel"), numerics.promote(y, "y")
+    k, y = (
+        numerics.promote_to_float32(kernel, "kernel"),
+        numerics.promote_to_float32(y, "y"),
+    )
     if k.ndim != 2 or k.shape[0] != k.shape[1]:
         raise ValueError(f"kernel has shape {k.shape}, expected [N, N]")
     if y.shape != k.shape[:1]:
@@ -255,7 +270,7 @@ def _problem(kernel, y):
 
 
 def _query(query, k):
-    query = numerics.promote(query, "query")
+    query = numerics.promote_to_float32(query, "query")
     if query.ndim != 2 or query.shape[1] != len(k):
         raise ValueError(f"query has shape {query.shape}, expected [M, {len(k)}]")
     return query.astype(k.dtype)
@@ -269,5 +284,5 @@ def _solver(k, ridge):
 
 
 def _check(name, value, valid, expected):
-    if numerics.is_known(value) and not valid(value).all():
+    if numerics.is_concrete(value) and not valid(value).all():
         raise ValueError(f"{name} is {value}, expected {expected}")

@@ -1,4 +1,6 @@
-"""A network that gives every input a temperature of its own."""
+"""A network that predicts a temperature for each input."""
+
+from __future__ import annotations
 
 import math
 
@@ -32,6 +34,9 @@ class TempNet(nn.Module):
     Source: Qiu et al. 2024, arXiv:2404.04575; initial weights as flax has them, but for
     ``w3`` of ones and ``log_scale`` s of 0.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.tempnet import TempNet
     >>> model = TempNet(tau_min=0.5, tau_max=5.0, hidden=8)
     >>> logits = jnp.float32([[2, 1, 0], [0, 0, 0]])
     >>> tau = model.apply(model.init(jax.random.key(0), logits), logits)
@@ -66,7 +71,7 @@ class TempNet(nn.Module):
             raise ValueError(f"hidden is {self.hidden}, expected at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected it in [0, 1)")
-        z = jax.lax.stop_gradient(numerics.promote(logits))
+        z = jax.lax.stop_gradient(numerics.promote_to_float32(logits))
         if not z.ndim or not z.shape[-1]:
             raise ValueError(
                 f"logits has shape {z.shape}, expected [..., C], C above 0"
@@ -81,7 +86,8 @@ class TempNet(nn.Module):
         scale = self.param("log_scale", nn.initializers.zeros, (), self.param_dtype)
         pooled = numerics.softmax(h * jnp.exp(-scale.astype(dtype))) - 1 / self.hidden
         u = dense(1, "head", kernel_init=nn.initializers.ones)(pooled * h)[..., 0]
-        return self.tau_min + (self.tau_max - self.tau_min) * nn.sigmoid(u)
+        low, high = (jnp.asarray(t, u.dtype) for t in (self.tau_min, self.tau_max))
+        return low + (high - low) * nn.sigmoid(u)
 
 
 def _unit(z):

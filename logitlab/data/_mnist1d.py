@@ -1,5 +1,7 @@
 """MNIST-1D: signals made of ten templates, by its published definition."""
 
+from __future__ import annotations
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -43,6 +45,8 @@ def signals(seed: int = 42, samples: int = 5000) -> tuple[np.ndarray, np.ndarray
 
     Source: Greydanus 2020, arXiv:2011.14439.
 
+    >>> import numpy as np
+    >>> from logitlab.data._mnist1d import signals
     >>> x, y = signals(samples=20)
     >>> x.shape, np.bincount(y).tolist()
     ((20, 40), [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])

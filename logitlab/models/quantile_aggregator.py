@@ -1,4 +1,6 @@
-"""A model over the quantiles that other models predict."""
+"""Aggregates the quantiles that several models predict."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -7,16 +9,15 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from logitlab import numerics
-from logitlab.losses import quantile
+from logitlab import estimators, numerics
 
 KINDS = ("coarse", "medium", "fine")
 ORDERS = {
-    "average": quantile.monotone_average,
-    "cummax": quantile.monotone_cummax,
-    "isotonic": quantile.monotone_isotonic,
-    "sort": quantile.monotone_sort,
-    "sweep": quantile.monotone_sweep,
+    "average": estimators.monotone_average,
+    "cummax": estimators.monotone_cummax,
+    "isotonic": estimators.monotone_isotonic,
+    "sort": estimators.monotone_sort,
+    "sweep": estimators.monotone_sweep,
 }
 
 
@@ -24,8 +25,8 @@ class QuantileAggregator(nn.Module):
     """Weighs the quantiles [..., K, Q] of K models into quantiles [..., Q].
 
     The weights are parameters (global), or, with ``widths``, what a network makes of
-    the example's features (local): ``losses.quantile_aggregation`` in either case. It
-    starts as the plain average that the kind has, and is trained by
+    the example's features (local): ``estimators.quantile_aggregation`` in either case.
+    It starts as the plain average that the kind has, and is trained by
     ``losses.pinball_loss`` plus, without ``order``, ``losses.crossing_penalty``.
 
     Fields:
@@ -34,12 +35,14 @@ class QuantileAggregator(nn.Module):
       widths: of the network's ELU layers, ``hidden_0``, ...; the paper has 2 or 3 of 64
         or 128. Without any, the weights are the same for all examples.
       order: the monotone map that ends it, "sort", "isotonic", "sweep", "cummax",
-        "average", as in ``losses.monotone_sort``, or None. Sorting and isotonic fits
-        never raise the summed pinball loss.
+        "average", as in ``estimators.monotone_sort``, or None. Sorting and isotonic
+        fits never raise the summed pinball loss.
       param_dtype: of the parameters, also under x64.
 
     Source: Fakoor et al. 2023, arXiv:2103.00083.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.models.quantile_aggregator import QuantileAggregator
     >>> import jax
     >>> model, base = QuantileAggregator("coarse"), jnp.float32([[0, 1], [2, 3]])
     >>> model.apply(model.init(jax.random.key(0), base), base)
@@ -73,7 +76,7 @@ class QuantileAggregator(nn.Module):
         if (x is None) != (not self.widths):
             given = "missing" if x is None else "given"
             raise ValueError(f"x is {given} and widths is {tuple(self.widths)}")
-        base = numerics.promote(base, "base")
+        base = numerics.promote_to_float32(base, "base")
         if base.ndim < 2:
             raise ValueError(f"base has shape {base.shape}, expected [..., K, Q]")
         models, levels = base.shape[-2:]
@@ -86,13 +89,13 @@ class QuantileAggregator(nn.Module):
             )
         else:
             weights = self._local(x, base.shape[:-2], tail)
-        combined = quantile.quantile_aggregation(
+        combined = estimators.quantile_aggregation(
             base, weights.astype(base.dtype), kind=self.kind
         )
         return combined if self.order is None else ORDERS[self.order](combined)
 
     def _local(self, x, lead, tail):
-        x = numerics.promote(x, "x")
+        x = numerics.promote_to_float32(x, "x")
         if x.shape[:-1] != lead or not x.ndim:
             raise ValueError(
                 f"x has shape {x.shape}, expected {(*lead, 'D')} for this base"

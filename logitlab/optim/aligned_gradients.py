@@ -1,4 +1,6 @@
-"""Gradients of a second objective that do not work against the first."""
+"""Gradient surgery for two objectives, and the alignment of their gradients."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -30,6 +32,8 @@ def align_gradients(main_grads: Any, aux_grads: Any) -> Any:
 
     Source: Dual-Head Knowledge Distillation, Yang et al. 2024, arXiv:2411.08937.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import align_gradients
     >>> align_gradients(jnp.float32([1, 0]), jnp.float32([-2, 3]))
     Array([1., 3.], dtype=float32)
     """
@@ -62,6 +66,8 @@ def gradient_alignment() -> optax.GradientTransformationExtraArgs:
 
     Source: Dual-Head Knowledge Distillation, Yang et al. 2024, arXiv:2411.08937.
 
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import gradient_alignment
     >>> transform, grads = gradient_alignment(), jnp.float32([1, 0])
     >>> state = transform.init(grads)
     >>> transform.update(grads, state, aux_grads=jnp.float32([-2, 3]))[0]
