@@ -18,6 +18,8 @@ Variants, after a colon (`--config=configs/distillation.py:scales`):
   bits          weights for few bits: kurtosis (EQ-Net), guidance; two minutes, needs
                 scikit-learn
   sid           a one-step generator from a denoiser, all in closed form; one minute
+  speculative_draft  a character model of the standard library's source and its draft,
+                which learns from its logits and features (SpecVLM); three minutes
   smoke      seconds; for tests
 Expected of `digits`: KD, DKD, NKD and the other softened losses gain 2.6 to 4.1 points
 on the cross-entropy's 90.9 %, DIST and PLD 0.3 to 0.5 at T = 1 and 2.6 at T = 4. Two
@@ -28,37 +30,32 @@ learns at 0.005; at 0.01 it is the other way round from step 200 on. Of `scales`
 ten times the logits KD is no better than the labels and standardised KD loses nothing;
 on the teacher's own logits it is 0.4 points behind KD, against the paper. Of
 `vocabularies`: ULD gains 2.4 points where KD is right on 1 %; GLD gains nothing with a
-small weight and costs 1.9 points with 0.1. Of `self_knowledge` and `aspects`: every
-verdict is `reproduced`, by half a point for the softened answers. Of `mnist1d`: gains
-of 5 to 8 points on 30.6 %, more at T = 4 than at T = 1.
+small weight and costs 1.9 points with 0.1. Of `self_knowledge`: both expectations are
+met. Of `aspects`: random answers harm, and softened ones help by 0.5 ± 0.2 points,
+which leaves undecided whether by half a point. Of `mnist1d`: gains of 5 to 8 points on
+30.6 %, more at T = 4 than at T = 1.
 Expected of `flips`: flips fall as the bias grows, from 5.4 to 2.0 %, but so does the
 accuracy, at b = 1 by one point; distillation keeps accuracy at the same bias, 13 points
-of it at b = 4, and flips are no fewer at b = 1 and 2. Of `kernel_ridge`: every verdict
-is `reproduced`; with true targets the ratios of the factors overshoot, so that not
+of it at b = 4, and flips are no fewer at b = 1 and 2. Of `kernel_ridge`: all published
+digits and theorems; with true targets the ratios of the factors overshoot, so that not
 every step is sparser than the one before. Of `bits`: the kurtosis falls from 2.96 to
-2.02 and from 2.62 to 1.87, and two bits gain 1.45 points without the first matrix and
-2.4 with it, so that two of five verdicts miss by little. Of `sid`: with one pixel
-alpha = 1.2 and 2 diverge and alpha = 0 is no sooner than 0.5; with 16 pixels all find
-the data, and one seed in 25 has then been thrown off again by Adam.
+2.02, which misses by little, and from 2.62 to 1.87; two bits gain 1.45 ± 0.30 points
+without the first matrix, where 1.5 were asked for, and 2.4 with it. Of `sid`: with one
+pixel alpha = 1.2 and 2 diverge and alpha = 0 is no sooner than 0.5; with 16 pixels all
+find the data, and one seed in 25 has then been thrown off again by Adam. Of
+`speculative_draft`: of five drafts 2.90 are accepted after logits and features, 2.83
+after logits alone, 2.80 after features alone and 2.61 after the text alone; the third
+is ahead of the last by 0.17 to 0.22, not by the 0.2 of the claim in every seed. The
+text is that of the running Python: numbers differ a little between versions.
 """
 
 from ml_collections import ConfigDict
 
+from configs import base
+
 
 def get_config(variant: str = "digits") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(f"variant {variant!r}, expected one of {', '.join(VARIANTS)}")
-    config = ConfigDict()
-    config.experiment, config.variant = "distillation", variant
-    config.preliminary = False
-    config.seed, config.seeds, config.seeds_by = 0, 16, "auto"
-    config.x64 = False
-    config.parallel, config.mesh, config.nonfinite = "jit", dict(data=1), "end"
-    config.sharding, config.accumulate, config.precision = (), 1, ""
-    config.checkpoint = dict(every_seconds=60.0, keep=1)
-    config.tensorboard = False
-    VARIANTS[variant](config)
-    return config.lock()
+    return base.choose("distillation", variant, VARIANTS, SMOKE, seeds=16)
 
 
 def _digits(config):
@@ -70,11 +67,11 @@ def _digits(config):
         ),
         kd=_method("KD, T = 4", **_kd()),
         kd_unscaled=_method("KD, T = 4, without T²", **_kd(weight=0.9 / 4.0**2)),
-        mse=_method("logit MSE", logit_mse=dict(weight=1.0)),
+        mse=_method("logit MSE", logit_mse_loss=dict(weight=1.0)),
         dkd=_method(
             "DKD, T = 4",
             cross_entropy=dict(weight=1.0),
-            dkd=dict(weight=1.0, alpha=1.0, beta=8.0, temperature=4.0),
+            dkd_loss=dict(weight=1.0, alpha=1.0, beta=8.0, temperature=4.0),
         ),
         z_kd=_method("KD, standardised, T = 2", **_standardized_kd()),
         reverse=_method(
@@ -85,18 +82,18 @@ def _digits(config):
         nkd=_method(
             "NKD, T = 1, γ = 1.5",
             cross_entropy=dict(weight=1.0),
-            nkd=dict(weight=1.0, temperature=1.0, gamma=1.5),
+            nkd_loss=dict(weight=1.0, temperature=1.0, gamma=1.5),
         ),
         dist_1=_method("DIST, T = 1", **_dist(1.0)),
         dist_4=_method("DIST, T = 4", **_dist(4.0)),
-        pld_1=_method("PLD, T = 1", pld=dict(weight=1.0, temperature=1.0)),
-        pld_4=_method("PLD, T = 4", pld=dict(weight=1.0, temperature=4.0)),
+        pld_1=_method("PLD, T = 1", pld_loss=dict(weight=1.0, temperature=1.0)),
+        pld_4=_method("PLD, T = 4", pld_loss=dict(weight=1.0, temperature=4.0)),
         list_mle=_method(
-            "ListMLE, equal weights", pld=dict(weight=1.0, weights="uniform")
+            "ListMLE, equal weights", pld_loss=dict(weight=1.0, weights="uniform")
         ),
         weighted=_method(
             "CE, weighted by the teacher",  # NKD without its second part
-            nkd=dict(weight=1.0, gamma=0.0),
+            nkd_loss=dict(weight=1.0, gamma=0.0),
         ),
         bkl=_method("BinaryKL alone", binary_kl=dict(weight=1.0, temperature=2.0)),
         bkl_one=_method("CE + BinaryKL", **_binary("binary_kl")),
@@ -108,11 +105,12 @@ def _digits(config):
             **_binary("binary_kl"),
         ),
         bkl_norm=_method(
-            "BinaryKL-Norm alone", binary_kl_norm=dict(weight=1.0, temperature=2.0)
+            "BinaryKL-Norm alone",
+            normalized_binary_kl=dict(weight=1.0, temperature=2.0),
         ),
-        bkl_norm_one=_method("CE + BinaryKL-Norm", **_binary("binary_kl_norm")),
+        bkl_norm_one=_method("CE + BinaryKL-Norm", **_binary("normalized_binary_kl")),
         bkl_norm_two=_method(
-            "CE + BinaryKL-Norm, two heads", heads=2, **_binary("binary_kl_norm")
+            "CE + BinaryKL-Norm, two heads", heads=2, **_binary("normalized_binary_kl")
         ),
     )
     config.conflict = dict(widths=(64,), temperature=2.0, learning_rates=(5e-3, 1e-2))
@@ -131,6 +129,7 @@ def _digits(config):
 
 def _protocol(config):
     """Digits-150: a teacher of 1000 digits, students that see 150 of them."""
+    config.experiment = "distillation.few_examples"
     config.data = dict(name="digits", data_dir="", scale=16.0, known=1000, seen=150)
     config.teacher = dict(
         widths=(128, 128),
@@ -163,20 +162,22 @@ def _method(label, heads=1, aligned=False, **terms):
 
 
 def _kd(weight=0.9):
-    return dict(cross_entropy=dict(weight=0.1), kd=dict(weight=weight, temperature=4.0))
+    return dict(
+        cross_entropy=dict(weight=0.1), kd_loss=dict(weight=weight, temperature=4.0)
+    )
 
 
 def _standardized_kd():
     return dict(
         cross_entropy=dict(weight=0.1),
-        kd=dict(weight=9.0, temperature=2.0, standardize=True),
+        kd_loss=dict(weight=9.0, temperature=2.0, standardize=True),
     )
 
 
 def _dist(temperature):
     return dict(
         cross_entropy=dict(weight=1.0),
-        dist=dict(weight=1.0, beta=2.0, gamma=2.0, temperature=temperature),
+        dist_loss=dict(weight=1.0, beta=2.0, gamma=2.0, temperature=temperature),
     )
 
 
@@ -190,7 +191,7 @@ def _scales(config):
     config.methods = dict(
         ce=_method("cross-entropy", cross_entropy=dict(weight=1.0)),
         kd=_method("KD, T = 4", **_kd()),
-        mse=_method("logit MSE", logit_mse=dict(weight=1.0)),
+        mse=_method("logit MSE", logit_mse_loss=dict(weight=1.0)),
         z_kd=_method("KD, standardised, T = 2", **_standardized_kd()),
     )
     config.tolerances = dict(
@@ -214,12 +215,14 @@ def _vocabularies(config):
     config.methods = dict(
         ce=_method("cross-entropy", cross_entropy=ce),
         kd=_method("KD by position, T = 4", **_kd()),
-        uld=_method("CE + ULD, T = 4", cross_entropy=ce, uld=uld),
-        gld=_method("CE + 0.1 GLD", cross_entropy=ce, gld=gld),
-        gld_less=_method("CE + 0.001 GLD", cross_entropy=ce, gld=less),
-        uld_gld=_method("CE + ULD + 0.1 GLD", cross_entropy=ce, uld=uld, gld=gld),
+        uld=_method("CE + ULD, T = 4", cross_entropy=ce, uld_loss=uld),
+        gld=_method("CE + 0.1 GLD", cross_entropy=ce, gld_loss=gld),
+        gld_less=_method("CE + 0.001 GLD", cross_entropy=ce, gld_loss=less),
+        uld_gld=_method(
+            "CE + ULD + 0.1 GLD", cross_entropy=ce, uld_loss=uld, gld_loss=gld
+        ),
         uld_gld_less=_method(
-            "CE + ULD + 0.001 GLD", cross_entropy=ce, uld=uld, gld=less
+            "CE + ULD + 0.001 GLD", cross_entropy=ce, uld_loss=uld, gld_loss=less
         ),
     )
     config.beside = ("kd",)
@@ -238,11 +241,11 @@ def _self_knowledge(config):
         smooth=_method(
             "label smoothing, 0.1", label_smoothing_loss=dict(weight=1.0, eps=0.1)
         ),
-        uskd=_method("USKD", cross_entropy=ce, uskd_total=uskd),
+        uskd=_method("USKD", cross_entropy=ce, uskd_loss=uskd),
         uskd_prob=_method(
             "USKD, ranks by probability",
             cross_entropy=ce,
-            uskd_total=dict(rank_student="prob", **uskd),
+            uskd_loss=dict(rank_student="prob", **uskd),
         ),
     )
     config.tolerances = dict(self_knowledge=dict(errors=2.0, points=0.0))
@@ -250,7 +253,7 @@ def _self_knowledge(config):
 
 def _aspects(config):
     _protocol(config)
-    config.experiment = "multi_aspect"
+    config.experiment = "distillation.aspects"
     for unused in ("scales", "foreign", "beside"):
         del config[unused]
     config.questions = dict(  # which digits get a yes
@@ -286,18 +289,20 @@ def _mnist1d(config):
     config.tolerances = dict(questions=dict(points=0.0, wins=12 / 16, softer=0.0))
 
 
-def _smoke(config):
-    _digits(config)
-    config.preliminary = True
-    config.seeds, config.teacher.steps, config.student.steps = 2, 20, 20
-    config.teacher.batch_size = config.student.batch_size = 0  # all rows at each step
-    config.evaluate_at = (20,)
+def _digits_smoke(config):
+    _short(config)
     config.methods = {name: config.methods[name] for name in ("ce", "kd")}
     del config.conflict
 
 
+def _short(config):
+    config.teacher.steps = config.student.steps = 20
+    config.teacher.batch_size = config.student.batch_size = 0  # all rows at each step
+    config.evaluate_at = (20,)
+
+
 def _flips(config):
-    config.experiment, config.seeds = "negative_flips", 12
+    config.seeds = 12
     config.train, config.old_classes = 600, 5
     config.widths = (8,)
     config.steps, config.batch_size = 600, 128
@@ -325,7 +330,7 @@ def _flips(config):
 
 
 def _kernel_ridge(config):
-    config.experiment, config.x64, config.seeds = "kernel_ridge", True, 5
+    config.x64, config.seeds = True, 5
     config.x = tuple(i / 10 for i in range(11))
     config.y = (
         0.38476636465198066,
@@ -354,7 +359,7 @@ def _kernel_ridge(config):
 
 
 def _bits(config):
-    config.experiment, config.seeds = "few_bits", 16
+    config.seeds = 16
     config.pick = ("plain", "even", "guided", "unguided")
     config.train, config.widths = 1000, (128, 128)
     config.steps, config.batch_size = 600, 128
@@ -372,7 +377,7 @@ def _bits(config):
 
 
 def _sid(config):
-    config.experiment, config.seeds = "one_step_generator", 5
+    config.seeds = 5
     config.data = dict(mean=1.5, deviation=0.6)
     config.start = (0.2, -1.0)  # deviation and mean of the generator
     config.alphas = (0.0, 0.5, 1.0, 1.2, 2.0)
@@ -384,6 +389,62 @@ def _sid(config):
     config.tolerances = dict(identity=0.01, arrived=0.01, spreads=2.0)
 
 
+def _speculative_draft(config):
+    config.seeds = 3
+    config.text = dict(modules=60, vocabulary=80, held_out=0.1)
+    config.target = dict(context=12, hidden=256, steps=3000)
+    config.draft = dict(context=4, hidden=128, after=(500, 1000, 2000, 4000))
+    config.embedding, config.features = 16, 192  # shared by the two
+    config.learning_rate, config.batch_size = 2e-3, 256
+    config.objectives = dict(
+        joint=_objective("logits and features", logits=0.1, features=1.0),
+        logits=_objective("logits alone", logits=0.1),
+        features=_objective("features alone", features=1.0),
+        hard=_objective("the text alone", labels=1.0),
+    )
+    config.pick = ("joint", "logits", "features", "hard")
+    config.gamma, config.contexts = 5, 16_000
+    config.lossless = dict(vocabulary=3, gamma=3)  # all outcomes of a round
+    config.tolerances = dict(
+        lossless=1e-12,
+        falls=0.03,  # accepted tokens, noise of the measurement
+        joint_ahead=0.0,
+        over_hard=0.2,
+    )
+
+
+def _objective(label, *, logits=0.0, features=0.0, labels=0.0):
+    return dict(label=label, logits=logits, features=features, labels=labels)
+
+
+def _speculative_draft_smoke(config):
+    config.text.modules, config.contexts, config.batch_size = 3, 64, 16
+    config.target.hidden, config.draft.hidden, config.features = 16, 8, 8
+    config.target.steps, config.draft.after = 10, (5, 10)
+
+
+def _aspects_smoke(config):
+    _short(config)
+    config.methods = {name: config.methods[name] for name in ("ce", "soft")}
+
+
+def _flips_smoke(config):
+    config.steps, config.methods.mpt_lm.kind = 3, "kl"
+
+
+def _kernel_ridge_smoke(config):
+    config.validation.points = 20
+
+
+def _bits_smoke(config):
+    config.steps, config.widths, config.bits = 2, (4,), (2,)
+    config.guidance.bits, config.pick = (8, 2), ("even", "guided")
+
+
+def _sid_smoke(config):
+    config.after, config.identity_draws = (5, 20), 1000
+
+
 VARIANTS = dict(
     digits=_digits,
     scales=_scales,
@@ -391,9 +452,18 @@ VARIANTS = dict(
     self_knowledge=_self_knowledge,
     aspects=_aspects,
     mnist1d=_mnist1d,
-    smoke=_smoke,
     flips=_flips,
     kernel_ridge=_kernel_ridge,
     bits=_bits,
     sid=_sid,
+    speculative_draft=_speculative_draft,
+)
+SMOKE = dict(
+    digits=_digits_smoke,
+    aspects=_aspects_smoke,
+    flips=_flips_smoke,
+    kernel_ridge=_kernel_ridge_smoke,
+    bits=_bits_smoke,
+    sid=_sid_smoke,
+    speculative_draft=_speculative_draft_smoke,
 )

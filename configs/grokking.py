@@ -12,25 +12,32 @@ unregularised cross-entropy stays below 30 %; perpGrad generalises while it memo
 """
 
 import copy
+import functools
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("quick", "study", "smoke", "figure1", "figure2", "figure4", "figure6")
+from configs import base
 
 
 def get_config(variant: str = "quick") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(f"variant {variant!r}, expected one of {', '.join(VARIANTS)}")
-    config = ConfigDict()
-    config.experiment, config.variant = "grokking", variant
-    config.preliminary = variant != "study"
-    config.seed, config.seeds, config.seeds_by = 10, 1, "auto"
-    config.steps = 30_000
-    config.x64 = True  # for the float64 arms; every dtype below is spelled out
-    config.parallel, config.mesh, config.nonfinite = "jit", dict(data=-1), "stop"
-    config.sharding, config.accumulate, config.precision = (), 1, ""
-    config.checkpoint = dict(every_seconds=60.0, keep=2)
-    config.tensorboard = False
+    return base.choose(
+        "grokking",
+        variant,
+        VARIANTS,
+        SMOKE,
+        common=_common,
+        seeds=1,
+        x64=True,  # for the float64 arms; every dtype below is spelled out
+        mesh=dict(data=-1),
+        nonfinite="stop",
+        checkpoint=dict(keep=2),
+    )
+
+
+def _common(config):
+    config.experiment = "grokking.study"
+    config.preliminary = True
+    config.seed, config.steps = 10, 30_000
     config.evaluate_per_decade = 25  # log-spaced evaluations
     config.stop_at = 0.95  # test accuracy at which a seed has shown what it can
     config.label = ""
@@ -44,7 +51,6 @@ def get_config(variant: str = "quick") -> ConfigDict:
     config.optim = dict(name="adamw", learning_rate=1e-2, ortho_grad=False)
     config.optim.adamw = dict(b2=0.999, eps=1e-25, weight_decay=0.0)
     config.optim.sgd = dict(momentum=0.0)
-    arms = {name: ARMS[name] for name in QUICK}
     config.tolerances = dict(
         groks=0.9,  # test accuracy that counts as generalisation
         stays_below=0.3,  # test accuracy that counts as none
@@ -54,24 +60,40 @@ def get_config(variant: str = "quick") -> ConfigDict:
         alignment_within=0.2,
         weights_grow=2.0,  # times their norm at the start
     )
-    if variant == "study":
-        config.seeds, config.steps, arms = 3, 60_000, ARMS
-        config.nonfinite = "end"  # the eps of 1e-25 may blow a seed up, late
-    elif variant == "smoke":
-        arms = {name: {**ARMS[name], "steps": 200} for name in SMOKE}
-        config.task.p, config.model.MLP.widths = 7, (16, 16)
-        config.evaluate_per_decade = 5
-    elif variant.startswith("figure"):
-        config.seed = 42  # the official one; streams of random numbers differ anyway
-        config.task.p, config.model.MLP.widths = 113, (200, 200)
-        config.train_fraction, config.stop_at = 0.4, 0.99
-        config.steps, arms = FIGURES[variant]
-    # A ConfigDict shares what its source shares, and an override is for one arm alone.
-    config.arms = {name: copy.deepcopy(arm) for name, arm in arms.items()}
-    if variant == "quick":
-        config.seed = 12  # of the study's three, the one that needs the fewest steps
-        config.arms.perp.train_fraction = 0.8  # at 0.7 a seed may stop short of 90 %
-    return config.lock()
+
+
+def _quick(config):
+    config.arms = _own({name: ARMS[name] for name in QUICK})
+    config.seed = 12
+    config.chosen_seed = "of the study's three, the one that needs the fewest steps"
+    config.arms.perp.train_fraction = 0.8  # at 0.7 a seed may stop short of 90 %
+
+
+def _study(config):
+    config.preliminary = False
+    config.arms = _own(ARMS)
+    config.seeds, config.steps = 3, 60_000
+    config.nonfinite = "end"  # the eps of 1e-25 may blow a seed up, late
+
+
+def _quick_smoke(config):
+    config.seed, config.chosen_seed = 10, ""
+    config.arms = _own({name: {**ARMS[name], "steps": 200} for name in SMOKE_ARMS})
+    config.task.p, config.model.MLP.widths = 7, (16, 16)
+    config.evaluate_per_decade = 5
+
+
+def _figure(name, config):
+    config.seed = 42  # the official one; streams of random numbers differ anyway
+    config.task.p, config.model.MLP.widths = 113, (200, 200)
+    config.train_fraction, config.stop_at = 0.4, 0.99
+    config.steps, arms = FIGURES[name]
+    config.arms = _own(arms)
+
+
+def _own(arms):
+    """A ConfigDict shares what its source shares; an override is for one arm alone."""
+    return {name: copy.deepcopy(arm) for name, arm in arms.items()}
 
 
 CROSS_ENTROPY = "softmax_cross_entropy_with_integer_labels"
@@ -113,7 +135,7 @@ ARMS = dict(
     ),
 )
 QUICK = ("stablemax", "ce16", "ce32", "ce64", "exact", "weight_decay", "perp")
-SMOKE = ("stablemax", "ce16", "ce64", "exact", "perp")
+SMOKE_ARMS = ("stablemax", "ce16", "perp")
 
 
 def _precisions(fraction: float, eps: float) -> dict:
@@ -208,3 +230,10 @@ FIGURES = dict(
         ),
     ),
 )
+
+VARIANTS = dict(
+    quick=_quick,
+    study=_study,
+    **{name: functools.partial(_figure, name) for name in FIGURES},
+)
+SMOKE = dict(quick=_quick_smoke)

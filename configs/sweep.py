@@ -21,22 +21,16 @@ less with each larger one, and is at chance with 1.0; the other two stay above 0
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("grid", "random", "smoke")
+from configs import base
 
 
 def get_config(variant: str = "grid") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(f"variant {variant!r}, expected one of {', '.join(VARIANTS)}")
-    config = ConfigDict()
-    config.experiment, config.variant = "sweep", variant
-    config.preliminary = False
-    config.seed, config.seeds, config.seeds_by = 0, 3, "auto"
-    config.x64 = False
-    config.parallel, config.mesh, config.nonfinite = "jit", dict(data=-1), "end"
-    config.sharding, config.accumulate, config.precision = (), 1, ""
-    config.checkpoint = dict(every_seconds=60.0, keep=1)
-    config.tensorboard = False
-    config.base = "configs/loss_comparison.py:noise"
+    return base.choose("sweep", variant, VARIANTS, SMOKE, seeds=3, mesh=dict(data=-1))
+
+
+def _grid(config):
+    config.experiment = "sweep"
+    config.base = "configs/classification.py:noise"
     config.set = (("noise.rates", (0.5,)), ("pick", ("ce", "gce", "mae")))
     config.arms = ()  # of the base; none: all
     # (entry, values) of a grid; of a random search (entry, "choice", values) or
@@ -47,14 +41,22 @@ def get_config(variant: str = "grid") -> ConfigDict:
     )
     config.points = 0  # of a random search; 0: the whole grid
     config.metric, config.best_by = "test/accuracy", "max"
-    if variant == "random":
-        config.arms, config.points = ("gce_50",), 16
-        config.fields = (
-            ("optim.learning_rate", "log", 0.01, 3.0),
-            ("optim.sgd.momentum", "uniform", 0.0, 0.95),
-        )
-    if variant == "smoke":
-        config.seeds, config.arms = 2, ("ce_50",)
-        config.set += (("epochs", 1),)
-        config.fields = (("optim.learning_rate", (0.03, 0.1)),)
-    return config.lock()
+
+
+def _random(config):
+    _grid(config)
+    config.arms, config.points = ("gce_50",), 16
+    config.fields = (
+        ("optim.learning_rate", "log", 0.01, 3.0),
+        ("optim.sgd.momentum", "uniform", 0.0, 0.95),
+    )
+
+
+def _grid_smoke(config):
+    config.arms = ("ce_50",)
+    config.set += (("epochs", 1),)
+    config.fields = (("optim.learning_rate", (0.03, 0.1)),)
+
+
+VARIANTS = dict(grid=_grid, random=_random)
+SMOKE = dict(grid=_grid_smoke)

@@ -1,20 +1,27 @@
-"""The door: ``python -m experiments.main --config=configs/X.py:VARIANT --workdir=DIR``.
+"""``python -m experiments.main --config=configs/X.py:VARIANT --workdir=DIR``.
 
-Every entry of the config can be set: ``--config.optim.learning_rate=0.01``. The same
-command again goes on where the last one stopped.
+The only entry point. Without arguments it lists what there is to run; ``--help`` shows
+the options, and the entries of the config that ``--config`` names. Every entry can be
+set: ``--config.optim.learning_rate=0.01``. The same command again goes on where the
+last one stopped.
 """
 
+import sys
+
+if not __package__:  # started by its path: what it imports is not found
+    sys.exit("error: run it as a module: python -m experiments.main")
+
 import difflib
-import importlib
 import pathlib
 import re
-import sys
+import shlex
 import tempfile
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+from experiments.common import moved, recipes
+
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run leaves.")
 ALLOW_CHANGES = flags.DEFINE_bool(
     "allow_config_changes", False, "Go on in a workdir of another config."
@@ -32,13 +39,12 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0 on.")
-flags.mark_flags_as_required(["config", "workdir"])
+OPTIONS = (WORKDIR, ALLOW_CHANGES, SHARE, PROFILE, COORDINATOR, PROCESSES, PROCESS)
+USAGE = "python -m experiments.main --config=configs/FILE.py:VARIANT --workdir=DIR"
 
 
-def main(argv):
+def main(config):
     """Builds the study that the config names, and runs it."""
-    del argv  # nothing but the program: see _parse
-    config = CONFIG.value
     # jax and orbax tell of all they try; what matters to a user is raised.
     logging.set_verbosity(logging.WARNING)
     import jax
@@ -46,6 +52,8 @@ def main(argv):
     from logitlab.train import processes
 
     jax.config.update("jax_enable_x64", config.x64)  # before anything is traced
+    # Nearly all of a smoke run's time goes into compiling.
+    jax.config.update("jax_disable_most_optimizations", config.smoke)
     try:
         processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     except ValueError as error:
@@ -60,17 +68,15 @@ def main(argv):
 
 
 def _run_study(config):
-    from logitlab import report, train
+    from experiments.common import studies
+    from logitlab import data, report, train
     from logitlab.train import processes
-    from logitlab.train.config import check_name
 
-    here = pathlib.Path(__file__)
-    names = {file.stem for file in here.parent.glob("[!_]*.py")} - {here.stem}
+    workdir = pathlib.Path(WORKDIR.value)
     try:
-        check_name(config.experiment, sorted(names), "config.experiment")
-        module = importlib.import_module(f"experiments.{config.experiment}")
-        study = module.build(config)
-        workdir = pathlib.Path(WORKDIR.value)
+        if not workdir.exists() and (line := moved.result(workdir)):
+            raise ValueError(line)
+        study = studies.build(config)
         results = train.run_study(
             study,
             config,
@@ -80,7 +86,10 @@ def _run_study(config):
             share=SHARE.value,
         )
         if processes.is_first():
-            verdicts = report.conclude(study, results, config, workdir)
+            _say_what_is_next(study)
+            verdicts = report.conclude(
+                study, results, config, workdir, command=_command()
+            )
             if study.table is not None:
                 print(report.text_table(study.table(results)))
             if verdicts or study.table is None:
@@ -94,9 +103,24 @@ def _run_study(config):
         train.WorkdirError,
     ) as error:
         sys.exit(f"error: {error}")
+    except (data.UnavailableDataset, data.UnreadableRecord) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")  # TFDS's have many lines
     except train.Interrupted as signal:
         print(f"{signal}; the same command goes on from here", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _command():
+    """What was typed, on whatever machine."""
+    return shlex.join(["python", "-m", "experiments.main", *sys.argv[1:]])
+
+
+def _say_what_is_next(study):
+    """The claims and figures of some studies fit laws, which takes a while."""
+    work = ["judging claims"] if study.claims else []
+    if study.figures:
+        work.append("drawing figures")
+    print(*work, sep=", ", file=sys.stderr)
 
 
 def _window(text):
@@ -110,50 +134,87 @@ def _window(text):
 
 def run():
     """Parses the flags first, so that a typo is one line and no traceback."""
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=parse)  # which calls main with what parse returns
 
 
-def _parse(argv):
+def parse(argv: list[str]) -> ConfigDict:
+    """The config that a command line makes; all other flags are in ``FLAGS``.
+
+    Without arguments, and for ``--help``, it prints and exits.
+    """
+    if not argv[1:]:
+        print(f"{recipes.listing()}\n\nRun one:      {USAGE}\nIts entries:  --help")
+        sys.exit()
     try:
-        _check_config(argv)
-        rest = flags.FLAGS(argv)
+        name, rest = _take_config(argv)
+        config = recipes.read(name) if name else None
+        if {"--help", "-help", "-h"} & {*argv}:
+            print(_help(name, config))
+            sys.exit()
+        if config is None:
+            raise flags.Error(f"--config is missing; expected {USAGE}")
+        config, rest = _override(config, rest)
+        rest = flags.FLAGS(rest)
         if rest[1:]:
             raise flags.Error(f"unexpected arguments: {' '.join(rest[1:])}")
-    except flags.Error as error:
+        if WORKDIR.value is None:
+            raise flags.Error("--workdir is missing; expected --workdir=DIR")
+    except (flags.Error, ValueError) as error:
         sys.exit(f"error: {error}")
-    return rest
+    return config
 
 
-def _check_config(argv):
-    """Says of a config file, or of an entry that it lacks, what config_flags does not.
+def _take_config(argv):
+    """The value of ``--config``, or None; and the other arguments."""
+    for place, argument in enumerate(argv):
+        if found := re.fullmatch(r"--?config(?:=(.*))?", argument):
+            end = place + 1
+            if found[1] is None:
+                end += 1
+                if end > len(argv):
+                    raise flags.Error("--config has no value")
+            return found[1] or argv[end - 1], argv[:place] + argv[end:]
+    return None, argv
 
-    It would quote the traceback of an error in the file, and show its own for a typo.
-    """
-    plain = flags.FlagValues()  # the config as the file has it, without overrides
-    config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=argv[:1])
-    try:
-        plain(argv, known_only=True)
-    except flags.IllegalFlagValueError as error:  # around config_flags', around theirs
-        raise flags.Error(error.__context__.__context__) from None
-    if plain.config is None:
-        return  # what is required is checked elsewhere
-    path = plain["config"].config_filename.partition(":")[0]
-    if not pathlib.Path(path).is_file():
-        raise flags.Error(f"there is no config file {path!r}")
-    keys = list(_keys(plain.config))
+
+def _help(name, config):
+    """The options; and of a config its docstring, its entries and their values."""
+    lines = [USAGE, ""]
+    lines += [f"  --{flag.name:<20}  {flags.FLAGS[flag.name].help}" for flag in OPTIONS]
+    if config is None:
+        return "\n".join([*lines, "", "Without arguments: what there is to run."])
+    lines += ["", recipes.docstring(name.partition(":")[0]), "", f"Entries of {name}:"]
+    lines += [f"  --config.{key}={value!r}" for key, value in _entries(config)]
+    return "\n".join(lines)
+
+
+def _override(config, argv):
+    """The locked config with the entries that arguments set; the other arguments."""
+    keys = [key for key, _ in _entries(config, sections=True)]
     for argument in argv[1:]:
-        override = re.match(r"--?(?:no)?config\.([^=[]+)", argument)
-        if override and override[1] not in keys:
-            near = max(keys, key=lambda key: _likeness(override[1], key))
-            raise flags.Error(f"config has no {override[1]!r}; did you mean {near!r}?")
+        found = re.match(r"--?(?:no)?config\.([^=[]+)", argument)
+        if found is None or found[1] in keys:
+            continue
+        if re.fullmatch(r"mesh\.\w+", found[1]):  # its axes have any names
+            with config.unlocked():
+                config.mesh[found[1].partition(".")[2]] = 1
+            continue
+        near = max(keys, key=lambda key: _likeness(found[1], key))
+        raise flags.Error(f"config has no {found[1]!r}; did you mean {near!r}?")
+    values = flags.FlagValues()  # of this config alone
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    rest = values(argv, known_only=True)
+    return values.config, rest
 
 
-def _keys(config, prefix=""):
-    """Every dotted key, those of whole sections included."""
+def _entries(config, prefix="", *, sections=False):
+    """(dotted key, value) of every entry, and of whole sections if these are wanted."""
     for key, value in config.items():
-        yield prefix + key
-        if isinstance(value, ConfigDict):
-            yield from _keys(value, f"{prefix}{key}.")
+        section = isinstance(value, ConfigDict)
+        if sections or not section:
+            yield prefix + key, value
+        if section:
+            yield from _entries(value, f"{prefix}{key}.", sections=sections)
 
 
 def _likeness(key, other):

@@ -1,17 +1,15 @@
 """Any experiment at many points: a grid or a random search over its config."""
 
 import dataclasses
-import importlib
-import importlib.util
 import itertools
 import json
-import pathlib
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.common import recipes, studies
 from logitlab import report
 from logitlab.train import Run, Study
 from logitlab.train.config import check_name, flat
@@ -26,7 +24,7 @@ def build(config) -> Study:
     points = _grid(config) if not config.points else _random(config)
     shared, arms, where = {}, {}, {}
     for point in points:
-        study = _built(_with(base, point))
+        study = studies.build(_with(base, point))
         chosen = config.arms or tuple(study.arms)
         for name in chosen:
             check_name(name, study.arms, "config.arms")
@@ -49,7 +47,10 @@ def build(config) -> Study:
 
 def _base(config):
     """The config that is swept, with what the sweep says of all its points."""
-    base = _base_of(config.base)
+    try:
+        base = recipes.read(config.base)
+    except ValueError as error:
+        raise ValueError(f"config.base is {config.base!r}: {error}") from None
     if base.experiment == "sweep":
         raise ValueError(f"config.base is {config.base!r}, which is a sweep itself")
     if base.x64 != config.x64:
@@ -57,16 +58,6 @@ def _base(config):
             f"config.x64 is {config.x64}, but {config.base} has {base.x64}"
         )
     return _with(base, {"seed": config.seed, "seeds": config.seeds, **dict(config.set)})
-
-
-def _base_of(name):
-    path, _, variant = name.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"config.base is {name!r}, there is no such file")
-    spec = importlib.util.spec_from_file_location("swept_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(*[variant] if variant else [])
 
 
 def _with(base, changes, *, traced=False):
@@ -91,10 +82,6 @@ def _with(base, changes, *, traced=False):
     return copy.lock()
 
 
-def _built(config):
-    return importlib.import_module(f"experiments.{config.experiment}").build(config)
-
-
 def _shared_run(base, point, name, run, shared):
     """The run, told which others differ from it in floats alone."""
     if not isinstance(run, Run):
@@ -109,7 +96,7 @@ def _shared_run(base, point, name, run, shared):
         changed = _with(_with(base, rest), values, traced=True)
         # What does not depend on the values is computed now, as without a trace.
         with jax.ensure_compile_time_eval():
-            return _built(changed).arms[name]
+            return studies.build(changed).arms[name]
 
     return dataclasses.replace(run, values=values, at=shared.setdefault(kind, at))
 

@@ -1,0 +1,1 @@
+"""Checkered regression, and descent along cross-gradients."""

@@ -1,0 +1,1 @@
+"""Losses against each other on data where they differ."""

@@ -1,0 +1,142 @@
+"""Tables of verdicts, made of what the kept runs left in claims.json."""
+
+import collections
+
+from experiments.common.studies import kept
+from logitlab import report
+
+KINDS = {  # columns, each kind counted apart
+    "paper": "claims of papers",
+    "theorem": "theorems",
+    "prototype": "numbers of a prototype of ours",
+    "own": "own expectations",
+    "question": "open questions",
+}
+COUNTED = {  # table -> config:variant -> question
+    "classification": {
+        "classification:noise": "comp-sum and robust losses under label noise",
+        "classification:ensloss": "EnsLoss against BCE and hinge under label noise",
+        "classification:hl_gauss": "classification against regression of a value",
+        "classification:presto": "rare classes: shrinking towards proportional odds",
+        "classification:meco": "unnormalized models: likelihood against NCE",
+        "classification:dice": "Dice- and IoU-optimal masks against a threshold",
+        "classification:breast_cancer": "logistic regression against tree and SVM",
+        "classification:naive_bayes": (
+            "examples that naive Bayes and logistic regression need"
+        ),
+    },
+    "checkered": {
+        "checkered:saddle": "four clouds, gradients and cross-gradients from zero",
+        "checkered:references": "which fixed references leave the saddle",
+        "checkered:rock_paper_scissors": "a cycle that Bradley-Terry cannot learn",
+        "checkered:checkerboard": "3 random lines, 1 to 20 factors, time of a fit",
+        "checkered:multiclass": "fans of three rays",
+        "checkered:breast_cancer": "against logistic regression and an MLP",
+        "checkered:digits": "the same on digits",
+        "checkered:modular": (
+            "addition mod 23, which two factors can represent and do not find"
+        ),
+        "checkered:convergence": "the gap against the theorem's bound",
+    },
+    "scaling_variants": {
+        "scaling:links": "whether the exponents move with the objective",
+        "scaling:classes": (
+            "whether the share of error-entropy falls for 4 to 1024 classes"
+        ),
+    },
+    "distillation": {
+        "distillation:digits": (
+            "distillation losses against each other; where two losses' gradients "
+            "conflict (dual heads)"
+        ),
+        "distillation:mnist1d": "whether these gains carry over to another data set",
+        "distillation:scales": (
+            "a teacher's logits times 0.1, 1 and 10, standardized or not"
+        ),
+        "distillation:vocabularies": (
+            "a teacher whose classes have other names: ULD, GLD"
+        ),
+        "distillation:self_knowledge": "no teacher: USKD",
+        "distillation:aspects": "a large model's answers to questions (MaKD)",
+        "distillation:flips": "negative flips of an update, against its accuracy",
+        "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
+        "distillation:bits": "weights for 2 bits (EQ-Net)",
+        "distillation:sid": "one-step generators (SiD)",
+        "distillation:speculative_draft": "what a draft model should learn",
+    },
+    "preference": {
+        "preference:noise": "flipped preferences: rDPO",
+        "preference:coverage": "answers never seen: RPO",
+        "preference:cyclic": "cyclic preferences: INPO",
+        "preference:entanglement": "gradients of chosen and rejected answers",
+        "preference:bandits": "own answers against a fixed set",
+        "preference:delta": "two weak teachers and a better student",
+        "preference:rewards": "sums of transformed rewards",
+        "preference:shift": "unpaired feedback on other prompts: BCO",
+    },
+    "policy_gradient": {
+        "policy_gradient:groups": "groups that are all wrong: NGRPO",
+        "policy_gradient:one_shot": "reinforcement from one example",
+        "policy_gradient:tokens": "rewards of tokens: RTO",
+        "policy_gradient:length": "short answers: DRPO",
+        "policy_gradient:sampler": "which prompts to draw: VADE",
+    },
+}
+LISTED = {  # table -> config:variant, of which every verdict is shown
+    "grokking": "grokking:study",
+    "scaling": "scaling:default",
+}
+
+
+def tables() -> dict[str, str]:
+    """Every table, by its name."""
+    counted = {name: _counts(rows) for name, rows in COUNTED.items()}
+    return counted | {table: _verdicts(name) for table, name in LISTED.items()}
+
+
+def summary(name: str) -> str:
+    """The verdicts of one study in words, each kind by itself."""
+    found = _read(name)
+    kinds = {kind: [v for v in found if v.kind == kind] for kind in KINDS}
+    return "; ".join(f"{KINDS[kind]}: {_count(v)}" for kind, v in kinds.items() if v)
+
+
+def _read(name):
+    return report.read_claims(kept(name) / "claims.json")
+
+
+def _counts(rows):
+    lines = [["variant", "question", *KINDS.values()]]
+    lines.append(["---"] * len(lines[0]))
+    for name, question in rows.items():
+        verdicts = _read(name)
+        variant = ":" + name.partition(":")[2]  # the page names the config
+        cells = [_count([v for v in verdicts if v.kind == kind]) for kind in KINDS]
+        lines.append([f"`{variant}`", question, *cells])
+    return _markdown(lines)
+
+
+def _count(verdicts):
+    if not verdicts:
+        return ""
+    counts = collections.Counter(v.verdict for v in verdicts)
+    parts = [f"{counts['reproduced']} of {len(verdicts)}"]
+    for word in ("undecided", "not tested"):
+        if counts[word]:
+            parts.append(f"{counts[word]} {word}")
+    return ", ".join(parts)
+
+
+def _verdicts(name):
+    lines = [["claim", "reference", "ours", "verdict"], ["---"] * 4]
+    for v in _read(name):
+        cited = v.cited
+        if v.kind in ("own", "question"):  # the others are named by their references
+            cited = ": ".join(filter(None, (KINDS[v.kind].removesuffix("s"), cited)))
+        lines.append([v.text, cited, v.measured, f"{v.label} ({v.tolerance})"])
+    return _markdown(lines)
+
+
+def _markdown(lines):
+    rows = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

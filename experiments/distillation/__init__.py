@@ -1,0 +1,1 @@
+"""Students of a teacher's logits, and models that approximate others."""

@@ -1,0 +1,1 @@
+"""Grokking at the edge of numerical stability."""

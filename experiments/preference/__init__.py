@@ -1,0 +1,1 @@
+"""Losses of preferences, where the answer can be known."""

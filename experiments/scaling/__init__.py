@@ -1,0 +1,1 @@
+"""How cross-entropy falls with parameters, data and compute."""
