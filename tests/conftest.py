@@ -1,9 +1,19 @@
+import itertools
 import os
+import pathlib
+import re
+from contextlib import nullcontext
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
+from _pytest.doctest import DoctestItem
+
+if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
+    from jax.experimental import enable_x64
+
+    jax.enable_x64 = enable_x64
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -13,3 +23,109 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def x64():
     with jax.enable_x64(True):
         yield
+
+
+TESTS = pathlib.Path(__file__).parent
+# Where nearly all of the time goes into compiling programs that run once. Machine code
+# may be slow there, unless a test is about how programs round: XLA fuses all the same.
+COMPILED_QUICKLY = {
+    "data",
+    "decisions",
+    "docs",
+    "estimators",
+    "experiments",
+    "heads",
+    "links",
+    "losses",
+    "metrics",
+    "models",
+    "optim",
+    "report",
+    "transforms",
+    "test_numerics.py",
+    "test_other_loops.py",
+}
+
+
+# JAX keeps every program that it has compiled, some 10 MB for each test, and thousands
+# of tests would fill the memory of a machine.
+TESTS_BETWEEN_CLEARING = 150
+_tests = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    if next(_tests) % TESTS_BETWEEN_CLEARING == 0:
+        jax.clear_caches()
+    rooms = {TESTS / room for room in COMPILED_QUICKLY}
+    quick = not rooms.isdisjoint([item.path, *item.path.parents])
+    optimized = item.get_closest_marker("optimized")
+    jax.config.update("jax_disable_most_optimizations", quick and not optimized)
+    try:
+        return (yield)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+def _is_whole(config):
+    """Whether nothing on the command line chooses a part of the tests."""
+    option = config.option
+    return config.args == config.getini("testpaths") and not option.keyword
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Starts workers for the whole tree only: a part of it is done before they are."""
+    option = config.option
+    if hasattr(config, "workerinput"):  # a worker, which must not start others
+        return
+    if _is_whole(config) and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.maxprocesses, option.dist = "auto", 8, "worksteal"
+
+
+def pytest_collection_modifyitems(items):
+    """Examples know only what they import, as where a user pastes them."""
+    for item in items:
+        if isinstance(item, DoctestItem):
+            item.dtest.globs = {"__name__": "__main__"}
+
+
+# A comparison with golden numbers registers what it compared; the session as a whole is
+# held to what the catalogue declares, whatever worker ran it. By default XLA compiles
+# the first case of each test, with -m "" all of them.
+_compiled = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    if "golden" not in item.name:
+        return (yield)
+    from harness import goldens, interpreter
+
+    test = item.path, re.sub(r"case\d+", "", item.name)
+    quick = test in _compiled and item.config.option.markexpr
+    _compiled.add(test)
+    with goldens.comparing(), nullcontext() if quick else interpreter.compiled():
+        return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    from harness import goldens
+
+    compared = getattr(node, "workeroutput", {}).get("compared", ())
+    goldens.COMPARED.update(map(tuple, compared))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    from harness import goldens
+
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["compared"] = sorted(goldens.COMPARED)
+        return
+    option = session.config.option
+    ran = not option.collectonly and option.markexpr in ("", "not slow")
+    if _is_whole(session.config) and ran and exitstatus == 0 and goldens.missing():
+        print(f"\nNo test has compared {', '.join(goldens.missing())}.")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

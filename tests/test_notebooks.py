@@ -1,7 +1,10 @@
 """Every notebook of colabs/ is committed clean, and runs from wherever it is opened."""
 
+import ast
+import importlib
 import os
 import pathlib
+import types
 
 import nbformat
 import pytest
@@ -11,6 +14,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 COLABS = ROOT / "colabs"
 NOTEBOOKS = sorted(path.name for path in COLABS.glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+# A kernel for each takes half a minute; the default run has one, and reads the others.
+each_kernel = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "losses.ipynb"))
+        for name in NOTEBOOKS
+    ],
+)
 
 
 def read(name):
@@ -53,6 +64,30 @@ def test_is_committed_clean(name):
 
 
 @each_notebook
+def test_names_resolve(name):
+    """What cells take from the repository is there, and by its newest name."""
+    trees = [ast.parse(cell.source) for cell in code_cells(read(name))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    rooms = {}
+    for node in nodes:
+        room = getattr(node, "module", None) or ""
+        if room.partition(".")[0] in ("logitlab", "configs", "experiments"):
+            for alias in node.names:
+                found = importlib.import_module(room)
+                if hasattr(found, alias.name):
+                    found = getattr(found, alias.name)
+                else:  # a module that its package does not import
+                    found = importlib.import_module(f"{room}.{alias.name}")
+                rooms[alias.asname or alias.name] = found
+    assert rooms
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            room = rooms.get(node.value.id)
+            if isinstance(room, types.ModuleType):
+                assert hasattr(room, node.attr), ast.unparse(node)
+
+
+@each_kernel
 def test_runs(name):
     notebook, before = read(name), set(COLABS.iterdir())
     run(notebook, COLABS)
@@ -69,7 +104,7 @@ def test_runs(name):
     assert set(COLABS.iterdir()) == before
 
 
-@each_notebook
+@each_kernel
 def test_finds_the_repository_from_its_root(name):
     notebook = read(name)
     with_imports = [i for i, c in enumerate(notebook.cells) if "\nimport " in c.source]

@@ -4,20 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import check_derivatives
+from harness.derivatives import check_derivatives
+from harness.tiers import first_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from logitlab.numerics import (
-    class_axis_last,
+    exp_excess,
+    expm1,
     label_nll,
+    log1mexp,
     log_softmax,
     logsumexp,
     masked_mean,
-    promote,
+    prepare_logits,
+    promote_to_float32,
+    sigmoid,
     softmax,
+    wide_labels,
 )
 
 VARIANTS = {"eager": lambda f: f, "jit": jax.jit, "vmap": jax.vmap, "pmap": jax.pmap}
@@ -28,7 +34,7 @@ DERIVATIVES = {
     "rev-rev": (jax.jacrev, jax.jacrev),
     "fwd-fwd": (jax.jacfwd, jax.jacfwd),
 }
-BIG = float(np.finfo("f4").max)
+BIG = 1e30
 TINY = 1e-37  # products of probabilities below it are not float32 numbers
 
 
@@ -283,11 +289,14 @@ def test_memory():
 
 def test_axis_and_where():
     rng = np.random.default_rng(0)
-    z, where = rng.normal(size=(3, 5, 2)).astype("f4"), rng.uniform(size=(5, 1)) < 0.7
-    where[0] = True
+    z, where = (
+        rng.normal(size=(3, 5, 2)).astype("f4"),
+        rng.uniform(size=(1, 5, 1)) < 0.7,
+    )
+    where[:, 0] = True
     y = np.zeros((3, 2), int)
     moved = np.moveaxis(z, 1, -1)
-    kept = where[:, 0]
+    kept = where[0, :, 0]
 
     @functools.partial(jax.jit, static_argnums=1)
     def everything(z, axis):
@@ -350,7 +359,7 @@ def test_extremes():
     np.testing.assert_array_equal(grad(np.float32([BIG, -BIG]), 1), [1, -1])
     np.testing.assert_array_equal(grad(np.float32([BIG, -BIG]), 0), [0, 0])
     assert label_nll([BIG, 0.0], 1) == np.float32(BIG)
-    assert label_nll([BIG, -BIG], 1) == np.inf  # not a float32 number
+    assert label_nll([BIG, -BIG], 1) == np.float32(2 * BIG)
     assert label_nll([-BIG], 0) == 0
     rows = np.float32([[BIG, -BIG, 0], [-BIG, BIG, BIG], [BIG, BIG, 1], [0, -BIG, 1]])
     for derivative in (jax.grad, jax.hessian):
@@ -400,20 +409,154 @@ def test_empty_batch():
     assert masked_mean(np.zeros(0, "f4"), np.zeros(0, bool)) == 0
 
 
-def test_labels_out_of_range():
-    z = np.zeros((2, 3), "f4")
-    for bad, kind in ((3, "uint8"), (-1, "int8"), (-100, "int32")):
-        y = np.array([2, bad], kind)
-        with pytest.raises(ValueError, match=rf"outside \[0, 3\).*{bad}"):
-            label_nll(z, y)
-        got = jax.jit(label_nll)(z, y)
-        assert np.isfinite(got[0])
-        assert np.isnan(got[1])
+@pytest.mark.parametrize(
+    "kind",
+    ["i1", "u1", *first_of(["i8", "i2", "u2", "i4", "u4", "u8"])],
+)
+def test_labels_of_every_integer_dtype(kind):
+    """No label is read as another class, however narrow or wide its dtype."""
+    top = np.iinfo(kind).max
+    for classes in (3, 200, 256, 40_000, 65_536):
+        z = np.zeros((3, classes), "f4")
+        known = min(classes - 1, top)
+        y = np.array([2, known, 0], kind)
+        want = np.log(classes)
+        for run in (label_nll, jax.jit(label_nll)):
+            np.testing.assert_allclose(run(z, y), want, rtol=1e-6)
+        beyond = (
+            {min(v, top) for v in (classes, top, 2**32 + 1)} if top >= classes else ()
+        )
+        for bad in beyond:
+            with pytest.raises(ValueError, match=rf"outside \[0, {classes}\)"):
+                label_nll(z, np.array([2, bad, 0], kind))
+            narrowed = jax.jit(lambda y, z=z: label_nll(z, y))
+            with jax.enable_x64(True):
+                got = narrowed(np.array([2, bad, 0], kind))
+            np.testing.assert_array_equal(np.isnan(got), [False, True, False])
+        if np.iinfo(kind).min:
+            for run in (label_nll, jax.jit(label_nll)):
+                got = run(z, np.array([2, max(-(2**32) - 100, -top), -1], kind))
+                np.testing.assert_array_equal(np.isnan(got), [False, True, True])
+
+
+def test_wide_labels():
+    y, least = np.array([-(2**40), -(2**32) - 1, -100, 5, 2**40]), -(2**31)
+    want = [least, least, -100, 5, 2**31 - 1]
+    np.testing.assert_array_equal(wide_labels(y), want)
+    assert wide_labels(np.uint64(2**63)) == 2**31 - 1
+    with jax.enable_x64(True):
+        got = jax.jit(wide_labels)(jnp.asarray(y))
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got, want)
+
+
+def _layer_norm(x, gain, bias):
+    mean = x.mean(-1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-6) * gain + bias
+
+
+PRODUCERS = {
+    "layer norm": lambda x, gain, bias: _layer_norm(x, gain, bias),
+    "layer norm with an offset": lambda x, gain, bias: _layer_norm(x, gain, bias + 1e4),
+    "centered": lambda x, gain, bias: 5 * (x - x.mean(-1, keepdims=True)),
+    "from the top": lambda x, gain, bias: 6.3 * (x - x.max(-1, keepdims=True)),
+    "capped": lambda x, gain, bias: 30 * jnp.tanh(x * 0.2),
+    "class prior": lambda x, gain, bias: 6 * x + jax.nn.log_softmax(bias),
+    "softmax": lambda x, gain, bias: 60 * jax.nn.softmax(x),
+    "masked": lambda x, gain, bias: jnp.where(bias > -1, 6.1 * x, -1e9) + bias,
+    "linear": lambda x, gain, bias: (x[:, :9] * 5) @ jnp.cos(bias * gain[:, :9].T),
+}
+
+
+@pytest.mark.parametrize("classes", [10, 100, 50_000])
+@pytest.mark.parametrize("producer", PRODUCERS)
+def test_exact_where_the_program_makes_the_logits(producer, classes):
+    """XLA computes such logits twice, in fusions that round differently."""
+    rows = 64 if classes < 1000 else 8
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, classes)).astype("f4")
+    y = rng.integers(0, classes, rows)
+    x[np.arange(rows), y] += 8
+    gain = rng.uniform(5, 9, (1, classes)).astype("f4")
+    bias = rng.normal(size=(1, classes)).astype("f4")
+    label = jax.nn.one_hot(y, classes, dtype=bool)
+
+    def of(z):
+        value, pull = jax.vjp(lambda z: label_nll(z, y), z)
+        log_p, pull_p = jax.vjp(log_softmax, z)
+        total, pull_total = jax.vjp(logsumexp, z)
+        from_label, ones = jnp.where(label, -log_p, 0).sum(-1), jnp.ones(rows, z.dtype)
+        slopes = pull(ones), pull_p(jnp.where(label, -1, 0).astype(z.dtype))
+        return value, from_label, total, *slopes[0], *slopes[1], *pull_total(ones)
+
+    make = PRODUCERS[producer]
+    got = jax.jit(lambda x: of(make(x, gain, bias)))(x)
+    with jax.enable_x64(True):
+        logits = np.asarray(jax.jit(make)(x, gain, bias)).astype("f8")
+        want = jax.jit(of)(logits)
+    for a, b in zip(got, want, strict=True):
+        a, b = (np.asarray(v, "f8").reshape(rows, -1) for v in (a, b))
+        off, scale = np.abs(a - b).max(-1), np.abs(b).max(-1)
+        assert (off <= 1e-5 * scale + 1e-36).all(), off / scale
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        log_softmax,
+        softmax,
+        lambda z: label_nll(z, 1) * z,
+        lambda z: logsumexp(jnp.stack([z, z[::-1]], -1)),
+    ],
+    ids=["log_softmax", "softmax", "label_nll", "logsumexp"],
+)
+@pytest.mark.usefixtures("x64")
+def test_second_derivatives_in_a_scan(step):
+    """Of a body with a stopped gradient JAX would take the wrong one there."""
+    rng = np.random.default_rng(0)
+    x, v = rng.normal(size=(2, 4, 3))
+    start, weights = np.arange(3.0), np.array([1.0, 2, 3])
+
+    def scanned(x):
+        carry, _ = jax.lax.scan(lambda c, e: (step(jnp.sin(c)) + e, None), start, x)
+        return (carry * weights).sum()
+
+    def looped(x):
+        carry = start
+        for e in x:
+            carry = step(jnp.sin(carry)) + e
+        return (carry * weights).sum()
+
+    got, want = (jax.jvp(jax.grad(f), (x,), (v,))[1] for f in (scanned, looped))
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_no_label():
+    """A negative label costs NaN in both modes, which a mask selects out."""
+    z, y = np.zeros((3, 4), "f4"), np.array([1, -100, 2])
+    for run in (label_nll, jax.jit(label_nll)):
+        losses = run(z, y)
+        np.testing.assert_array_equal(np.isnan(losses), y < 0)
+        np.testing.assert_allclose(masked_mean(losses, y != -100), np.log(4), rtol=1e-6)
+
+
+def test_means_that_fit():
+    big = np.float32([3e38, 3e38])
+    assert masked_mean(big) == np.float32(3e38)
+    assert masked_mean(-big, np.array([True, True])) == np.float32(-3e38)
+    np.testing.assert_allclose(jax.grad(masked_mean)(big), [0.5, 0.5])
+    small = np.full(1000, 1e-37, "f4")  # divided first, they would vanish
+    np.testing.assert_allclose(masked_mean(small), 1e-37, rtol=1e-6)
+    ones = np.ones(2**24 + 3, "f4")  # more than float32 counts one by one
+    assert masked_mean(ones, ones > 0) == 1
+    assert masked_mean(np.float32([np.inf, 1])) == np.inf
+    assert masked_mean(np.zeros(0, "f4")) == 0
 
 
 def test_errors():
     z = np.zeros((2, 3), "f4")
-    for f in (log_softmax, softmax, logsumexp, class_axis_last):
+    for f in (log_softmax, softmax, logsumexp, prepare_logits):
         with pytest.raises(TypeError, match="logits has dtype int32, expected float"):
             f(np.zeros((2, 3), "i4"))
         with pytest.raises(TypeError, match="where has dtype float32, expected bool"):
@@ -422,6 +565,12 @@ def test_errors():
             f(z, where=np.ones(2, bool))
         with pytest.raises(ValueError, match="axis 2 is not an axis of logits"):
             f(z, axis=2)
+        with pytest.raises(TypeError, match=r"axis is \(0, 1\), expected one integer"):
+            f(z, axis=(0, 1))
+        with pytest.raises(
+            ValueError, match=r"where has shape \(2,\), expected 2 axes"
+        ):
+            f(z[:, :2], where=np.ones(2, bool))  # B == C: examples or classes?
         with pytest.raises(ValueError, match=r"\(2, 0\), expected at least one class"):
             f(np.zeros((2, 0), "f4"))
         with pytest.raises(ValueError, match="is not an axis"):
@@ -432,9 +581,9 @@ def test_errors():
         with pytest.raises(ValueError, match=r"labels has shape .*, expected \(2,\)"):
             label_nll(z, np.zeros(shape, int))
     with pytest.raises(TypeError, match="teacher_logits has dtype"):
-        class_axis_last(np.zeros(3, int), name="teacher_logits")
+        prepare_logits(np.zeros(3, int), name="teacher_logits")
     with pytest.raises(TypeError, match="losses has dtype int32"):
-        promote(np.zeros(3, "i4"), "losses")
+        promote_to_float32(np.zeros(3, "i4"), "losses")
 
 
 def test_masked_mean():
@@ -492,3 +641,27 @@ def test_exact_for_logits_that_the_same_program_scales(factor):
         np.testing.assert_allclose(nll, want, rtol=1e-5)
         np.testing.assert_allclose(other, want, rtol=1e-5)
         np.testing.assert_allclose(total, want + z.max(-1), rtol=1e-5, atol=1e-6)
+
+
+def test_special_functions():
+    """Values and slopes against formulas that do not cancel, in float64."""
+    x = np.float32(
+        [-80, -40, -17, -3, -1, -0.1, -1e-3, -1e-9, 1e-9, 1e-3, 0.5, 1, 9, 60]
+    )
+    wide, low = x.astype("f8"), x[x < 0].astype("f8")
+    grow = np.expm1(wide)
+    small = wide**2 / 2 * (1 + wide / 3 * (1 + wide / 4 * (1 + wide / 5)))
+    for f, value, slope in (
+        (expm1, grow, np.exp(wide)),
+        (exp_excess, np.where(abs(wide) < 0.01, small, grow - wide), grow),
+        (
+            sigmoid,
+            1 / (1 + np.exp(-wide)),
+            np.exp(-abs(wide)) / (1 + np.exp(-abs(wide))) ** 2,
+        ),
+    ):
+        got, steep = jax.vmap(jax.value_and_grad(f))(x)
+        np.testing.assert_allclose(got, value, rtol=1e-5)
+        np.testing.assert_allclose(steep, slope, rtol=1e-5)
+    want = np.where(low < -1, np.log1p(-np.exp(low)), np.log(-np.expm1(low)))
+    np.testing.assert_allclose(log1mexp(x[x < 0]), want, rtol=1e-5)

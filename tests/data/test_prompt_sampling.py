@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from logitlab import data
+from logitlab import rl
 
 select = jax.jit(
-    data.beta_sampler_select,
+    rl.beta_sampler_select,
     static_argnums=2,
     static_argnames="gain",
     compiler_options={"xla_backend_optimization_level": 0},
@@ -16,8 +16,8 @@ select = jax.jit(
 
 
 def test_update():
-    state = data.BetaSampler(np.float32([3, 5, 1]), np.float32([1, 2, 4]))
-    got = jax.jit(data.beta_sampler_update)(
+    state = rl.BetaSampler(np.float32([3, 5, 1]), np.float32([1, 2, 4]))
+    got = jax.jit(rl.beta_sampler_update)(
         state,
         np.array([1, 2]),
         np.array([8, 2]),
@@ -32,9 +32,9 @@ def test_update():
 
 def test_counting_without_forgetting():
     count = functools.partial(
-        data.beta_sampler_update, decay_sample=1.0, decay_global=1.0
+        rl.beta_sampler_update, decay_sample=1.0, decay_global=1.0
     )
-    state = data.beta_sampler_init(4)
+    state = rl.beta_sampler_init(4)
     # Twice in a batch, with rollouts of each, is twice.
     state = count(state, np.array([3, 0, 3]), np.array([1, 0, 2]), np.array([4, 2, 3]))
     np.testing.assert_array_equal(state.alpha, [1, 1, 1, 4])
@@ -47,18 +47,19 @@ def test_counting_without_forgetting():
 
 def test_selection():
     n = 50
-    sure = data.BetaSampler(jnp.full(n, 1e4), jnp.linspace(1e4, 1e6, n))
+    sure = rl.BetaSampler(jnp.full(n, 1e4), jnp.linspace(1e4, 1e6, n))
     got = np.asarray(select(sure, jax.random.key(0), n))
     assert set(got[:5]) == set(range(5))  # the nearest to a half
     assert set(got) == set(range(n))
     hard = np.asarray(select(sure, jax.random.key(0), 5, gain=lambda p: -p))
     assert set(hard) == set(range(n - 5, n))
     # Those of whom nothing is known take turns.
-    fresh = data.beta_sampler_init(n)
+    fresh = rl.beta_sampler_init(n)
     drawn = [np.asarray(select(fresh, jax.random.key(i), n))[:5] for i in range(20)]
     assert len(np.unique(drawn)) > n / 2
 
 
+@pytest.mark.slow
 def test_it_finds_groups_that_say_something():
     """Success with the odds of a skill, which grows where a group has both outcomes."""
     prompts, batch, steps, rollouts = 2000, 64, 150, 8
@@ -72,15 +73,15 @@ def test_it_finds_groups_that_say_something():
             state, skill = carry
             choose, roll = jax.random.split(key)
             by_chance = jax.random.permutation(choose, prompts)[:batch]
-            idx = data.beta_sampler_select(state, choose, batch)
+            idx = rl.beta_sampler_select(state, choose, batch)
             idx = jnp.where(adaptive, idx, by_chance)
             rate = jax.nn.sigmoid(skill[idx])[:, None]
             right = jax.random.bernoulli(roll, rate, (batch, rollouts)).sum(-1)
             says = (right > 0) & (right < rollouts)
-            state = data.beta_sampler_update(state, idx, right, rollouts)
+            state = rl.beta_sampler_update(state, idx, right, rollouts)
             return (state, skill.at[idx].add(0.6 * says) + 0.003), says.mean()
 
-        start = data.beta_sampler_init(prompts), skill
+        start = rl.beta_sampler_init(prompts), skill
         share = jax.lax.scan(step, start, jax.random.split(key, steps))[1]
         return jnp.stack([share[:50].mean(), share[50:].mean()])
 
@@ -93,29 +94,29 @@ def test_it_finds_groups_that_say_something():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s: data.beta_sampler_init(0), "n is 0, expected at least 1"),
+        (lambda s: rl.beta_sampler_init(0), "n is 0, expected at least 1"),
         (
-            lambda s: data.beta_sampler_select(s, jax.random.key(0), 4),
+            lambda s: rl.beta_sampler_select(s, jax.random.key(0), 4),
             "batch is 4, expected 1 to 3",
         ),
         (
-            lambda s: data.beta_sampler_update(s, np.arange(2), np.ones(3), 8),
+            lambda s: rl.beta_sampler_update(s, np.arange(2), np.ones(3), 8),
             r"correct has shape \(3,\), idx \(2,\)",
         ),
         (
-            lambda s: data.beta_sampler_update(s, np.arange(2), np.ones(2), np.ones(3)),
+            lambda s: rl.beta_sampler_update(s, np.arange(2), np.ones(2), np.ones(3)),
             r"total has shape \(3,\), expected \(\) or \(2,\)",
         ),
         (
-            lambda s: data.beta_sampler_update(s, np.array([1, 3]), np.ones(2), 8),
+            lambda s: rl.beta_sampler_update(s, np.array([1, 3]), np.ones(2), 8),
             r"idx holds \[3\], expected numbers of prompts, 0 to 2",
         ),
         (
-            lambda s: data.beta_sampler_update(s, np.arange(2), np.array([9, 1]), 8),
+            lambda s: rl.beta_sampler_update(s, np.arange(2), np.array([9, 1]), 8),
             r"correct holds \[9\]",
         ),
         (
-            lambda s: data.beta_sampler_update(
+            lambda s: rl.beta_sampler_update(
                 s, np.arange(1), np.ones(1), 8, decay_sample=1.5
             ),
             "decay_sample is 1.5",
@@ -124,11 +125,9 @@ def test_it_finds_groups_that_say_something():
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
-        call(data.beta_sampler_init(3))
+        call(rl.beta_sampler_init(3))
 
 
 def test_wrong_types():
     with pytest.raises(TypeError, match="idx has dtype float"):
-        data.beta_sampler_update(
-            data.beta_sampler_init(3), np.float32([1]), np.ones(1), 8
-        )
+        rl.beta_sampler_update(rl.beta_sampler_init(3), np.float32([1]), np.ones(1), 8)

@@ -85,7 +85,7 @@ def test_load_is_sklearns(data_dir):
 
 
 def test_standardise_by_the_training_split(data_dir):
-    raw, scaled = (load("digits", data_dir, standardise=s) for s in (False, True))
+    raw, scaled = (load("digits", data_dir, standardize=s) for s in (False, True))
     train = np.asarray(raw["train"]["x"], np.float64)
     deviation = train.std(0)
     assert (deviation == 0).any()  # digits have pixels that are always off

@@ -1,13 +1,10 @@
-import json
-import pathlib
-
 import numpy as np
 import pytest
+from harness.goldens import cases
 from sklearn import datasets
 
-from logitlab.data import mnist1d, prepare, tfds_builders
+from logitlab.data import _mnist1d, prepare, tfds_builders
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/mnist1d.json"
 SIZES = {
     "digits": (1438, 359),
     "breast_cancer": (456, 113),
@@ -36,7 +33,7 @@ def examples(tmp_path_factory):
 
 def arrays(name):
     if name == "mnist1d":
-        return mnist1d.signals()
+        return _mnist1d.signals()
     bunch = getattr(datasets, f"load_{name}")()
     return bunch.data, bunch.target
 
@@ -73,8 +70,8 @@ def test_split_is_seeded_and_pinned():
 
 
 def test_mnist1d_is_the_published_one():
-    (case,) = json.loads(GOLDEN.read_text())["cases"]
-    x, y = mnist1d.signals()
+    (case,) = cases("mnist1d")
+    x, y = _mnist1d.signals()
     rows, want = case["inputs"]["rows"], case["outputs"]
     np.testing.assert_allclose(x[rows], want["x"], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(np.abs(x).sum(0), want["x_sums"], rtol=1e-9)
@@ -82,12 +79,12 @@ def test_mnist1d_is_the_published_one():
 
 
 def test_mnist1d_draws():
-    x, y = mnist1d.signals(seed=1, samples=30)
-    again, _ = mnist1d.signals(seed=1, samples=30)
+    x, y = _mnist1d.signals(seed=1, samples=30)
+    again, _ = _mnist1d.signals(seed=1, samples=30)
     np.testing.assert_array_equal(x, again)
-    assert (x != mnist1d.signals(seed=2, samples=30)[0]).any()
+    assert (x != _mnist1d.signals(seed=2, samples=30)[0]).any()
     assert (np.bincount(y) == 3).all()
     np.testing.assert_allclose([x.mean(), x.std()], [0, 1], atol=1e-12)
     for samples in (0, 15, -10):
         with pytest.raises(ValueError, match=f"samples is {samples}, expected a posi"):
-            mnist1d.signals(samples=samples)
+            _mnist1d.signals(samples=samples)

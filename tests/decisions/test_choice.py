@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from logitlab import decisions, losses
 from logitlab.decisions import choice
+from logitlab.losses import mnl_loss
 
 RHO, V = np.float32([[0, 1], [0.5, -0.5]]), np.float32([1, 2])
 
@@ -72,20 +74,44 @@ def test_truthful():
 def test_loss():
     u = np.float32([[1, 2], [-60, -80], [3e38, -3e38]])
     y = np.array([1, -1, 0])
-    step = jax.jit(
-        jax.value_and_grad(lambda u: choice.mnl_loss(u, jnp.asarray(y)).sum())
-    )
+    step = jax.jit(jax.value_and_grad(lambda u: mnl_loss(u, jnp.asarray(y)).sum()))
     log_p = choice.mnl_log_probs(u)
     np.testing.assert_allclose(
-        choice.mnl_loss(u, y), [-log_p[0, 1], np.exp(-60.0), 0], rtol=1e-5
+        mnl_loss(u, y), [-log_p[0, 1], np.exp(-60.0), 0], rtol=1e-5
     )
     assert np.isfinite(step(u)[1]).all()
     where = np.array([[False, True]])
-    got = choice.mnl_loss(u[:1], y[:1], where=where)
+    got = mnl_loss(u[:1], y[:1], where=where)
     np.testing.assert_allclose(got, np.log1p(np.exp(-2.0)), rtol=1e-5)
-    for bad in (2, 3, -2):
+    for bad in (2, 3):
         with pytest.raises(ValueError, match="labels outside"):
-            choice.mnl_loss(u[:1], np.array([bad]))
+            mnl_loss(u[:1], np.array([bad]))
+    for step in (mnl_loss, jax.jit(mnl_loss)):  # -1 is none of them, -100 no choice
+        got = step(u[:2], np.array([-1, -100]))
+        assert np.isfinite(got[0])
+        assert np.isnan(got[1])
+
+
+def test_choices_of_narrow_integers():
+    u = np.linspace(-2, 2, 3 * 256, dtype="f4").reshape(3, 256)
+    y = np.array([0, 254, 255])
+    want = mnl_loss(u, y)
+    for dtype in ("u1", "i2", "i8", "u4"):
+        np.testing.assert_array_equal(mnl_loss(u, y.astype(dtype)), want)
+    np.testing.assert_array_equal(
+        mnl_loss(u[:2, :128], np.array([-1, 127], "i1")),
+        mnl_loss(u[:2, :128], np.array([-1, 127])),
+    )
+    with pytest.raises(ValueError, match="labels outside"):
+        mnl_loss(u, np.array([0, 1, 2**32 + 1]))
+    none = mnl_loss(u, np.array([-(2**32) - 1, -(2**40), -100]))  # none wraps to -1
+    assert np.isnan(none).all()
+
+
+def test_the_loss_is_that_of_the_losses():
+    assert mnl_loss is losses.mnl_loss
+    with pytest.raises(AttributeError, match="no attribute 'mnl'"):
+        decisions.mnl  # noqa: B018
 
 
 def test_cascade():

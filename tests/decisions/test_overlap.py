@@ -13,7 +13,9 @@ CASES = json.loads(
 )["cases"]
 
 
-rank_dice = jax.jit(overlap.rank_dice, static_argnames=("pruning_prob", "solver"))
+dice_optimal_mask = jax.jit(
+    overlap.dice_optimal_mask, static_argnames=("pruning_prob", "solver")
+)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -21,7 +23,7 @@ def test_golden(x64, case):
     params = dict(case["params"])
     probs, solver = np.asarray(case["inputs"]["probs"]), params.pop("solver")
     if solver == "ba":
-        f = lambda p: overlap.rank_dice(  # noqa: E731
+        f = lambda p: overlap.dice_optimal_mask(  # noqa: E731
             p, smooth=params["smooth"], pruning_prob=params["pruning_prob"], solver="ba"
         )
     else:
@@ -47,7 +49,7 @@ def test_close_to_the_best_mask():
             expected_dice(p, np.argsort(np.argsort(-p)) < t) for t in range(1, 7)
         )
         for solver in ("rma", "ba"):
-            mask = rank_dice(p[None, None], pruning_prob=0.0, solver=solver)
+            mask = dice_optimal_mask(p[None, None], pruning_prob=0.0, solver=solver)
             assert expected_dice(p, np.asarray(mask)[0, 0]) > best - 0.01
 
 
@@ -58,10 +60,10 @@ def test_scores_and_shapes():
     np.testing.assert_allclose(overlap.iou_score(a, b), [[0.5, 1]])
     p = np.random.default_rng(1).uniform(size=(2, 3, 4, 5)).astype("f4")
     assert jax.eval_shape(overlap.rankseg_rma, p).shape == (2, 4, 5)
-    assert jax.eval_shape(overlap.rank_iou, p).shape == p.shape
+    assert jax.eval_shape(overlap.iou_optimal_mask, p).shape == p.shape
     sure = np.float32([[[1, 0, 1, 0]]])
     for solver in ("rma", "ba"):
-        got = rank_dice(sure, solver=solver)
+        got = dice_optimal_mask(sure, solver=solver)
         np.testing.assert_array_equal(got, sure == 1)
     with pytest.raises(ValueError, match="metric is 'f1'"):
         overlap.rank_volume(p, metric="f1")

@@ -1,9 +1,13 @@
 import jax
 import numpy as np
 import pytest
+from harness.interpreter import functions
 from scipy.special import softmax
 
 from logitlab import decisions
+
+plain = decisions  # in which concrete tokens and numbers are checked
+decisions = functions(decisions)
 
 
 def draw(seed, *shape):
@@ -81,22 +85,38 @@ def test_lengths():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda z: decisions.acceptance_rate(z, z[:1]), "target_logits has shape"),
+        (lambda z: plain.acceptance_rate(z, z[:1]), "target_logits has shape"),
         (
-            lambda z: decisions.acceptance_rate(z, z, temperature=0.0),
+            lambda z: plain.acceptance_rate(z, z, temperature=0.0),
             "temperature is 0.0",
         ),
         (
-            lambda z: decisions.speculative_sample(None, z, z, np.zeros(2, int)),
+            lambda z: plain.speculative_sample(None, z, z, np.zeros(2, int)),
             r"target_logits has shape \(2, 3\), expected \(3, 3\)",
         ),
         (
-            lambda z: decisions.speculative_sample(None, z[:1], z, np.array([3])),
+            lambda z: plain.speculative_sample(None, z[:1], z, np.array([3])),
             "labels outside",
         ),
-        (lambda z: decisions.expected_accepted_length(0.5, -1), "gamma is -1"),
+        (lambda z: plain.expected_accepted_length(0.5, -1), "gamma is -1"),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.zeros((2, 3), np.float32))
+
+
+def test_where_nothing_was_drafted_the_target_draws():
+    p, q = np.log([0.7, 0.2, 0.1]), np.log([0.1, 0.2, 0.7])
+    draft = np.broadcast_to(np.float32(q), (4000, 1, 3))
+    target = np.broadcast_to(np.float32(p), (4000, 2, 3))
+    key = jax.random.key(0)
+    none = np.full((4000, 1), -1)
+    for dtype in ("i8", "i1"):
+        got = decisions.speculative_sample(key, draft, target, none.astype(dtype))
+        assert (got.accepted == 0).all()
+        share = np.bincount(np.asarray(got.tokens[:, 0]), minlength=3) / 4000
+        np.testing.assert_allclose(share, np.exp(p), atol=0.03)
+    greedy = decisions.speculative_sample(key, draft[:1], target[:1], none[:1] - 99,
+                                          greedy=True)  # fmt: skip
+    np.testing.assert_array_equal(greedy.tokens, [[0, -1]])

@@ -1,18 +1,16 @@
 import functools
-import json
-import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreter import functions
+from harness.goldens import cases
+from harness.interpreter import functions
 
 from logitlab import estimators
 
 plain, estimators = estimators, functions(estimators)
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/deep_kernel.json"
-CASES = json.loads(GOLDEN.read_text())["cases"]
+CASES = cases("deep_kernel")
 NAMES = ("erf", "relu", "sine_1", "sine_2.676", "hermite_2", "hermite_3")
 NAMES += ("2d_opt", "3d_opt", "5d_opt", "9d_opt")
 KERNELS = {"nngp": estimators.deep_nngp, "ntk": estimators.deep_ntk}

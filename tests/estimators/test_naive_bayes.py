@@ -3,9 +3,9 @@ import pathlib
 
 import numpy as np
 import pytest
-from interpreter import interpreted
+from harness.interpreter import interpreted
 
-from logitlab import estimators
+from logitlab import estimators, theory
 
 CASES = json.loads(
     (
@@ -61,5 +61,22 @@ def test_absent_class_and_mask(x64):
 
 def test_bound():
     np.testing.assert_allclose(
-        estimators.logistic_excess_bound(0.02, minimizability_gap=0.48), 1, rtol=1e-6
+        theory.logistic_excess_bound(0.02, minimizability_gap=0.48), 1, rtol=1e-6
     )
+
+
+def test_counts_and_narrow_labels():
+    x = np.random.default_rng(0).normal(size=(4, 2)).astype("f4")
+    y = np.array([0, 65, 255, 255])
+    start = estimators.gaussian_nb_init(256, 2)
+    want = update(start, x, y)
+    got = update(start, x, y.astype("u1"))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    count = np.array(want.count)
+    count[255] = 2**24
+    many = want._replace(count=count)
+    for _ in range(2):  # 2^24 + 1 is no float32
+        many = update(many, x[2:3], y[2:3])
+    assert many.count[255] == 2**24 + 2
+    assert np.isnan(update(start, x, np.array([0, 1, 2, -100])).mean).any()

@@ -3,7 +3,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from interpreter import interpreted
+from harness.interpreter import interpreted
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 

@@ -2,9 +2,10 @@ import pathlib
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from experiments import loss_comparison, sweep
+from configs.sweep import get_config
+from experiments import sweep
+from experiments.classification import noise
 from logitlab import report, train
 from logitlab.train import program
 
@@ -14,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture
 def config(monkeypatch):
     monkeypatch.chdir(ROOT)  # where configs are named from
-    return ConfigDict(sweep._base_of("configs/sweep.py:smoke"))
+    return get_config("smoke")
 
 
 def changed(config, **entries):
@@ -23,6 +24,7 @@ def changed(config, **entries):
     return config.lock()
 
 
+@pytest.mark.slow
 def test_points_of_a_sweep_are_the_runs_they_name(config, tmp_path, monkeypatch):
     made = []
     for_all = program._Advance._for_all
@@ -39,7 +41,7 @@ def test_points_of_a_sweep_are_the_runs_they_name(config, tmp_path, monkeypatch)
     base = sweep._with(
         sweep._base(config), {"optim.learning_rate": 0.1, "pick": ("ce",)}
     )
-    plain = loss_comparison.build(base)
+    plain = noise.build(base)
     expected = train.run_study(plain, base, tmp_path / "plain", quiet=True)["ce_50"]
     got = results[names[1]]
     assert got["test/accuracy"].shape[1] == 2
@@ -82,8 +84,12 @@ def test_grids_and_random_points(config):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        (dict(base="configs/swep.py"), "'configs/swep.py', there is no such file"),
+        (dict(base="configs/swep.py"), "'configs/swep.py': there is no config file"),
         (dict(base="configs/sweep.py"), "which is a sweep itself"),
+        (
+            dict(base="configs/loss_comparison.py:noise"),
+            "configs/loss_comparison.py is now configs/classification.py",
+        ),
         (dict(x64=True), "config.x64 is True, but .* has False"),
         (dict(fields=(("optim.lr", (0.1,)),)), "has no 'optim.lr'; did you mean"),
         (dict(fields=(("epochs", ("many",)),)), "epochs: .*str"),

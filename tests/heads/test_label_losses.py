@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawing import D, N, V, assert_close, cases_of, draw, quick_jit
-from interpreter import interpreted
+from harness.goldens import cases
+from harness.heads import D, N, V, assert_close, draw
+from harness.interpreter import interpreted, quick_jit
 
 from logitlab import heads, links, losses, numerics
 from logitlab.losses.catalogue import CATALOGUE
@@ -16,13 +17,18 @@ OF_LABELS = (
     "focal_loss",
     "poly1_loss",
     "poly_n_loss",
-    "symmetric_ce_loss",
-    "generalized_ce_loss",
-    "asymmetric_gce",
-    "asymmetric_unhinged",
-    "js_loss",
+    "symmetric_cross_entropy",
+    "generalized_cross_entropy",
+    "asymmetric_gce_loss",
+    "asymmetric_unhinged_loss",
+    "js_label_noise_loss",
 )
-OF_MORE = ("multiclass_hinge", "label_smoothing_loss", "brier_loss", "z_loss")
+OF_MORE = (
+    "multiclass_hinge_loss",
+    "label_smoothing_loss",
+    "brier_loss",
+    "spherical_z_loss",
+)
 
 
 def loss_of(name):
@@ -160,7 +166,7 @@ def test_cross_entropy_by_its_formula(x64, smoothing, weighted):
     assert_close(*both(h, kernel, bias), 1e-11)
 
 
-@pytest.mark.parametrize("case", cases_of("fused_linear_ce"))
+@pytest.mark.parametrize("case", cases("fused_linear_ce"))
 def test_golden_cross_entropy(x64, case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
     p, want = case["params"], case["outputs"]
@@ -193,7 +199,7 @@ def test_golden_cross_entropy(x64, case):
         assert_close(grad, np.asarray(want[f"grad_{name}"]), 1e-9)
 
 
-@pytest.mark.parametrize("case", cases_of("fused_linear_preference"))
+@pytest.mark.parametrize("case", cases("fused_linear_preference"))
 def test_golden_preference(case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
     p, want = case["params"], case["outputs"]
@@ -202,7 +208,7 @@ def test_golden_preference(case):
 
     def of(prefix, hidden, weight, bias):
         del prefix
-        return heads.sequence_log_probs(
+        return heads.sequence_log_prob(
             hidden, weight, y, bias=bias, mask=kept, average=average, transposed=True,
             vocab_chunk=3,
         )  # fmt: skip
@@ -214,14 +220,15 @@ def test_golden_preference(case):
         if p["kind"] == "dpo":
             names = ("ref_hidden", "ref_weight", "ref_bias")
             ref = of("ref_", *(given[k].astype("f4") for k in names))
-            each = losses.dpo_loss(
-                good, bad, *jnp.split(ref, 2), beta=beta, loss_type=p["loss_type"],
+            loss = {"sigmoid": losses.dpo_loss, "robust": losses.robust_dpo_loss}
+            each = loss[p["loss_type"]](
+                good, bad, *jnp.split(ref, 2), beta=beta,
                 label_smoothing=p["label_smoothing"],
             )  # fmt: skip
         elif p["kind"] == "orpo":
             each = losses.orpo_odds_ratio_loss(good, bad, beta=beta)
         else:
-            each = losses.simpo_loss(good, bad, beta=beta, gamma=p["gamma"])
+            each = losses.simpo_loss(good, bad, beta=beta, margin=p["gamma"])
         loss = each.mean()
         if p["compute_nll"]:
             length = kept[: len(kept) // 2].sum(-1)
@@ -243,20 +250,20 @@ def test_sequences():
     log_p = -np.asarray(losses.cross_entropy(h @ kernel, y))
     mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     bad = np.where(mask, y, -100)
-    take = functools.partial(heads.sequence_log_probs, h, kernel, bad, mask=mask)
+    take = functools.partial(heads.sequence_log_prob, h, kernel, bad, mask=mask)
     total = (log_p * mask).sum(-1)
     assert_close(take(), total)
     assert_close(take(average=True), total / [4, 1, 1])
     slope = jax.grad(
-        lambda h: heads.sequence_log_probs(h, kernel, bad, mask=mask).sum()
+        lambda h: heads.sequence_log_prob(h, kernel, bad, mask=mask).sum()
     )(h)
     assert (np.asarray(slope)[~mask] == 0).all()
     with pytest.raises(TypeError, match="mask has dtype int"):
-        heads.sequence_log_probs(h, kernel, y, mask=mask.astype(int))
+        heads.sequence_log_prob(h, kernel, y, mask=mask.astype(int))
     with pytest.raises(ValueError, match=r"mask has shape \(4,\), expected \(3, 4\)"):
-        heads.sequence_log_probs(h, kernel, y, mask=mask[0])
+        heads.sequence_log_prob(h, kernel, y, mask=mask[0])
     with pytest.raises(ValueError, match=r"labels has shape \(\), expected"):
-        heads.sequence_log_probs(h[0, 0], kernel, y[0, 0])
+        heads.sequence_log_prob(h[0, 0], kernel, y[0, 0])
 
 
 def test_errors():

@@ -1,22 +1,19 @@
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.goldens import cases
+from harness.interpreter import interpreted
 
-from logitlab.losses import comp_sums, consistency, regularized, smooth_adversarial
+from logitlab import numerics
+from logitlab.losses import comp_sums, regularized, smooth_adversarial
+from logitlab.losses.robust import baselines
+from logitlab.theory import consistency
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 Z = np.float32([2, 1, 0])
 TAUS = (0.0, 0.3, 0.7, 1.0, 1.3, 1.7, 2.0, 2.5)
-
-
-def cases(name, *kinds):
-    found = json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
-    return [c for c in found if c["params"]["kind"] in kinds]
 
 
 def error(a, b):
@@ -24,16 +21,20 @@ def error(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="hard")
-def value_and_grad(loss, z, *args, **hyper):
-    """Compiled once for a loss and its hyper-parameters' names; they are traced."""
+def value_and_grad(loss, z, *args, hard=None, **hyper):
+    """Hyper-parameters are traced, but for ``hard``."""
+    known = {} if hard is None else {"hard": hard}
 
-    def total(z):
-        values = loss(z, *args, **hyper)
-        return values.sum(), values
+    @interpreted
+    def run(z, args, hyper):
+        def total(z):
+            values = loss(z, *args, **hyper, **known)
+            return values.sum(), values
 
-    (_, values), grad = jax.value_and_grad(total, has_aux=True)(jnp.asarray(z))
-    return values, grad
+        (_, values), grad = jax.value_and_grad(total, has_aux=True)(z)
+        return values, grad
+
+    return run(jnp.asarray(z), args, hyper)
 
 
 def call_golden(params, z, y):
@@ -46,7 +47,9 @@ def call_golden(params, z, y):
         return value_and_grad(comp_sums.poly1_loss, z, y, eps=params["eps"])
     if kind == "label_smoothing":
         return value_and_grad(regularized.label_smoothing_loss, z, y, eps=params["eps"])
-    return value_and_grad(comp_sums.weighted_ce, z, y, np.array(params["weight"]))
+    return value_and_grad(
+        comp_sums.weighted_cross_entropy, z, y, np.array(params["weight"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,141 @@ def test_poly_n(x64):
         comp_sums.poly_n_loss(z, y, eps=1.0)
 
 
+def remainder(nll, terms):
+    """What is left of ``nll`` without the first terms of its series in ``1 - p``."""
+    wrong = -np.expm1(-nll)
+    near = sum(wrong**j / j for j in range(terms + 1, terms + 60))
+    far = nll - sum(wrong**j / j for j in range(1, terms + 1))
+    return np.where(nll < 0.3, near, far)
+
+
+@pytest.mark.parametrize("eps", [-1.0, -0.9999, -0.5, 0.0, 2.0])
+def test_poly1_is_exact_down_to_minus_one(eps):
+    margins = np.float32([-80, -30, -5, -1, 0, 1, 5, 12, 17, 30, 40, 80])
+    z, y = np.stack([margins, 0 * margins], -1), np.zeros(12, int)
+    nll = np.logaddexp(0, -margins.astype(float))
+    wrong = -np.expm1(-nll)
+    for traced in (False, True):
+        given = np.float32(eps) if traced else eps
+        want = (1 + np.float64(given)) * wrong + remainder(nll, 1)
+        slope = ((1 + np.float64(given)) * np.exp(-nll) + wrong) * wrong
+        if traced:
+            values, grad = value_and_grad(comp_sums.poly1_loss, z, y, eps=given)
+        else:
+            fixed = functools.partial(comp_sums.poly1_loss, eps=eps)
+            values, grad = value_and_grad(fixed, z, y)
+        np.testing.assert_allclose(values, want, rtol=1e-5, atol=1e-37)
+        np.testing.assert_allclose(grad[:, 1], slope, rtol=1e-5, atol=1e-37)
+    with pytest.raises(ValueError, match="eps is -1.5, expected at least -1"):
+        comp_sums.poly1_loss(Z, 0, eps=-1.5)
+
+
+@pytest.mark.parametrize("terms", [2, 3, 10])
+def test_poly_n_without_its_leading_terms(terms):
+    margins = np.float32([-30, -3, -1, 0, 1, 3, 5, 8, 12])
+    z, y = np.stack([margins, 0 * margins], -1), np.zeros(9, int)
+    nll = np.logaddexp(0, -margins.astype(float))
+    eps = -1 / np.arange(1, terms + 1)
+    loss = functools.partial(comp_sums.poly_n_loss, eps=tuple(eps))
+    values, grad = value_and_grad(loss, z, y)
+    wrong = -np.expm1(-nll)
+    np.testing.assert_allclose(values, remainder(nll, terms), rtol=1e-5, atol=1e-37)
+    np.testing.assert_allclose(grad[:, 1], wrong ** (terms + 1), rtol=1e-5, atol=1e-37)
+
+
+def soft_oracles(z, q, w):
+    """Losses of distributions in float64, from log-probabilities that are exact."""
+    z = z.astype(float)
+    top = z.max(-1, keepdims=True)
+    lead = z == top
+    rest = np.where(lead, 0, np.exp(z - top)).sum(-1, keepdims=True)
+    nll = top - z + np.log1p(rest)
+    wrong, s = -np.expm1(-nll), 0.1
+    mix = (1 - s) * q + s / z.shape[-1]
+    return {
+        "focal": (q * wrong**2 * nll).sum(-1),
+        "weighted focal": (w * q * wrong**2 * nll).sum(-1),
+        "poly1": (q * (nll - 0.5 * wrong)).sum(-1),
+        "poly1 at -1": (q * remainder(nll, 1)).sum(-1),
+        "poly_n": (q * (nll + wrong - 0.25 * wrong**2)).sum(-1),
+        "gce": (q * -np.expm1(-0.7 * nll) / 0.7).sum(-1),
+        "weighted ce": (w * q * nll).sum(-1),
+        "smoothing": (mix * nll).sum(-1),
+        "weighted smoothing": (w * mix * nll).sum(-1),
+    }
+
+
+def soft_losses(z, q, w):
+    return {
+        "focal": comp_sums.focal_loss(z, q),
+        "weighted focal": comp_sums.focal_loss(z, q, w),
+        "poly1": comp_sums.poly1_loss(z, q, eps=-0.5),
+        "poly1 at -1": comp_sums.poly1_loss(z, q, eps=-1.0),
+        "poly_n": comp_sums.poly_n_loss(z, q, eps=(1.0, -0.25)),
+        "gce": baselines.generalized_cross_entropy(z, q),
+        "weighted ce": comp_sums.weighted_cross_entropy(z, q, w),
+        "smoothing": regularized.label_smoothing_loss(z, q),
+        "weighted smoothing": regularized.label_smoothing_loss(z, q, w),
+    }
+
+
+def test_soft_labels():
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.normal(size=(6, 5)) * 3, rng.uniform(-3, 0, (6, 5))])
+    z = z.astype("f4")
+    z[6:, 0] = [-40, -12, 5, 12, 17, 40]
+    q = rng.dirichlet(np.ones(5), 12).astype("f4")
+    q[6:] = np.eye(5)[0]
+    q[8] = [0.5, 0.5, 0, 0, 0]
+    w = np.float32([0.5, 2, 0, 1, 3])
+
+    @interpreted
+    def run(z, q, w):
+        values, pull = jax.vjp(lambda z: soft_losses(z, q, w), z)
+        one = jax.tree.map(jnp.ones_like, values)
+        zero = jax.tree.map(jnp.zeros_like, values)
+        return values, {k: pull(zero | {k: one[k]})[0] for k in values}
+
+    values, grads = run(z, q, w)
+    want = soft_oracles(z, q.astype(float), w.astype(float))
+    with jax.enable_x64(True):
+        exact, slopes = jax.tree.map(
+            np.asarray, run(*(a.astype(float) for a in (z, q, w)))
+        )
+    for name in want:
+        np.testing.assert_allclose(
+            values[name], want[name], rtol=1e-5, atol=1e-37, err_msg=name
+        )
+        np.testing.assert_allclose(exact[name], want[name], rtol=1e-9, atol=1e-37)
+        scale = np.abs(slopes[name]).max(-1, keepdims=True)
+        off = np.abs(np.asarray(grads[name]) - slopes[name])
+        assert (off <= 1e-5 * scale + 1e-37).all(), name
+    for c, step in enumerate(1e-6 * np.eye(5)):
+        up, down = (
+            soft_oracles(z[:6] + side * step, q[:6].astype(float), w)
+            for side in (1, -1)
+        )
+        for name in want:
+            difference = (up[name] - down[name]) / 2e-6
+            np.testing.assert_allclose(slopes[name][:6, c], difference, atol=1e-7)
+    # An integer label is its own distribution.
+    y, hot = np.arange(5), np.eye(5, dtype="f4")
+    named = interpreted(lambda z: soft_losses(z, y, w))(z[:5])
+    for name, values in run(z[:5], hot, w)[0].items():
+        np.testing.assert_allclose(values, named[name], rtol=1e-5, err_msg=name)
+    # NaN behind a mask of classes has no mass, a number does.
+    where = np.array([[True, True, False, True, True]])
+    spoilt = hot[:1] + np.where(where, 0, np.nan).astype("f4")
+    hidden = np.where(where, z[:1], np.nan)
+    seen = np.flatnonzero(where)
+    for loss in (comp_sums.focal_loss, baselines.generalized_cross_entropy):
+        loss = interpreted(loss)
+        got = loss(hidden, spoilt, where=where)
+        np.testing.assert_allclose(got, loss(z[:1, seen], hot[:1, seen]), rtol=1e-6)
+    poly1 = interpreted(comp_sums.poly1_loss)
+    assert poly1(z[:1], hot[2:3], where=where) == np.inf
+
+
 def test_hand_checks():
     z, y = np.tile(Z, (6, 1)), np.zeros(6, int)
     tau = np.float32([0, 0.5, 1, 1.5, 2, 3])
@@ -87,9 +225,9 @@ def test_hand_checks():
     np.testing.assert_allclose(grad[4], (-0.222695, 0.162803, 0.059892), atol=1e-6)
     np.testing.assert_allclose(comp_sums.focal_loss(Z, 1), 0.802948, rtol=1e-6)
     np.testing.assert_allclose(comp_sums.poly1_loss(Z, 1), 2.162877, rtol=1e-6)
-    np.testing.assert_allclose(regularized.z_regularization(Z), 5.7966e-4, rtol=1e-4)
+    np.testing.assert_allclose(regularized.z_loss(Z), 5.7966e-4, rtol=1e-4)
     adversarial = np.float32([1, 1.5, 0])
-    shift = smooth_adversarial.margin_shift_norm(Z, adversarial, 0)
+    shift = smooth_adversarial.margin_shift_penalty(Z, adversarial, 0)
     loss = smooth_adversarial.smooth_adversarial_comp_sum_loss(Z, adversarial, 0)
     np.testing.assert_allclose([shift, loss], [1.8027756, 2.2103816], rtol=1e-6)
 
@@ -174,7 +312,7 @@ def test_tau_is_traced_and_has_a_gradient(x64):
 
 
 def test_extremes_and_hidden_labels():
-    big, inf = np.float32(3e38), np.inf
+    big, inf = np.float32(1e30), np.inf
     ends = [[big, -big], [-big, big], [big, big], [0, 200], [-inf, 1], [-inf, -inf]]
     z, tau = np.tile(np.float32(ends), (4, 1)), np.repeat(np.float32([0, 1, 1.5, 2]), 6)
     y = np.zeros(24, int)
@@ -191,12 +329,12 @@ def test_extremes_and_hidden_labels():
 
 
 def test_edges():
-    big = np.float32(3e38)
+    big = np.float32(1e30)
     assert comp_sums.comp_sum_loss(np.float32([3]), 0, tau=0.5) == 0
     weights = np.float32([0, 1])
-    assert comp_sums.weighted_ce(np.float32([-np.inf, 1]), 0, weights) == 0
+    assert comp_sums.weighted_cross_entropy(np.float32([-np.inf, 1]), 0, weights) == 0
     far = regularized.label_smoothing_loss(np.float32([big, -big]), 0, eps=0.1)
-    np.testing.assert_allclose(far, 0.05 * 6e38, rtol=1e-5)
+    np.testing.assert_allclose(far, 0.05 * 2e30, rtol=1e-5)
     equal = regularized.logit_norm_loss(np.zeros(3, "f4"), 0)
     np.testing.assert_allclose(equal, np.log(3), rtol=1e-6)
     where = np.array([True, False, True])
@@ -212,13 +350,16 @@ def test_errors():
         (lambda: comp_sums.comp_sum_loss(Z, 0, max_log_loss=0.0), "max_log_loss"),
         (lambda: comp_sums.comp_rho_margin_loss(Z, 0, rho=0.0), "rho"),
         (lambda: comp_sums.focal_loss(Z, 0, gamma=-1.0), "gamma"),
-        (lambda: comp_sums.poly1_loss(Z, 0, eps=-1.0), "eps"),
-        (lambda: comp_sums.weighted_ce(Z, 0, np.ones(2)), "weights has shape"),
+        (lambda: comp_sums.poly1_loss(Z, 0, eps=-1.01), "eps"),
+        (
+            lambda: comp_sums.weighted_cross_entropy(Z, 0, np.ones(2)),
+            "weights has shape",
+        ),
         (lambda: regularized.label_smoothing_loss(Z, 0, eps=2.0), "eps"),
         (lambda: regularized.logit_norm_loss(Z, 0, temperature=0.0), "temperature"),
         (lambda: regularized.bootstrapping_loss(Z, 0, beta=2.0), "beta"),
         (lambda: regularized.brier_loss(Z, 3), "outside"),
-        (lambda: smooth_adversarial.margin_shift_norm(Z, Z[:2], 0), "adv_logits"),
+        (lambda: smooth_adversarial.margin_shift_penalty(Z, Z[:2], 0), "adv_logits"),
         (lambda: consistency.hconsistency_bound(0.1, tau=1.0, num_classes=1), "num"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -309,13 +450,57 @@ def test_smooth_loss_bounds_the_adversarial_one(x64):
 
 
 def test_margin_shift_norm_edges():
-    big = np.float32([1e38, 0, -1e38])
+    big = np.float32([1e30, 0, -1e30])
     clean, attacked = np.stack([Z, big]), np.stack([Z, -big / 2])
-    norm = smooth_adversarial.margin_shift_norm
+    norm = smooth_adversarial.margin_shift_penalty
     values, grad = value_and_grad(norm, clean, attacked, np.zeros(2, int))
-    np.testing.assert_allclose(values, [1e-6, 1e38 * np.hypot(1.5, 3)], rtol=1e-6)
+    np.testing.assert_allclose(values, [1e-6, 1e30 * np.hypot(1.5, 3)], rtol=1e-6)
     np.testing.assert_array_equal(grad[0], 0)
     np.testing.assert_allclose(grad[1].sum(), 0, atol=1e-6)
     assert norm(np.float32([1]), np.float32([2]), 0) == 0
     jitted = jax.jit(smooth_adversarial.smooth_adversarial_comp_sum_loss)
     assert np.isnan(jitted(Z, Z, 3))
+
+
+def test_spherical_score_slopes_of_a_wrong_label():
+    """The slope of an expm1, itself and 1, rounds to 0 from 17 on."""
+    margins = np.float32([-80, -60, -30, -17, -12, -5, 0, 5, 17, 30, 42])
+    z, y = np.float32([[m, 0, -1.3] for m in margins]), np.zeros(11, int)
+    got = value_and_grad(regularized.spherical_score_loss, z, y)
+    q = 2 * z.astype(float) - 2 * z.max(-1, keepdims=True)
+    q = np.exp(q) / np.exp(q).sum(-1, keepdims=True)
+    root, rest = np.sqrt(q[:, 0]), q[:, 1:].sum(-1)
+    slopes = np.concatenate([-(root * rest)[:, None], root[:, None] * q[:, 1:]], -1)
+    np.testing.assert_allclose(got[0], rest / (1 + root), rtol=1e-5)
+    np.testing.assert_allclose(got[1], slopes, rtol=1e-5, atol=1e-37)
+
+
+def test_label_smoothing_keeps_no_array():
+    z, y = np.zeros((256, 1000), "f4"), np.zeros(256, int)
+    loss = regularized.label_smoothing_loss
+    slope = jax.jit(jax.grad(lambda z: loss(z, y).sum()))
+    memory = slope.lower(z).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < z.nbytes / 2
+
+
+def test_bootstrapping_learns_nothing_from_itself():
+    z = np.float32([0.3, 1, -2, 0.7, 0.1])
+    slope = jax.grad(lambda z: regularized.bootstrapping_loss(z, 0, beta=0.0))(z)
+    np.testing.assert_array_equal(slope, 0)
+
+
+def test_a_hidden_class_has_no_share_of_the_slopes():
+    slope = jax.grad(comp_sums.cross_entropy)
+    got = slope(np.float32([1, -np.inf, -1]), np.float32([1, 0, 0]))
+    np.testing.assert_allclose(got, np.array([-1, 0, 1]) / (1 + np.exp(2)), rtol=1e-6)
+
+
+def test_slopes_of_confident_labels():
+    q = np.exp(-40.0)
+    slope = jax.grad(lambda z: comp_sums.comp_sum_loss(z, 0, tau=2.0))(
+        np.float32([40, 0])
+    )
+    np.testing.assert_allclose(slope, [-q, q], rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: -numerics.expm1(-x))(40.0), q, rtol=1e-5
+    )

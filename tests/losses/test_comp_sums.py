@@ -1,11 +1,9 @@
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import check_derivatives
+from harness.derivatives import check_derivatives
+from harness.goldens import cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
@@ -16,8 +14,7 @@ from logitlab.losses import cross_entropy
 from logitlab.numerics import masked_mean
 
 VARIANTS = {"eager": lambda f: f, "jit": jax.jit, "vmap": jax.vmap, "pmap": jax.pmap}
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/stablemax.json"
-BIG = float(np.finfo("f4").max)
+BIG = 1e30
 
 
 def others(x):
@@ -128,7 +125,7 @@ def test_labels_get_gradients():
 
 @pytest.mark.usefixtures("x64")
 def test_derivatives():
-    rng, y, where = np.random.default_rng(0), np.arange(4), np.arange(5) != 4
+    rng, y, where = np.random.default_rng(0), np.arange(4), np.arange(5)[None] != 4
 
     def both(arguments):
         z, q = arguments
@@ -227,7 +224,7 @@ def test_memory():
 def test_axis_and_where():
     rng = np.random.default_rng(0)
     z, where = rng.normal(size=(3, 5, 2)).astype("f4"), np.arange(5)[:, None] % 4 < 2
-    kept = where[:, 0]
+    where, kept = where[None], where[:, 0]
     moved = np.moveaxis(z, 1, -1)
     y = np.array([[0, 1], [1, 4], [4, 0]])
     q = np.where(where, rng.uniform(size=z.shape), 0).astype("f4")
@@ -299,7 +296,6 @@ def test_errors():
     z = np.zeros((2, 3), "f4")
     for labels, message in [
         (np.array([0, 3]), "outside"),
-        (np.array([0, -100]), "outside"),
         (np.zeros((2, 1), int), "expected"),
         (np.zeros((2, 2), "f4"), r"labels has shape \(2, 2\), expected \(2, 3\)"),
         (np.zeros(2, "f4"), "distribution"),
@@ -321,7 +317,7 @@ def test_errors():
         cross_entropy(z, np.zeros(2, bool))
 
 
-@pytest.mark.parametrize("case", json.loads(GOLDEN.read_text())["cases"])
+@pytest.mark.parametrize("case", cases("stablemax"))
 @pytest.mark.usefixtures("x64")
 def test_golden_stablemax(case):
     z, y = (np.array(case["inputs"][name]) for name in ("logits", "labels"))

@@ -1,10 +1,13 @@
 import jax
 import numpy as np
 import pytest
-from goldens import arrays, cases, draw, error, value_and_grad
+from harness.goldens import arrays, cases, draw, error, value_and_grad
+from harness.interpreter import functions
 from scipy.special import log_softmax
 
 from logitlab import heads, losses, numerics
+
+losses = functions(losses)
 
 
 def pair(case):
@@ -14,10 +17,10 @@ def pair(case):
 @pytest.mark.parametrize("case", cases("kd"))
 def test_kd_golden(case, x64):
     (s, t), params = pair(case), case["params"]
-    values, grad = value_and_grad(lambda s: losses.kd(s, t, **params), s)
+    values, grad = value_and_grad(lambda s: losses.kd_loss(s, t, **params), s)
     assert error(values, case["outputs"]["per_example"]) < 1e-8
     assert error(grad, case["outputs"]["grad_logits"]) < 1e-8
-    by_ce, same = value_and_grad(lambda s: losses.kd(s, t, form="ce", **params), s)
+    by_ce, same = value_and_grad(lambda s: losses.kd_loss(s, t, form="ce", **params), s)
     log_p, log_q = (log_softmax(z / params["temperature"], -1) for z in (t, s))
     want = -(params["temperature"] ** 2) * (np.exp(log_p) * log_q).sum(-1)
     np.testing.assert_allclose(by_ce, want, rtol=1e-12)
@@ -25,18 +28,18 @@ def test_kd_golden(case, x64):
 
 
 DISTILLM = {
-    "forward_kl": lambda s, t, p: losses.kd(s, t, temperature=1.0, form="ce"),
+    "forward_kl": lambda s, t, p: losses.kd_loss(s, t, temperature=1.0, form="ce"),
     "reverse_kl": lambda s, t, p: losses.reverse_kl(s, t),
     "symmetric_kl": lambda s, t, p: losses.symmetric_kl(
-        s, t, lam=p["symmetric_lam"], form="ce"
+        s, t, reverse_weight=p["symmetric_lam"], form="ce"
     ),
-    "js_distance": lambda s, t, p: losses.js_divergence(s, t, lam=p["js_lam"]),
-    "tv_distance": lambda s, t, p: losses.total_variation(s, t),
+    "js_distance": lambda s, t, p: losses.js_divergence(s, t, skew=1 - p["js_lam"]),
+    "tv_distance": lambda s, t, p: losses.total_variation_divergence(s, t),
     "skewed_forward_kl": lambda s, t, p: losses.skew_kl(
-        s, t, alpha=p["skew_lam"], form="ce"
+        s, t, skew=p["skew_lam"], form="ce"
     ),
     "skewed_reverse_kl": lambda s, t, p: losses.skew_reverse_kl(
-        s, t, alpha=p["skew_lam"]
+        s, t, skew=1 - p["skew_lam"]
     ),
 }
 
@@ -66,7 +69,8 @@ def test_generalized_jsd_golden(case, x64):
     mask = np.array(case["inputs"]["mask"]) > 0
 
     def loss(s):
-        values = losses.generalized_jsd(s, t, **case["params"])
+        options = dict(case["params"], scale_by_temperature_squared=False)
+        values = losses.js_divergence(s, t, skew=options.pop("beta"), **options)
         return numerics.masked_mean(values, mask), values
 
     (mean, values), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(s)
@@ -79,15 +83,17 @@ def test_divergences_are_those_of_the_heads(x64):
     h, w, v = draw(0, 6, 4), draw(1, 4, 9), draw(2, 4, 9)
     s, t, options = h @ w, h @ v, dict(temperature=1.7)
     mine = {
-        ("forward_kl", 0.5): losses.kd(s, t, **options) / 1.7**2,
+        ("forward_kl", 0.5): losses.kd_loss(s, t, **options),
         ("reverse_kl", 0.5): losses.reverse_kl(s, t, **options),
-        ("jsd", 0.3): losses.generalized_jsd(s, t, beta=0.3, **options),
-        ("jsd", 1): losses.generalized_jsd(s, t, beta=1, **options),
-        ("total_variation", 0.5): losses.total_variation(s, t, **options),
+        ("js_divergence", 0.3): losses.js_divergence(s, t, skew=0.3, **options),
+        ("js_divergence", 1): losses.js_divergence(s, t, skew=1, **options),
+        ("total_variation_divergence", 0.5): losses.total_variation_divergence(
+            s, t, **options
+        ),
     }
     for (name, beta), values in mine.items():
         head = heads.fused_linear_distillation(
-            h, w, heads.Linear(h, v), divergence=name, beta=beta, **options
+            h, w, heads.Linear(h, v), divergence=name, skew=beta, **options
         )
         np.testing.assert_allclose(values, head, rtol=1e-10, err_msg=name)
 
@@ -95,17 +101,19 @@ def test_divergences_are_those_of_the_heads(x64):
 def test_identities_of_divergences(x64):
     s, t = draw(0, 7, 5), draw(1, 7, 5)
     for beta in (0.1, 0.5):
-        gkd = losses.generalized_jsd(s, t, beta=beta)
-        np.testing.assert_allclose(gkd, losses.js_divergence(s, t, lam=1 - beta))
+        gkd = losses.js_divergence(s, t, skew=beta)
+        np.testing.assert_allclose(gkd, losses.js_divergence(t, s, skew=1 - beta))
         assert (gkd < -beta * np.log(beta) - (1 - beta) * np.log(1 - beta)).all()
-        near_end = losses.generalized_jsd(s, t, beta=1e-8) / 1e-8
-        np.testing.assert_allclose(near_end, losses.kd(s, t, temperature=1.0), 1e-5)
-    np.testing.assert_allclose(losses.skew_kl(s, t, alpha=1.0), 0, atol=1e-15)
-    forward, backward = losses.kd(s, t, temperature=1.0), losses.reverse_kl(s, t)
-    np.testing.assert_allclose(losses.skew_kl(s, t, alpha=0.0), forward)
-    np.testing.assert_allclose(losses.skew_reverse_kl(s, t, alpha=0.0), backward)
-    np.testing.assert_allclose(backward, losses.kd(t, s, temperature=1.0))
-    both = losses.symmetric_kl(s, t, lam=0.25)
+        near_end = losses.js_divergence(s, t, skew=1e-8) / 1e-8
+        np.testing.assert_allclose(
+            near_end, losses.kd_loss(s, t, temperature=1.0), 1e-5
+        )
+    np.testing.assert_allclose(losses.skew_kl(s, t, skew=1.0), 0, atol=1e-15)
+    forward, backward = losses.kd_loss(s, t, temperature=1.0), losses.reverse_kl(s, t)
+    np.testing.assert_allclose(losses.skew_kl(s, t, skew=0.0), forward)
+    np.testing.assert_allclose(losses.skew_reverse_kl(s, t, skew=1.0), backward)
+    np.testing.assert_allclose(backward, losses.kd_loss(t, s, temperature=1.0))
+    both = losses.symmetric_kl(s, t, reverse_weight=0.25)
     np.testing.assert_allclose(both, 0.75 * forward + 0.25 * backward)
 
 
@@ -113,15 +121,16 @@ def test_hot_kd_is_a_squared_difference(x64):
     s, t = draw(0, 4, 6), draw(1, 4, 6)
     d = s - t
     want = ((d - d.mean(-1, keepdims=True)) ** 2).mean(-1) / 2
-    np.testing.assert_allclose(losses.kd(s, t, temperature=1e4), want, rtol=1e-4)
-    hot = losses.kd(s.astype("f4"), t.astype("f4"), temperature=1e4)
+    np.testing.assert_allclose(losses.kd_loss(s, t, temperature=1e4), want, rtol=1e-4)
+    hot = losses.kd_loss(s.astype("f4"), t.astype("f4"), temperature=1e4)
     np.testing.assert_allclose(hot, want, rtol=2e-3)  # z / T is a float32
-    centred = losses.logit_mse(s, t, center=True)
+    centred = losses.logit_mse_loss(s, t, center=True)
     np.testing.assert_allclose(centred, want, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
-    "name", ["kd", "reverse_kl", "symmetric_kl", "js_divergence", "skew_kl", "nkd"]
+    "name",
+    ["kd_loss", "reverse_kl", "symmetric_kl", "js_divergence", "skew_kl", "nkd_loss"],
 )
 def test_exact_for_two_confident_models(name):
     """Float32 against float64, at margins where probabilities round to 0 and 1."""
@@ -131,7 +140,7 @@ def test_exact_for_two_confident_models(name):
     t = np.concatenate([margins[::-1, None], rng.uniform(-2, 0, (7, 4))], -1)
     t[:2, 1] = 90  # and models that disagree
     s, t = s.astype("f4"), t.astype("f4")
-    labels = (np.zeros(7, int),) if name == "nkd" else ()
+    labels = (np.zeros(7, int),) if name == "nkd_loss" else ()
 
     def loss(s, t):
         return getattr(losses, name)(s, t, *labels, temperature=1.0)
@@ -149,14 +158,16 @@ def test_exact_for_two_confident_models(name):
 def test_hidden_classes_of_either_model():
     s, t = np.float32([2, 0, -np.inf]), np.float32([1, -np.inf, 5])
     want = -np.float64(log_softmax([2.0, 0.0])[0])  # p is one-hot: the third is hidden
-    values, grad = value_and_grad(lambda s: losses.kd(s, t, temperature=1.0), s)
+    values, grad = value_and_grad(lambda s: losses.kd_loss(s, t, temperature=1.0), s)
     np.testing.assert_allclose(values, want, rtol=1e-6)
     np.testing.assert_allclose(grad, [np.exp(-want) - 1, 1 - np.exp(-want), 0], 1e-5)
     values, grad = value_and_grad(lambda s: losses.reverse_kl(s, t), s)
     assert values == np.inf
     assert np.isfinite(grad).all()
     assert grad[1] > 1e30
-    values, grad = value_and_grad(lambda s: losses.kd(s, np.full_like(t, -np.inf)), s)
+    values, grad = value_and_grad(
+        lambda s: losses.kd_loss(s, np.full_like(t, -np.inf)), s
+    )
     assert values == 0
     assert (grad == 0).all()
 
@@ -164,9 +175,9 @@ def test_hidden_classes_of_either_model():
 def test_a_learned_temperature(x64):
     s, t = draw(0, 5, 4), draw(1, 5, 4)
     at = np.linspace(0.5, 3, 5)
-    loss = lambda T: losses.kd(s, t, temperature=T)  # noqa: E731
+    loss = lambda T: losses.kd_loss(s, t, temperature=T)  # noqa: E731
     slope = jax.grad(lambda T: loss(T).sum())(at)
     numeric = (loss(at + 1e-6) - loss(at - 1e-6)) / 2e-6
     np.testing.assert_allclose(slope, numeric, rtol=1e-6)
-    one = [losses.kd(s[i], t[i], temperature=at[i]) for i in range(5)]
+    one = [losses.kd_loss(s[i], t[i], temperature=at[i]) for i in range(5)]
     np.testing.assert_allclose(loss(at), one)

@@ -1,30 +1,35 @@
 import jax
 import numpy as np
 import pytest
-from goldens import arrays, cases, draw, error, value_and_grad
+from harness.goldens import arrays, cases, draw, error, value_and_grad
+from harness.interpreter import functions
 from scipy.special import log_softmax, softmax
 
 from logitlab import losses
+
+losses = functions(losses)
 
 
 @pytest.mark.parametrize("case", cases("dist"))
 def test_dist_golden(case, x64):
     s, t = arrays(case, "student_logits", "teacher_logits")
     params, outputs = case["params"], case["outputs"]
-    value, grad = value_and_grad(lambda s: losses.dist(s, t, **params), s)
+    value, grad = value_and_grad(lambda s: losses.dist_loss(s, t, **params), s)
     assert error(value, outputs["loss"]) < 1e-8
     assert error(grad, outputs["grad_logits"]) < 1e-8
     heat = dict(temperature=params["temperature"])
-    inter = losses.dist_inter(s, t, **heat)
+    inter = losses.dist_inter_loss(s, t, **heat)
     assert error(inter, outputs["inter_per_example"]) < 1e-8
-    intra = losses.dist_intra(s, t, **heat)
+    intra = losses.dist_intra_loss(s, t, **heat)
     assert error(intra, outputs["intra_per_class"]) < 1e-8
 
 
 def test_constant_rows_and_columns():
     one = np.float32([[1, 0, 3]])
-    np.testing.assert_array_equal(losses.dist_intra(one, one), 1)
-    value, grad = value_and_grad(lambda s: losses.dist(s, one), np.zeros((1, 3), "f4"))
+    np.testing.assert_array_equal(losses.dist_intra_loss(one, one), 1)
+    value, grad = value_and_grad(
+        lambda s: losses.dist_loss(s, one), np.zeros((1, 3), "f4")
+    )
     assert value == 2
     assert np.isfinite(grad).all()
 
@@ -38,7 +43,7 @@ def test_mlkd_golden(case, x64):
     @jax.jit
     def run(weak, strong):
         def total(weak, strong):
-            parts = losses.mlkd(weak, strong, t, u, y, **params)
+            parts = losses.mlkd_loss(weak, strong, t, u, y, **params)
             return sum(parts.values()), parts
 
         return jax.grad(total, (0, 1), has_aux=True)(weak, strong)
@@ -53,7 +58,7 @@ def test_mlkd_golden(case, x64):
     assert error(cc, outputs["cc_at_T4"]) < 1e-8
     bc = losses.batch_correlation_loss(weak, t, **heat)
     assert error(bc, outputs["bc_at_T4"]) < 1e-8
-    kd = losses.kd(weak, t, standardize=params["standardize"], **heat)
+    kd = losses.kd_loss(weak, t, standardize=params["standardize"], **heat)
     assert error(kd.mean(), outputs["kd_at_T4"]) < 1e-8
 
 
@@ -61,14 +66,14 @@ def test_mlkd_as_it_was_meant(x64):
     """Masks by hand, one temperature at a time."""
     weak, strong, t, u = (draw(i, 5, 4) for i in range(4))
     y, keep = np.arange(5) % 4, np.arange(5) < 4
-    got = losses.mlkd(weak, strong, t, u, y, mode="intended")
+    got = losses.mlkd_loss(weak, strong, t, u, y, mode="intended")
     p = softmax(t, -1)
     unsure = p.max(-1) <= np.median(p.max(-1))
     rare = p.sum(0) <= np.median(p.sum(0))
     heats = (4.0, 3.0, 5.0, 2.0, 6.0)
     kd = sum(
-        (unsure * losses.kd(weak, t, temperature=h)).mean()
-        + losses.kd(strong, u, temperature=h).mean()
+        (unsure * losses.kd_loss(weak, t, temperature=h)).mean()
+        + losses.kd_loss(strong, u, temperature=h).mean()
         for h in heats
     )
     np.testing.assert_allclose(got["loss_kd"], 0.9 * kd, rtol=1e-12)
@@ -81,8 +86,8 @@ def test_mlkd_as_it_was_meant(x64):
     np.testing.assert_allclose(got["loss_cc"], 0.9 * cc, rtol=1e-10)
     np.testing.assert_allclose(got["loss_bc"], 0.9 * bc, rtol=1e-10)
     for mode in ("official", "intended"):
-        part = losses.mlkd(weak, strong, t, u, y, mode=mode, mask=keep)
-        want = losses.mlkd(*(a[:4] for a in (weak, strong, t, u, y)), mode=mode)
+        part = losses.mlkd_loss(weak, strong, t, u, y, mode=mode, mask=keep)
+        want = losses.mlkd_loss(*(a[:4] for a in (weak, strong, t, u, y)), mode=mode)
         for name in want:
             np.testing.assert_allclose(part[name], want[name], rtol=1e-10)
 
@@ -95,7 +100,10 @@ def test_rkd_golden(case, x64):
     @jax.jit
     def run(s):
         def total(s):
-            parts = losses.rkd_distance(s, t).mean(), losses.rkd_angle(s, t).mean()
+            parts = (
+                losses.rkd_distance_loss(s, t).mean(),
+                losses.rkd_angle_loss(s, t).mean(),
+            )
             total = params["distance_weight"] * parts[0]
             return total + params["angle_weight"] * parts[1], parts
 
@@ -112,16 +120,16 @@ def test_relations_of_kept_examples():
     s, t = draw(0, 5, 3).astype("f4"), draw(1, 5, 4).astype("f4")
     keep = np.array([True, False, True, True, False])
     spoilt = np.where(keep[:, None], s, np.nan)
-    for loss in (losses.rkd_distance, losses.rkd_angle):
+    for loss in (losses.rkd_distance_loss, losses.rkd_angle_loss):
         got = np.asarray(loss(spoilt, t, mask=keep))
         want = loss(s[keep], t[keep])
         index = np.ix_(*(np.flatnonzero(keep),) * got.ndim)
         np.testing.assert_allclose(got[index], want, rtol=1e-5, atol=1e-7)
         assert (np.delete(got, np.flatnonzero(keep), 0) == 0).all()
-    alone = losses.rkd_distance(s[:1], t[:1])
+    alone = losses.rkd_distance_loss(s[:1], t[:1])
     assert alone == 0
     twins = np.ones((3, 2), "f4")
-    value, grad = value_and_grad(lambda s: losses.rkd_angle(s, t[:3]), twins)
+    value, grad = value_and_grad(lambda s: losses.rkd_angle_loss(s, t[:3]), twins)
     assert np.isfinite(value).all()
     assert np.isfinite(grad).all()
 
@@ -134,7 +142,9 @@ def test_sp_and_pkt(x64):
 
     gap = rows(s @ s.T) - rows(t @ t.T)
     want = (gap**2).sum() / 16
-    np.testing.assert_allclose(losses.similarity_preserving(s, t), want, rtol=1e-12)
+    np.testing.assert_allclose(
+        losses.similarity_preserving_loss(s, t), want, rtol=1e-12
+    )
 
     def shares(e):
         p = (rows(e) @ rows(e).T + 1) / 2
@@ -142,7 +152,7 @@ def test_sp_and_pkt(x64):
 
     p, q = shares(t), shares(s)
     want = (p * np.log((p + 1e-7) / (q + 1e-7))).mean()
-    np.testing.assert_allclose(losses.pkt(s, t), want, rtol=1e-10)
+    np.testing.assert_allclose(losses.pkt_loss(s, t), want, rtol=1e-10)
 
 
 @pytest.mark.parametrize("case", cases("uskd"))
@@ -156,10 +166,10 @@ def test_uskd_golden(case, x64):
     @jax.jit
     def run(s, f, w):
         def total(s, f, w):
-            return losses.uskd_total(s, f @ w.T + b, y, **params)
+            return losses.uskd_loss(s, f @ w.T + b, y, **params)
 
         ones = dict(alpha=1.0, beta=1.0, mu=1.0)
-        parts = losses.uskd(s, f @ w.T + b, y, **ones)
+        parts = losses.uskd_parts(s, f @ w.T + b, y, **ones)
         return parts, *jax.value_and_grad(total, (0, 1, 2))(s, f, w)
 
     parts, value, grads = run(s, f, w)
@@ -174,7 +184,7 @@ def test_uskd_golden(case, x64):
 def test_uskd_by_hand(x64):
     s, w, y = np.array([[1.0, 2, 0, -1]]), np.array([[0.0, 3, 1, 2]]), np.array([0])
     options = dict(alpha=1.0, beta=1.0, mu=1.0, rank_student="prob")
-    parts = losses.uskd(s, w, y, **options)
+    parts = losses.uskd_parts(s, w, y, **options)
     q, v = softmax(s[0]), softmax(w[0])
     score = v / (1 - v[0] + 1e-6) + q / (1 - q[0] + 1e-6)
     place = np.argsort(np.argsort(-score)) + 1
@@ -187,7 +197,7 @@ def test_uskd_by_hand(x64):
     smooth = np.full(4, 0.025) + np.array([0.9, 0, 0, 0])
     want = -(smooth * log_softmax(w[0])).sum()
     np.testing.assert_allclose(parts["weak"], [want], rtol=1e-12)
-    two = losses.uskd(s[:, :2], w[:, :2], y)
+    two = losses.uskd_parts(s[:, :2], w[:, :2], y)
     assert two["non_target"] == 0
 
 
@@ -198,15 +208,18 @@ Y = np.zeros(2, int)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: losses.dist(Z, Z[:1]), "teacher_logits has shape"),
-        (lambda: losses.dist(Z, Z, mask=np.ones(3, bool)), "mask has shape"),
-        (lambda: losses.mlkd(Z, Z, Z, Z, Y, mode="x"), "mode is 'x'"),
-        (lambda: losses.mlkd(Z[0], Z, Z, Z, Y), r"student_weak has shape \(3,\)"),
-        (lambda: losses.rkd_distance(Z, Z[:1]), r"student has shape \(2, 3\), teacher"),
-        (lambda: losses.pkt(Z, Z, mask=np.ones(3, bool)), "mask has shape"),
-        (lambda: losses.uskd(Z, Z[:, :2], Y), "weak_logits has shape"),
-        (lambda: losses.uskd(Z, Z, Z[0]), "labels has shape"),
-        (lambda: losses.uskd(Z, Z, Y, rank_student="x"), "rank_student is 'x'"),
+        (lambda: losses.dist_loss(Z, Z[:1]), "teacher_logits has shape"),
+        (lambda: losses.dist_loss(Z, Z, mask=np.ones(3, bool)), "mask has shape"),
+        (lambda: losses.mlkd_loss(Z, Z, Z, Z, Y, mode="x"), "mode is 'x'"),
+        (lambda: losses.mlkd_loss(Z[0], Z, Z, Z, Y), r"student_weak has shape \(3,\)"),
+        (
+            lambda: losses.rkd_distance_loss(Z, Z[:1]),
+            r"student has shape \(2, 3\), teacher",
+        ),
+        (lambda: losses.pkt_loss(Z, Z, mask=np.ones(3, bool)), "mask has shape"),
+        (lambda: losses.uskd_parts(Z, Z[:, :2], Y), "weak_logits has shape"),
+        (lambda: losses.uskd_parts(Z, Z, Z[0]), "labels has shape"),
+        (lambda: losses.uskd_parts(Z, Z, Y, rank_student="x"), "rank_student is 'x'"),
     ],
 )
 def test_errors(call, message):

@@ -4,11 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from goldens import arrays, cases, draw, error, value_and_grad
+from harness.goldens import arrays, cases, draw, error, value_and_grad
+from harness.interpreter import functions
 from scipy.special import log_softmax, softmax
 
-from logitlab import losses, numerics
+from logitlab import (
+    losses,
+    metrics,
+    models,
+    numerics,
+    optim,
+    rl,
+    sequences,
+    targets,
+    theory,
+    transforms,
+)
 from logitlab.losses.distillation.divergences import reverse_kl
+
+plain = losses  # in which concrete numbers are checked
+losses = functions(losses)
 
 NAMES = ("student_logits", "dpo_logits", "reference_logits")
 
@@ -26,14 +41,16 @@ def test_aligndistil_golden(case, x64):
     if variant in ("theorem1_adaptive", "aligndistil"):
         weight = losses.adaptive_weight(d, r, scale=beta2, eps=eps, half=False)
     assert error(weight, outputs["weight"]) < 1e-8
-    teacher = losses.compose_teacher_logits(
+    teacher = targets.compose_teacher_logits(
         d, r, weight=weight, contrastive=variant in ("theorem1_contrast", "aligndistil")
     )
     assert error(teacher, outputs["teacher_logits"]) < 1e-8
 
     def loss(z):
         if variant == "aligndistil":
-            values = losses.aligndistil(z, d, r, beta=beta, scale=2 * beta2, eps=eps)
+            values = losses.aligndistil_loss(
+                z, d, r, beta=beta, scale=2 * beta2, eps=eps
+            )
         else:
             values = beta / weight * reverse_kl(z, teacher)
         rows = [numerics.masked_mean(v, m) for v, m in zip(values, mask, strict=True)]
@@ -44,7 +61,7 @@ def test_aligndistil_golden(case, x64):
     assert error(values, outputs["per_token"]) < 1e-8
     assert error(rows.mean(), outputs["loss"]) < 1e-8
     assert error(grad, outputs["grad_student_logits"]) < 1e-8
-    reward = losses.contrastive_dpo_reward(d, r, beta=beta)
+    reward = rl.contrastive_dpo_reward(d, r, beta=beta)
     expected = (softmax(z, -1) * reward).sum(-1)
     total = np.where(mask, expected, 0).sum(-1).mean()
     assert error(total, outputs["expected_reward"]) < 1e-8
@@ -53,8 +70,8 @@ def test_aligndistil_golden(case, x64):
 def test_the_best_policy_of_a_dpo_reward(x64):
     """Theorem 1: the objective is a reverse divergence from the composed teacher."""
     d, r, beta = draw(0, 6), draw(1, 6), 0.04
-    teacher = losses.compose_teacher_logits(d, r, weight=0.1 / beta, contrastive=False)
-    reward = losses.contrastive_dpo_reward(d, r, beta=0.1)
+    teacher = targets.compose_teacher_logits(d, r, weight=0.1 / beta, contrastive=False)
+    reward = rl.contrastive_dpo_reward(d, r, beta=0.1)
     policies = draw(2, 5, 6)
     p, log_p = softmax(policies, -1), log_softmax(policies, -1)
     value = (p * (np.asarray(reward) - beta * (log_p - log_softmax(r)))).sum(-1)
@@ -73,12 +90,12 @@ def test_online_distillation(x64):
 
 def test_qcrd():
     good, bad = np.float32([1.2, 0.7]), np.float32([2, 3.5])
-    np.testing.assert_allclose(losses.qcrd(good, bad), 0.7, rtol=1e-6)
-    low = losses.qcrd(good, bad, negative_select="min")
+    np.testing.assert_allclose(losses.qcrd_loss(good, bad), 0.7, rtol=1e-6)
+    low = losses.qcrd_loss(good, bad, negative_select="min")
     np.testing.assert_allclose(low, 0.9, rtol=1e-6)
-    mean = losses.qcrd(good, bad, positive_select="mean", negative_select="mean")
+    mean = losses.qcrd_loss(good, bad, positive_select="mean", negative_select="mean")
     np.testing.assert_allclose(mean, 0.95 + 0.2 * 0.5, rtol=1e-6)
-    weighed = losses.qcrd(
+    weighed = losses.qcrd_loss(
         good,
         bad,
         positive_quality=np.float32([0.1, 0.5]),
@@ -86,15 +103,15 @@ def test_qcrd():
         negative_select="min",
     )
     np.testing.assert_allclose(weighed, 0.5 * 0.7 + 0.2 * 0.75, rtol=1e-6)
-    none = losses.qcrd(
+    none = losses.qcrd_loss(
         good,
         bad,
-        where_positive=np.zeros(2, bool),
-        where_negative=np.zeros(2, bool),
+        positive_mask=np.zeros(2, bool),
+        negative_mask=np.zeros(2, bool),
         negative_select="min",
     )
     assert none == 0
-    slope = jax.grad(lambda b: losses.qcrd(good, b, negative_select="min"))
+    slope = jax.grad(lambda b: losses.qcrd_loss(good, b, negative_select="min"))
     np.testing.assert_allclose(slope(bad), [-0.2, 0], rtol=1e-6)
     np.testing.assert_array_equal(slope(np.float32([3.1, 4])), 0)
 
@@ -102,7 +119,7 @@ def test_qcrd():
 def test_sequence_nll(x64):
     z, y = draw(0, 2, 3, 4), np.array([[0, 1, -100], [2, 3, 1]])
     mask = np.array([[True, True, False], [False, False, False]])
-    got = losses.sequence_nll(z, y, mask=mask)
+    got = sequences.mean_token_nll(z, y, mask=mask)
     log_p = log_softmax(z, -1)
     want = [-(log_p[0, 0, 0] + log_p[0, 1, 1]) / 2, 0]
     np.testing.assert_allclose(got, want, rtol=1e-12)
@@ -111,27 +128,27 @@ def test_sequence_nll(x64):
 def test_gld(x64):
     s, t = np.array([[1.0, 0], [0, 2]]), np.array([[1.0, 1], [1, 0]])
     # Without the mean over two positions: degrees [.5, 2] and [1, 1.5].
-    assert 4 * losses.gld(s, t, k=2) == 0.25
-    assert 2 * losses.gld(s, t, k=2, power=1) == 0.5
+    assert 4 * losses.gld_loss(s, t, k=2) == 0.25
+    assert 2 * losses.gld_loss(s, t, k=2, power=1) == 0.5
     z, order = draw(0, 3, 4, 6), np.random.default_rng(0).permutation(6)
-    np.testing.assert_allclose(losses.gld(z, z[..., order], k=3), 0, atol=1e-20)
-    a = np.einsum("bsi,bsj->bij", *(losses.top_k_logits(z, 3),) * 2) / 4
-    degree = jax.jit(losses.coactivation_degree, static_argnames="k")(z, k=3)
+    np.testing.assert_allclose(losses.gld_loss(z, z[..., order], k=3), 0, atol=1e-20)
+    a = np.einsum("bsi,bsj->bij", *(targets.top_k_logits(z, 3),) * 2) / 4
+    degree = jax.jit(metrics.coactivation_degree, static_argnames="k")(z, k=3)
     np.testing.assert_allclose(degree, a.mean(-1), rtol=1e-12)
     mask = np.arange(4) < np.array([[4], [2], [0]])
-    part = losses.coactivation_degree(z, k=3, mask=mask)
-    np.testing.assert_allclose(part[1], losses.coactivation_degree(z[1, :2], k=3))
+    part = metrics.coactivation_degree(z, k=3, mask=mask)
+    np.testing.assert_allclose(part[1], metrics.coactivation_degree(z[1, :2], k=3))
     np.testing.assert_array_equal(part[2], 0)
     # Vocabularies of two sizes.
-    f = np.sort(losses.coactivation_degree(z, k=3), -1)
+    f = np.sort(metrics.coactivation_degree(z, k=3), -1)
     more = draw(1, 3, 4, 9)
-    g = np.sort(losses.coactivation_degree(more, k=3), -1)
+    g = np.sort(metrics.coactivation_degree(more, k=3), -1)
     padded = np.sort(np.pad(f, [(0, 0), (0, 3)]), -1)
     want = ((padded - g) ** 2).mean(-1)
-    np.testing.assert_allclose(losses.gld(z, more, k=3), want, rtol=1e-12)
+    np.testing.assert_allclose(losses.gld_loss(z, more, k=3), want, rtol=1e-12)
     at = np.linspace(0, 5, 9)
     spread = np.stack([np.interp(at, np.arange(6), row) for row in f])
-    got = losses.gld(z, more, k=3, align="quantile")
+    got = losses.gld_loss(z, more, k=3, align="quantile")
     np.testing.assert_allclose(got, ((spread - g) ** 2).mean(-1), rtol=1e-10)
 
 
@@ -141,8 +158,8 @@ def test_gld_is_below_gromov_wasserstein(x64):
         z, u = draw(2 * seed, 3, 4), draw(2 * seed + 1, 3, 4)
         a, b = z.T @ z / 3, u.T @ u / 3
         best = min(((a - b[p][:, p]) ** 2).mean() for p in orders)
-        low, high = losses.sorted_gw_bounds(a, b)
-        np.testing.assert_allclose(losses.gld(z, u, k=4), low, rtol=1e-10)
+        low, high = theory.sorted_gw_bounds(a, b)
+        np.testing.assert_allclose(losses.gld_loss(z, u, k=4), low, rtol=1e-10)
         assert low <= best + 1e-12
         assert best <= high + 1e-12
 
@@ -150,8 +167,8 @@ def test_gld_is_below_gromov_wasserstein(x64):
 def test_top_k_keeps_ties():
     z = np.float32([[3, 1, 2, 2], [-5, -1, -2, -np.inf]])
     want = [[3, 0, 2, 2], [0, -1, -2, 0]]
-    np.testing.assert_array_equal(losses.top_k_logits(z, 2), want)
-    np.testing.assert_array_equal(losses.top_k_logits(z, 9)[1], [-5, -1, -2, 0])
+    np.testing.assert_array_equal(targets.top_k_logits(z, 2), want)
+    np.testing.assert_array_equal(targets.top_k_logits(z, 9)[1], [-5, -1, -2, 0])
 
 
 @pytest.mark.parametrize("case", cases("eqnet"))
@@ -159,12 +176,12 @@ def test_eqnet_golden(case, x64):
     inputs, params, outputs = arrays(case), case["params"], case["outputs"]
     weights = [v for k, v in inputs.items() if k.startswith("weight_")]
     rates = dict(kurt_rate=params["kurt_rate"], skew_rate=params["skew_rate"])
-    wdr = lambda w: losses.weight_distribution_regularizer(w, **rates)  # noqa: E731
+    wdr = lambda w: optim.weight_distribution_penalty(w, **rates)  # noqa: E731
     value, grads = jax.jit(jax.value_and_grad(wdr))(weights)
     assert error(value, outputs["wdr_weighted"]) < 1e-8
     for i, (w, grad) in enumerate(zip(weights, grads, strict=True)):
-        assert error(losses.weight_kurtosis(w), outputs["kurtosis"][i]) < 1e-8
-        assert error(losses.weight_skewness(w), outputs["skewness"][i]) < 1e-8
+        assert error(metrics.weight_kurtosis(w), outputs["kurtosis"][i]) < 1e-8
+        assert error(metrics.weight_skewness(w), outputs["skewness"][i]) < 1e-8
         assert error(grad, outputs[f"wdr_grad_{i}"]) < 1e-8
         size = np.abs(grad).max()
         assert abs((grad * w).sum()) < 1e-12 * size  # free of scale and offset
@@ -181,39 +198,37 @@ def test_eqnet_golden(case, x64):
 
 def test_weights_without_spread():
     same = {"a": np.full((2, 3), 4, "f4"), "b": np.ones(1, "f4")}
-    value, grad = jax.value_and_grad(losses.weight_distribution_regularizer)(same)
+    value, grad = jax.value_and_grad(optim.weight_distribution_penalty)(same)
     assert value == 0
     assert all((g == 0).all() for g in jax.tree.leaves(grad))
     w = {"first": draw(0, 9).astype("f4"), "then": draw(1, 9).astype("f4")}
-    part = losses.weight_distribution_regularizer(
-        w, mask={"first": False, "then": True}
-    )
-    alone = losses.weight_distribution_regularizer(w["then"])
+    part = optim.weight_distribution_penalty(w, mask={"first": False, "then": True})
+    alone = optim.weight_distribution_penalty(w["then"])
     assert part == alone
-    assert losses.weight_distribution_regularizer({}) == 0
+    assert optim.weight_distribution_penalty({}) == 0
 
 
 def test_fake_quantize():
     x = np.float32([[-1, -0.2, 0.55, 1], [0, 10, 20, 31]])
-    got = losses.fake_quantize(x, bits=3, channel_axis=0)
+    got = models.fake_quantize(x, bits=3, channel_axis=0)
     np.testing.assert_allclose(got[0] * 3, [-3, -1, 2, 3], rtol=1e-6)
-    up = losses.fake_quantize(x[1], bits=5, symmetric=False)
+    up = models.fake_quantize(x[1], bits=5, symmetric=False)
     np.testing.assert_allclose(up, x[1], rtol=1e-6)
-    grad = jax.grad(lambda x: losses.fake_quantize(x, bits=2).sum())(x[0])
+    grad = jax.grad(lambda x: models.fake_quantize(x, bits=2).sum())(x[0])
     np.testing.assert_array_equal(grad, 1)
-    np.testing.assert_array_equal(losses.fake_quantize(np.zeros(2, "f4"), bits=2), 0)
+    np.testing.assert_array_equal(models.fake_quantize(np.zeros(2, "f4"), bits=2), 0)
 
 
 def test_fake_quantize_with_a_step():
     x = np.float32([-3, -1.1, -0.9, 0.9, 1.1, 3])
     for step in (2.0, np.full(6, 2, "f4")):
-        got = losses.fake_quantize(x, bits=2, step=step)
+        got = models.fake_quantize(x, bits=2, step=step)
         np.testing.assert_array_equal(got, [-4, -2, 0, 0, 2, 2])  # all four places
-    grad = jax.grad(lambda x: losses.fake_quantize(x, bits=2, step=2.0).sum())(x)
+    grad = jax.grad(lambda x: models.fake_quantize(x, bits=2, step=2.0).sum())(x)
     np.testing.assert_array_equal(grad, [1, 1, 1, 1, 1, 0])  # the last is cut off
-    slope = jax.grad(lambda s: losses.fake_quantize(x, bits=2, step=s).sum())(2.0)
+    slope = jax.grad(lambda s: models.fake_quantize(x, bits=2, step=s).sum())(2.0)
     assert slope == 0
-    up = losses.fake_quantize(x, bits=4, symmetric=False, step=0.5)
+    up = models.fake_quantize(x, bits=4, symmetric=False, step=0.5)
     np.testing.assert_array_equal(up, [-3, -1, -1, 1, 1, 3])
 
 
@@ -246,8 +261,8 @@ def test_sid_drops_samples_and_ends(x64):
     assert np.isfinite(value).all()
     np.testing.assert_array_equal(value[1], 0)
     np.testing.assert_array_equal(grad[1], 0)
-    np.testing.assert_allclose(losses.edm_sigma(np.array([0.0, 1])), [0.002, 80])
-    guided = losses.classifier_free_guidance(np.ones(2), np.full(2, 3.0), 2.0)
+    np.testing.assert_allclose(models.edm_sigma(np.array([0.0, 1])), [0.002, 80])
+    guided = transforms.classifier_free_guidance(np.ones(2), np.full(2, 3.0), 2.0)
     np.testing.assert_array_equal(guided, -1)
 
 
@@ -285,7 +300,7 @@ def test_a_discriminator_beside_score_identity(x64):
 def test_few_steps():
     def run(match, steps=1):
         def total(a):
-            x = losses.few_step_sampler(
+            x = models.few_step_sampler(
                 lambda x, t: a * x + t,
                 jax.random.key(3),
                 3,
@@ -326,28 +341,37 @@ Z = np.zeros((2, 3), np.float32)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: losses.aligndistil(Z, Z[:1], Z), "dpo_logits has shape"),
-        (lambda: losses.aligndistil(Z, Z, Z, eps=0.0), "eps is 0.0"),
-        (lambda: losses.compose_teacher_logits(Z, Z, weight=Z), "weight has shape"),
+        (lambda: losses.aligndistil_loss(Z, Z[:1], Z), "dpo_logits has shape"),
+        (lambda: losses.aligndistil_loss(Z, Z, Z, eps=0.0), "eps is 0.0"),
+        (lambda: targets.compose_teacher_logits(Z, Z, weight=Z), "weight has shape"),
         (lambda: losses.online_distill_loss(Z, Z, Z, Z[:1]), "target_features has"),
         (lambda: losses.online_distill_loss(Z, Z, Z[:1], Z[:1]), "draft_features has"),
-        (lambda: losses.qcrd(Z, Z[:1]), "negative_nll has shape"),
-        (lambda: losses.qcrd(Z, Z, positive_select="x"), "positive_select is 'x'"),
-        (lambda: losses.qcrd(Z, Z, positive_quality=Z[:1]), "positive_quality has"),
-        (lambda: losses.sequence_nll(Z, np.zeros(3, int)), r"tokens has shape \(3,\)"),
-        (lambda: losses.gld(Z, Z, power=3), "power is 3"),
-        (lambda: losses.gld(Z, Z[:1]), "teacher_logits has shape"),
-        (lambda: losses.top_k_logits(Z, 0), "k is 0"),
-        (lambda: losses.sorted_gw_bounds(Z, Z), "a has shape"),
-        (lambda: losses.fake_quantize(Z, bits=1), "bits is 1"),
-        (lambda: losses.fake_quantize(Z, bits=2, step=0.0), "step is 0.0"),
+        (lambda: losses.qcrd_loss(Z, Z[:1]), "negative_nll has shape"),
+        (lambda: losses.qcrd_loss(Z, Z, positive_select="x"), "positive_select is 'x'"),
+        (
+            lambda: losses.qcrd_loss(Z, Z, positive_quality=Z[:1]),
+            "positive_quality has",
+        ),
+        (
+            lambda: sequences.mean_token_nll(Z, np.zeros(3, int)),
+            r"tokens has shape \(3,\)",
+        ),
+        (lambda: losses.gld_loss(Z, Z, power=3), "power is 3"),
+        (lambda: losses.gld_loss(Z, Z[:1]), "teacher_logits has shape"),
+        (lambda: targets.top_k_logits(Z, 0), "k is 0"),
+        (lambda: theory.sorted_gw_bounds(Z, Z), "a has shape"),
+        (lambda: models.fake_quantize(Z, bits=1), "bits is 1"),
+        (lambda: models.fake_quantize(Z, bits=2, step=0.0), "step is 0.0"),
         (lambda: losses.progressive_guidance_loss([], Z), "logits_list is empty"),
         (lambda: losses.sid_generator_loss(Z, Z[:1], Z), "teacher_denoised has"),
         (lambda: losses.denoising_score_loss(Z, Z, np.ones(3)), "sigma has shape"),
         (lambda: losses.sid_adversarial_loss(Z, clip=0.0), "clip is 0.0"),
         (lambda: losses.sid_discriminator_loss(Z, Z[:1], Z[:, 0]), "fake_logits has"),
-        (lambda: losses.sid_discriminator_loss(Z, Z, Z[:, 0]), "sigma is"),
-        (lambda: losses.classifier_free_guidance(Z, Z[:1], 1.0), "uncond has shape"),
+        (lambda: plain.sid_discriminator_loss(Z, Z, Z[:, 0]), "sigma is"),
+        (
+            lambda: transforms.classifier_free_guidance(Z, Z[:1], 1.0),
+            "uncond has shape",
+        ),
     ],
 )
 def test_errors(call, message):

@@ -1,21 +1,14 @@
 """Policy-gradient losses against the numbers of the original code, and closed forms."""
 
 import functools
-import json
-import pathlib
 
 import jax
 import numpy as np
 import pytest
-from cases import quick_jit
+from harness.goldens import cases
+from harness.interpreter import quick_jit
 
-from logitlab import losses
-
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-
-
-def cases(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
+from logitlab import losses, rl
 
 
 def close(got, want, rtol=1e-9):
@@ -30,8 +23,8 @@ def test_group_advantages_golden(case, x64):
 
     @quick_jit
     def run(r):
-        group, rloo = losses.group_advantages, losses.rloo_advantages
-        ngrpo = functools.partial(losses.ngrpo_advantages, max_reward=best)
+        group, rloo = rl.group_advantages, rl.rloo_advantages
+        ngrpo = functools.partial(rl.ngrpo_advantages, max_reward=best)
         return {
             "grpo_scale_group_eps1e-4": group(r),
             "grpo_scale_batch_eps1e-4": group(r, scale="batch"),
@@ -52,10 +45,10 @@ def test_group_advantages_golden(case, x64):
 def surrogates(old, ref, a, mask, length):
     """Scalar losses by their names in the golden file."""
 
-    def tokens(loss=losses.ppo_clip_tokens, mode="token_mean", constant=None, **hyper):
+    def tokens(loss=losses.ppo_clip_loss, mode="token_mean", constant=None, **hyper):
         def scalar(lp):
             each = loss(lp, old, a, mask=mask, **hyper)
-            return losses.aggregate_tokens(each, mask, mode=mode, constant=constant)
+            return rl.aggregate_tokens(each, mask, mode=mode, constant=constant)
 
         return scalar
 
@@ -63,26 +56,26 @@ def surrogates(old, ref, a, mask, length):
         return lambda lp: loss(lp, old, a, mask=mask, **hyper).mean()
 
     def with_kl(lp):
-        each = losses.ppo_clip_tokens(lp, old, a) + 0.04 * losses.kl_k3(lp, ref)
-        return losses.aggregate_tokens(each, mask, mode="sequence_mean")
+        each = losses.ppo_clip_loss(lp, old, a) + 0.04 * losses.kl_k3(lp, ref)
+        return rl.aggregate_tokens(each, mask, mode="sequence_mean")
 
     grpo = tokens(mode="sequence_mean")
     return {
         "grpo_eps0.2": grpo,
         "grpo_eps0.2_klbeta0.04": with_kl,
         f"dr_grpo_eps0.2_maxlen{length}": tokens(mode="constant", constant=length),
-        "dapo_eps0.2_0.28": tokens(eps_high=0.28),
+        "dapo_eps0.2_0.28": tokens(clip_high=0.28),
         "bnpo_eps0.2": tokens(),
         "verl_ppo_clip0.2_token_mean": tokens(),
-        "ngrpo_clip0.16_0.24_token_mean": tokens(eps_low=0.16, eps_high=0.24),
+        "ngrpo_clip0.16_0.24_token_mean": tokens(clip_low=0.16, clip_high=0.24),
         "two_sided_delta1.5": tokens(delta=1.5),
         "gspo_eps3e-4_4e-4": sequences(losses.gspo_loss),
-        "gspo_eps0.2": sequences(losses.gspo_loss, eps_low=0.2, eps_high=0.2),
+        "gspo_eps0.2": sequences(losses.gspo_loss, clip_low=0.2, clip_high=0.2),
         "gspo_token_eps0.2": sequences(
-            losses.gspo_token_loss, eps_low=0.2, eps_high=0.2
+            losses.gspo_token_loss, clip_low=0.2, clip_high=0.2
         ),
-        "cispo_max2": tokens(losses.cispo_tokens, eps_max=2.0),
-        "sapo": tokens(losses.sapo_tokens, mode="sequence_mean"),
+        "cispo_max2": tokens(losses.cispo_loss, clip_max=2.0),
+        "sapo": tokens(losses.sapo_loss, mode="sequence_mean"),
         "gmpo_eps0.4": sequences(losses.gmpo_loss),
         "rloo_sequence_clip0.2": sequences(losses.rloo_loss),
     }
@@ -125,17 +118,17 @@ def test_gae_and_values_golden(case, x64):
 
     @quick_jit
     def run(values):
-        advantages, returns = losses.gae(
+        advantages, returns = rl.gae(
             rewards, given["values_old"], gamma=gamma, lam=params["lam"], mask=mask
         )
 
         def loss(values):
             old = given["values_old"]
             each = losses.clipped_value_loss(values, old, returns, mask=mask)
-            return losses.aggregate_tokens(each, mask)
+            return rl.aggregate_tokens(each, mask)
 
         psr_nsr = functools.partial(
-            losses.psr_nsr_advantages,
+            rl.psr_nsr_advantages,
             given["outcome_scores"],
             positive_weight=params["psr_nsr_positive_weight"],
             mask=mask,
@@ -144,13 +137,13 @@ def test_gae_and_values_golden(case, x64):
         return {
             "gae_raw_advantages": advantages,
             "returns": returns,
-            "whitened_advantages": losses.masked_whiten(advantages, mask),
+            "whitened_advantages": rl.masked_whiten(advantages, mask),
             "value_loss_clip0.2": value,
             "grad_vpred": grad,
-            "reinforce_pp_advantages": losses.reinforce_pp_advantages(
+            "reinforce_pp_advantages": rl.reinforce_pp_advantages(
                 rewards, gamma=gamma, mask=mask
             ),
-            "remax_advantages": losses.remax_advantages(rewards, baseline, mask=mask),
+            "remax_advantages": rl.remax_advantages(rewards, baseline, mask=mask),
             "psr_nsr_positive": psr_nsr(kind="positive"),
             "psr_nsr_negative": psr_nsr(kind="negative"),
             "psr_nsr_weighted": psr_nsr(kind="weighted"),
@@ -173,7 +166,7 @@ def test_rto_golden(case, x64):
 
     @quick_jit
     def run(policy, ref, dpo, r):
-        rewards = losses.rto_token_rewards(
+        rewards = rl.rto_token_rewards(
             policy,
             ref,
             dpo,
@@ -182,7 +175,7 @@ def test_rto_golden(case, x64):
             reward_clip=params["sequence_reward_clip"],
             **hyper,
         )
-        advantages, returns = losses.gae(
+        advantages, returns = rl.gae(
             rewards,
             given["values"],
             gamma=params["gamma"],
@@ -190,7 +183,7 @@ def test_rto_golden(case, x64):
             mask=mask,
         )
         return {
-            "dpo_token_rewards": losses.dpo_token_rewards(dpo, ref, **hyper),
+            "dpo_token_rewards": rl.dpo_token_rewards(dpo, ref, **hyper),
             "token_rewards": rewards,
             "advantages": advantages,
             "returns": returns,

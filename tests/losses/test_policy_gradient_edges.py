@@ -5,9 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from cases import quick_jit
+from harness.interpreter import functions, quick_jit
 
-from logitlab import losses
+from logitlab import losses, rl
+
+losses, rl = functions(losses), functions(rl)
 
 
 def close(got, want):
@@ -15,13 +17,15 @@ def close(got, want):
 
 
 RATIOS = {
-    "ppo": losses.ppo_clip_tokens,
-    "gspo": functools.partial(losses.gspo_loss, eps_low=0.2, eps_high=0.2),
-    "gspo_token": functools.partial(losses.gspo_token_loss, eps_low=0.2, eps_high=0.2),
+    "ppo": losses.ppo_clip_loss,
+    "gspo": functools.partial(losses.gspo_loss, clip_low=0.2, clip_high=0.2),
+    "gspo_token": functools.partial(
+        losses.gspo_token_loss, clip_low=0.2, clip_high=0.2
+    ),
     "gmpo": losses.gmpo_loss,
     "rloo": losses.rloo_loss,
-    "sapo": losses.sapo_tokens,
-    "cispo": losses.cispo_tokens,
+    "sapo": losses.sapo_loss,
+    "cispo": losses.cispo_loss,
 }
 
 
@@ -99,7 +103,7 @@ def test_ratios_that_no_float_holds():
             for x, y in zip(got, want[name], strict=True):
                 np.testing.assert_allclose(x, y, 1e-5, 1e-37, err_msg=f"{name}, {a}")
     # A cap on the ratio keeps negative advantages finite too.
-    capped = losses.ppo_clip_tokens(log_ratio, 0 * log_ratio, -1.0, delta=3.0)
+    capped = losses.ppo_clip_loss(log_ratio, 0 * log_ratio, -1.0, delta=3.0)
     np.testing.assert_allclose(capped, [0.8, 0.8, 3, 3], rtol=1e-6)
 
 
@@ -111,9 +115,9 @@ def test_only_the_policy_gets_a_gradient(x64):
     def total(old, a):
         each = [loss(lp, old, a) for loss in RATIOS.values()]
         each += [losses.kl_k1(lp, old), losses.kl_k2(lp, old), losses.kl_k3(lp, old)]
-        each += [losses.clipped_value_loss(lp, old, old), losses.group_advantages(old)]
-        each += [losses.disco_loss(lp, old, a, groups), *losses.gae(old, old)]
-        each += [losses.rto_token_rewards(old, lp, lp, a), losses.reinforce_loss(lp, a)]
+        each += [losses.clipped_value_loss(lp, old, old), rl.group_advantages(old)]
+        each += [losses.disco_loss(lp, old, a, groups), *rl.gae(old, old)]
+        each += [rl.rto_token_rewards(old, lp, lp, a), losses.reinforce_loss(lp, a)]
         return sum(e.sum() for e in each)
 
     for grad in quick_jit(jax.grad(total, argnums=(0, 1)))(old, a):
@@ -125,11 +129,11 @@ def test_aggregation():
     mask = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
     for mode, want in {"token_mean": 3, "sequence_mean": 2.5, "constant": 0.75}.items():
         constant = 4 if mode == "constant" else None
-        got = losses.aggregate_tokens(x, mask, mode=mode, constant=constant)
+        got = rl.aggregate_tokens(x, mask, mode=mode, constant=constant)
         np.testing.assert_allclose(got, want, rtol=1e-6)
-        got = losses.aggregate_tokens(x, mask & False, mode=mode, constant=constant)
+        got = rl.aggregate_tokens(x, mask & False, mode=mode, constant=constant)
         assert got == 0
-    each = losses.aggregate_tokens(np.where(mask, x, np.nan), mask, mode="none")
+    each = rl.aggregate_tokens(np.where(mask, x, np.nan), mask, mode="none")
     np.testing.assert_array_equal(each, np.where(mask, x, 0))
 
 
@@ -157,12 +161,12 @@ def test_divergences_are_exact():
 
 
 ADVANTAGES = {
-    "grpo": losses.group_advantages,
-    "grpo, batch": functools.partial(losses.group_advantages, scale="batch", eps=0.0),
-    "dr_grpo": functools.partial(losses.group_advantages, scale="none"),
-    "rloo": losses.rloo_advantages,
-    "rloo, normalised": functools.partial(losses.rloo_advantages, normalize=True),
-    "ngrpo": losses.ngrpo_advantages,
+    "grpo": rl.group_advantages,
+    "grpo, batch": functools.partial(rl.group_advantages, scale="batch", eps=0.0),
+    "dr_grpo": functools.partial(rl.group_advantages, scale="none"),
+    "rloo": rl.rloo_advantages,
+    "rloo, normalised": functools.partial(rl.rloo_advantages, normalize=True),
+    "ngrpo": rl.ngrpo_advantages,
 }
 
 
@@ -197,7 +201,7 @@ def test_a_rollout_without_a_reward_is_not_there():
 def test_ngrpo_learns_from_failures(x64):
     """The closed form for rewards of 0 and 1 and one imagined rollout."""
     size = 8
-    advantages = quick_jit(functools.partial(losses.ngrpo_advantages, eps=0.0))
+    advantages = quick_jit(functools.partial(rl.ngrpo_advantages, eps=0.0))
     for right in range(size + 1):
         r = (np.arange(size) < right).astype(float)
         mean = (right + 1) / (size + 1)
@@ -221,8 +225,8 @@ def test_returns(x64):
 
     @quick_jit
     def run(r, v, keep):
-        advantages, returns = losses.gae(r, v, gamma=gamma, lam=lam, mask=keep)
-        return advantages, returns, losses.masked_whiten(advantages, keep)
+        advantages, returns = rl.gae(r, v, gamma=gamma, lam=lam, mask=keep)
+        return advantages, returns, rl.masked_whiten(advantages, keep)
 
     advantages, returns, white = map(np.asarray, run(*spoilt, keep))
     for row in range(2):
@@ -240,7 +244,7 @@ def test_returns(x64):
 
 
 def test_whitening_at_the_ends():
-    whiten = quick_jit(losses.masked_whiten)
+    whiten = quick_jit(rl.masked_whiten)
     both = np.ones(2, bool)
     for same in (3, 2e-4, 1e30):
         np.testing.assert_array_equal(whiten(np.float32([same, same]), both), 0)
@@ -264,10 +268,10 @@ def test_value_loss_beyond_squares():
 def test_rewards_of_tokens():
     logps, r = np.zeros((2, 3), "f4"), np.float32([50, 2])
     mask = np.array([[1, 1, 0], [0, 0, 0]], bool)
-    got = losses.rto_token_rewards(logps, logps - 1, logps, r, kl_coef=-1, mask=mask)
+    got = rl.rto_token_rewards(logps, logps - 1, logps, r, kl_coef=-1, mask=mask)
     np.testing.assert_allclose(got, [[0.05, 10.05, 0], [0, 0, 0]], rtol=1e-6)
     length = np.array([0, 10, 12, 20, 21])
-    got = losses.overlong_penalty(length, max_len=20, cache=10)
+    got = rl.overlong_penalty(length, max_len=20, cache=10)
     np.testing.assert_allclose(got, [0, 0, -0.2, -1, -1], rtol=1e-6)
 
 
@@ -276,7 +280,7 @@ def test_length_weights():
 
     @quick_jit
     def weights(right, lam):
-        return losses.length_weights(lengths, right, lam=lam, max_length=1000)
+        return rl.length_weights(lengths, right, lam=lam, max_length=1000)
 
     for lam, want in {
         0.1: [0.952, 0.047, 0.0003],
@@ -344,9 +348,7 @@ def test_one_example(x64):
         assert np.isfinite(grad).all()
         np.testing.assert_array_equal(np.asarray(grad)[~mask], 0)
     history = np.array([[0.5, 0.5], [0, 1], [0.2, 0.6], [1, 0]])
-    np.testing.assert_array_equal(
-        losses.historical_variance_rank(history), [1, 3, 2, 0]
-    )
+    np.testing.assert_array_equal(rl.historical_variance_rank(history), [1, 3, 2, 0])
 
 
 LP, ONE = np.zeros((4, 5), "f4"), np.ones(4, "f4")
@@ -357,11 +359,11 @@ IDS, MASK = np.zeros(4, int), np.ones((4, 5), bool)
     ("call", "message"),
     [
         (
-            lambda: losses.ppo_clip_tokens(LP, LP[:3], ONE),
+            lambda: losses.ppo_clip_loss(LP, LP[:3], ONE),
             r"old_logps has shape \(3, 5\)",
         ),
         (
-            lambda: losses.ppo_clip_tokens(LP, LP, ONE[:3]),
+            lambda: losses.ppo_clip_loss(LP, LP, ONE[:3]),
             r"advantages has shape \(3,\), expected \(4,\) or \(4, 5\)",
         ),
         (
@@ -369,47 +371,47 @@ IDS, MASK = np.zeros(4, int), np.ones((4, 5), bool)
             r"advantages .* \(4, 5\), expected \(4,\)",
         ),
         (
-            lambda: losses.cispo_tokens(LP, LP, ONE, mask=MASK[:, :3]),
+            lambda: losses.cispo_loss(LP, LP, ONE, mask=MASK[:, :3]),
             r"mask has shape \(4, 3\), expected \(4, 5\)",
         ),
-        (lambda: losses.ppo_clip_tokens(LP, LP, ONE, eps_low=0.0), "eps_low is 0.0"),
-        (lambda: losses.rloo_loss(LP, LP, ONE, eps_high=-0.2), "eps_high is -0.2"),
-        (lambda: losses.ppo_clip_tokens(LP, LP, ONE, delta=0.0), "delta is 0.0"),
-        (lambda: losses.gmpo_loss(LP, LP, ONE, eps_low=0.0), "eps_low is 0.0"),
-        (lambda: losses.cispo_tokens(LP, LP, ONE, eps_max=0.0), "eps_max is 0.0"),
-        (lambda: losses.sapo_tokens(LP, LP, ONE, tau_pos=0.0), "tau_pos is 0.0"),
-        (lambda: losses.sapo_tokens(LP, LP, ONE, tau_neg=0.0), "tau_neg is 0.0"),
+        (lambda: losses.ppo_clip_loss(LP, LP, ONE, clip_low=0.0), "clip_low is 0.0"),
+        (lambda: losses.rloo_loss(LP, LP, ONE, clip_high=-0.2), "clip_high is -0.2"),
+        (lambda: losses.ppo_clip_loss(LP, LP, ONE, delta=0.0), "delta is 0.0"),
+        (lambda: losses.gmpo_loss(LP, LP, ONE, clip_low=0.0), "clip_low is 0.0"),
+        (lambda: losses.cispo_loss(LP, LP, ONE, clip_max=0.0), "clip_max is 0.0"),
+        (lambda: losses.sapo_loss(LP, LP, ONE, tau_pos=0.0), "tau_pos is 0.0"),
+        (lambda: losses.sapo_loss(LP, LP, ONE, tau_neg=0.0), "tau_neg is 0.0"),
         (lambda: losses.reinforce_loss(ONE[0], ONE[0]), r"logps has shape \(\)"),
-        (lambda: losses.aggregate_tokens(LP, mode="mean"), "mode is 'mean'"),
-        (lambda: losses.aggregate_tokens(LP, mode="constant"), "constant is None"),
+        (lambda: rl.aggregate_tokens(LP, mode="mean"), "mode is 'mean'"),
+        (lambda: rl.aggregate_tokens(LP, mode="constant"), "constant is None"),
         (
-            lambda: losses.aggregate_tokens(LP, constant=3),
+            lambda: rl.aggregate_tokens(LP, constant=3),
             "constant is 3 for mode 'tok",
         ),
         (
-            lambda: losses.aggregate_tokens(LP, mode="constant", constant=0),
+            lambda: rl.aggregate_tokens(LP, mode="constant", constant=0),
             "constant is 0, expected positive",
         ),
         (lambda: losses.kl_k1(LP, LP[0]), r"ref_logps has shape \(5,\)"),
         (lambda: losses.kl_k3(LP, LP, clip=0.0), "clip is 0.0"),
-        (lambda: losses.group_advantages(LP, scale="all"), "scale is 'all'"),
-        (lambda: losses.group_advantages(LP, eps=-1.0), "eps is -1.0"),
-        (lambda: losses.group_advantages(np.float32(1)), r"rewards has shape \(\)"),
-        (lambda: losses.ngrpo_advantages(LP, n_virtual=-1), "n_virtual is -1"),
-        (lambda: losses.overlong_penalty(3, max_len=4, cache=5), "cache is 5"),
+        (lambda: rl.group_advantages(LP, scale="all"), "scale is 'all'"),
+        (lambda: rl.group_advantages(LP, eps=-1.0), "eps is -1.0"),
+        (lambda: rl.group_advantages(np.float32(1)), r"rewards has shape \(\)"),
+        (lambda: rl.ngrpo_advantages(LP, n_virtual=-1), "n_virtual is -1"),
+        (lambda: rl.overlong_penalty(3, max_len=4, cache=5), "cache is 5"),
         (
-            lambda: losses.gae(LP, LP[:, :4]),
+            lambda: rl.gae(LP, LP[:, :4]),
             r"values has shape \(4, 4\), expected \(4, 5",
         ),
-        (lambda: losses.gae(LP, LP, gamma=1.1), "gamma is 1.1"),
-        (lambda: losses.gae(LP, LP, lam=-0.1), "lam is -0.1"),
-        (lambda: losses.masked_whiten(LP, eps=0.0), "eps is 0.0"),
-        (lambda: losses.remax_advantages(LP, LP), r"baseline has shape \(4, 5\)"),
-        (lambda: losses.psr_nsr_advantages(LP, kind="both"), "kind is 'both'"),
+        (lambda: rl.gae(LP, LP, gamma=1.1), "gamma is 1.1"),
+        (lambda: rl.gae(LP, LP, lam=-0.1), "lam is -0.1"),
+        (lambda: rl.masked_whiten(LP, eps=0.0), "eps is 0.0"),
+        (lambda: rl.remax_advantages(LP, LP), r"baseline has shape \(4, 5\)"),
+        (lambda: rl.psr_nsr_advantages(LP, kind="both"), "kind is 'both'"),
         (lambda: losses.clipped_value_loss(LP, LP, LP, clip=0.0), "clip is 0.0"),
-        (lambda: losses.dpo_token_rewards(LP, LP, clip=-1.0), "clip is -1.0"),
+        (lambda: rl.dpo_token_rewards(LP, LP, clip=-1.0), "clip is -1.0"),
         (
-            lambda: losses.rto_token_rewards(LP, LP, LP, LP),
+            lambda: rl.rto_token_rewards(LP, LP, LP, LP),
             r"sequence_reward has shape \(4, 5\), expected \(4,\)",
         ),
         (
@@ -424,7 +426,7 @@ IDS, MASK = np.zeros(4, int), np.ones((4, 5), bool)
             "max_length is 0",
         ),
         (
-            lambda: losses.length_weights(IDS, ONE[:3], lam=1.0, max_length=3),
+            lambda: rl.length_weights(IDS, ONE[:3], lam=1.0, max_length=3),
             r"correct has shape \(3,\), lengths \(4,\)",
         ),
         (
@@ -432,7 +434,7 @@ IDS, MASK = np.zeros(4, int), np.ones((4, 5), bool)
             r"labels has shape \(3,\), expected \(4,\)",
         ),
         (lambda: losses.rlvr_loss(LP, IDS, ONE, ONE, ONE, eps=0.0), "eps is 0.0"),
-        (lambda: losses.historical_variance_rank(ONE), r"history has shape \(4,\)"),
+        (lambda: rl.historical_variance_rank(ONE), r"history has shape \(4,\)"),
     ],
 )
 def test_errors(call, message):
@@ -442,8 +444,8 @@ def test_errors(call, message):
 
 def test_wrong_types():
     with pytest.raises(TypeError, match="mask has dtype int"):
-        losses.ppo_clip_tokens(LP, LP, ONE, mask=np.ones((4, 5), int))
+        losses.ppo_clip_loss(LP, LP, ONE, mask=np.ones((4, 5), int))
     with pytest.raises(TypeError, match="group_ids has dtype float32"):
         losses.disco_loss(LP, LP, ONE, ONE)
     with pytest.raises(TypeError, match="rewards has dtype int"):
-        losses.group_advantages(np.ones((2, 3), int))
+        rl.group_advantages(np.ones((2, 3), int))

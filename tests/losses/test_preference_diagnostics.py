@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import functions
 
-from logitlab import losses
+from logitlab import data, losses, sequences, theory
+
+losses, sequences, theory = functions(losses), functions(sequences), functions(theory)
 
 
 def sigma(x):
@@ -36,15 +39,15 @@ def of_means(loss):
 
 
 TABLE = {  # the loss, whether it has a reference, both coefficients in closed form
-    "dpo": ("sigmoid", True, PUSH, PUSH),
+    "dpo": (losses.dpo_loss, True, PUSH, PUSH),
     "cdpo": (
-        functools.partial(losses.cdpo_loss, label_smoothing=0.1),
+        functools.partial(losses.dpo_loss, label_smoothing=0.1),
         True,
         BETA * (0.9 * sigma(-BETA * DELTA) - 0.1 * sigma(BETA * DELTA)),
         BETA * (0.9 * sigma(-BETA * DELTA) - 0.1 * sigma(BETA * DELTA)),
     ),
     "robust": (
-        functools.partial(losses.robust_dpo_loss, flip_rate=0.2),
+        functools.partial(losses.robust_dpo_loss, label_smoothing=0.2),
         True,
         PUSH + BETA * 0.2 / 0.6,
         PUSH + BETA * 0.2 / 0.6,
@@ -61,21 +64,26 @@ TABLE = {  # the loss, whether it has a reference, both coefficients in closed f
         2 * (1 / (2 * BETA) - DELTA),
         2 * (1 / (2 * BETA) - DELTA),
     ),
-    "hinge": ("hinge", True, BETA * (BETA * DELTA < 1), BETA * (BETA * DELTA < 1)),
+    "hinge": (
+        losses.dpo_hinge_loss,
+        True,
+        BETA * (BETA * DELTA < 1),
+        BETA * (BETA * DELTA < 1),
+    ),
     "dpop": (
-        "dpop",
+        losses.dpop_loss,
         True,
         BETA * (1 + LAM * (A < 0)) * sigma(-BETA * (DELTA - LAM * np.maximum(0, -A))),
         BETA * sigma(-BETA * (DELTA - LAM * np.maximum(0, -A))),
     ),
     "nca": (
-        "nca_pair",
+        losses.nca_loss,
         True,
         BETA * (sigma(-BETA * A) - sigma(BETA * A) / 2),
         BETA * sigma(BETA * B) / 2,
     ),
     "sppo": (
-        "sppo_hard",
+        losses.sppo_loss,
         True,
         2 * (1 / (2 * BETA) - A),
         2 * (1 / (2 * BETA) + B),
@@ -108,7 +116,7 @@ TABLE = {  # the loss, whether it has a reference, both coefficients in closed f
         BETA * sigma(-BETA * (C - R)),
     ),
     "simpo": (
-        of_means(functools.partial(losses.simpo_loss, beta=BETA, gamma=0.5)),
+        of_means(functools.partial(losses.simpo_loss, beta=BETA, margin=0.5)),
         False,
         BETA / N * SIMPO,
         BETA / M * SIMPO,
@@ -136,7 +144,7 @@ TABLE = {  # the loss, whether it has a reference, both coefficients in closed f
 def test_coefficients(name, x64):
     loss, referenced, *want = TABLE[name]
     more, options = ((RC, RR), dict(beta=BETA)) if referenced else ((), {})
-    got = losses.margin_coefficients(loss, C, R, *more, **options)
+    got = theory.margin_coefficients(loss, C, R, *more, **options)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
 
@@ -164,7 +172,7 @@ def test_first_order_changes(x64):
     params, answers = draw(1)
     pair = jax.tree.map(lambda a: a[0], answers)
     g_w, g_l = gradients(params, pair)
-    found = losses.entanglement_diagnostics(g_w, g_l, 0.7, 0.2)
+    found = theory.entanglement_diagnostics(g_w, g_l, 0.7, 0.2)
     moved = jax.tree.map(
         lambda p, w, l: p + 1e-5 * (0.7 * w - 0.2 * l),  # noqa: E741
         params, g_w, g_l,
@@ -181,18 +189,18 @@ def test_first_order_changes(x64):
     # Two tokens of one softmax, as functions of its logits.
     p = np.asarray(jax.nn.softmax(params["b"]))
     e = np.eye(5) - p
-    inner = losses.entanglement_diagnostics(e[1], e[3])["inner"]
+    inner = theory.entanglement_diagnostics(e[1], e[3])["inner"]
     np.testing.assert_allclose(inner, -p[1] - p[3] + p @ p, rtol=1e-12)
-    same = losses.entanglement_diagnostics(g_w, g_w)
+    same = theory.entanglement_diagnostics(g_w, g_w)
     np.testing.assert_allclose([same["cosine"], same["ratio"]], 1, rtol=1e-12)
     assert not same["chosen_rises"]
-    zero = losses.entanglement_diagnostics(np.zeros(3), np.zeros(3))
+    zero = theory.entanglement_diagnostics(np.zeros(3), np.zeros(3))
     assert np.isfinite([float(v) for v in zero.values()]).all()
 
 
 def test_normalised_gradients_part_every_pair(x64):
     params, answers = draw(6)
-    one = jax.jit(losses.pairwise_normalized_gradient, static_argnums=0)
+    one = jax.jit(theory.pairwise_normalized_gradient, static_argnums=0)
     alone = []
     for i in range(6):
         pair = jax.tree.map(lambda a, i=i: a[i : i + 1], answers)
@@ -224,25 +232,25 @@ TEXT = (
 
 
 def test_key_phrases():
-    found = dict(losses.rake_phrases(TEXT, {"of", "over", "the", "a"}))
+    found = dict(data.rake_phrases(TEXT, {"of", "over", "the", "a"}))
     # Degrees over frequencies: linear (2 + 3) / 2, compatibility (1 + 1) / 2.
     assert found["linear diophantine equations"] == 2.5 + 3 + 3
     assert found["linear constraints"] == 2.5 + 2
     assert found["natural numbers"] == 4
     assert found["compatibility"] == 1
     assert list(found)[0] == "linear diophantine equations"
-    assert losses.rake_phrases("the of", {"the", "of"}) == []
+    assert data.rake_phrases("the of", {"the", "of"}) == []
 
 
 def test_degrading():
     tokens = [3, 1, 2, 4, 1, 2, 5]
     phrases = [[1, 2], [5], [9]]
-    assert losses.degrade(tokens, phrases, 0, 3) == tokens
-    assert losses.degrade(tokens, phrases, 1, 3) == [3, 4, 5]
-    assert losses.degrade(tokens, phrases, 3, 3) == [3, 4]
-    assert losses.degrade(tokens, [], 0, 0) == tokens
+    assert data.degrade(tokens, phrases, 0, 3) == tokens
+    assert data.degrade(tokens, phrases, 1, 3) == [3, 4, 5]
+    assert data.degrade(tokens, phrases, 3, 3) == [3, 4]
+    assert data.degrade(tokens, [], 0, 0) == tokens
     with pytest.raises(ValueError, match="level is 4, expected one of 0 to 3"):
-        losses.degrade(tokens, phrases, 4, 3)
+        data.degrade(tokens, phrases, 4, 3)
 
 
 def test_degree_loss():
@@ -256,12 +264,12 @@ def test_degree_loss():
     np.testing.assert_allclose(values, [want[0], 0, want[1]], rtol=1e-6)
     assert (grad[1] == 0).all()
     assert np.isfinite(grad).all()
-    total = losses.spo_total(values, 2 * values, gamma=0.5)
+    total = losses.spo_loss(values, 2 * values, gamma=0.5)
     np.testing.assert_allclose(total, 2 * values, rtol=1e-6)
     with pytest.raises(ValueError, match="gamma is -1, expected at least 0"):
-        losses.spo_total(values, values, gamma=-1)
+        losses.spo_loss(values, values, gamma=-1)
     with pytest.raises(ValueError, match=r"degree_loss has shape \(2,\), expected"):
-        losses.spo_total(values, want)
+        losses.spo_loss(values, want)
 
 
 def test_linear_margin_slope_is_the_expectation():
@@ -270,16 +278,16 @@ def test_linear_margin_slope_is_the_expectation():
     x = rng.normal(size=(200_000, 3))
     labels = np.sign(x @ teachers.T)
     want = (0.5 * (labels[:, :1] - labels[:, 1:]) * x).mean(0)
-    found = losses.linear_margin_preference_grad(*teachers)
+    found = theory.linear_margin_preference_grad(*teachers)
     np.testing.assert_allclose(found, want, atol=0.006)
     big = np.float32([[1e30, 0], [0, 0]])  # no square fits, and no labels at all
-    both = losses.linear_margin_preference_grad(big, np.float32([[0, 1e-30]] * 2))
+    both = theory.linear_margin_preference_grad(big, np.float32([[0, 1e-30]] * 2))
     half = 1 / np.sqrt(2 * np.pi)
     np.testing.assert_allclose(both, [[half, -half], [0, -half]], rtol=1e-6)
     with pytest.raises(ValueError, match=r"shape \(2,\), teacher_rejected \(3,\)"):
-        losses.linear_margin_preference_grad(np.ones(2), np.ones(3))
+        theory.linear_margin_preference_grad(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match=r"expected \[..., D\]"):
-        losses.linear_margin_preference_grad(1.0, 1.0)
+        theory.linear_margin_preference_grad(1.0, 1.0)
 
 
 def test_a_sparse_score_is_of_the_tokens_that_its_gate_lets_through():
@@ -288,7 +296,7 @@ def test_a_sparse_score_is_of_the_tokens_that_its_gate_lets_through():
     mask = np.array([[True, True, False], [True, False, True]])
 
     def loss(log_p, gates):
-        score, penalty = losses.sparse_sequence_log_prob(log_p, gates, mask=mask)
+        score, penalty = sequences.sparse_sequence_log_prob(log_p, gates, mask=mask)
         return (score + 2 * penalty).sum(), (score, penalty)
 
     moved = jax.value_and_grad(loss, (0, 1), has_aux=True)
@@ -298,4 +306,4 @@ def test_a_sparse_score_is_of_the_tokens_that_its_gate_lets_through():
     np.testing.assert_allclose(by_token, [[1, 0, 0], [0.5, 0, 1]], atol=1e-6)
     np.testing.assert_allclose(by_gate, [[0, 0, 0], [(-3 + 2) / 4, 0, 0]], atol=1e-6)
     with pytest.raises(ValueError, match="gate_logits has shape"):
-        losses.sparse_sequence_log_prob(log_p, gates[0])
+        sequences.sparse_sequence_log_prob(log_p, gates[0])

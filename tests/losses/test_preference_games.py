@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import functions
 
-from logitlab import losses
+from logitlab import losses, targets, theory
 from logitlab.losses import preference
+
+losses, targets, theory = functions(losses), functions(targets), functions(theory)
 
 P, Q = np.log([0.3]), np.log([0.2])
 HAND = {
@@ -33,7 +36,7 @@ def test_inpo_minimiser(x64):
     wins, ref = cycle(rng)
     prev = np.asarray(jax.nn.log_softmax(rng.normal(size=5)))
     eta, tau, pi = 2.0, 0.2, np.exp(prev)
-    target = losses.omd_target(wins, prev, ref, eta=eta, tau=tau)
+    target = targets.omd_target(wins, prev, ref, eta=eta, tau=tau)
     want = np.exp(wins @ pi / eta) * np.exp(ref) ** 0.1 * pi**0.9
     np.testing.assert_allclose(np.exp(target), want / want.sum(), rtol=1e-12)
     i, j = np.array(list(itertools.product(range(5), repeat=2))).T
@@ -61,8 +64,8 @@ def test_self_play_closes_the_gap(x64):
     @jax.jit
     def play(logp):
         def step(logp, _):
-            gap = losses.duality_gap(jnp.exp(logp), wins, jnp.exp(ref), 0.2)
-            return losses.omd_target(wins, logp, ref, eta=2.0, tau=0.2), gap
+            gap = theory.duality_gap(jnp.exp(logp), wins, jnp.exp(ref), 0.2)
+            return targets.omd_target(wins, logp, ref, eta=2.0, tau=0.2), gap
 
         return jax.lax.scan(step, logp, length=401)[1]
 
@@ -79,7 +82,7 @@ def test_self_play_closes_the_gap(x64):
 
     best = (policies @ prefs @ p - 0.2 * kl(policies)).max() + 0.2 * kl(p)
     worst = (p @ prefs @ policies.T + 0.2 * kl(policies)).min() - 0.2 * kl(p)
-    got = losses.duality_gap(p, prefs, r, 0.2)
+    got = theory.duality_gap(p, prefs, r, 0.2)
     np.testing.assert_allclose(got, best - worst, rtol=1e-6)
 
 
@@ -105,7 +108,7 @@ def test_nash_md_and_xpo(x64):
 @pytest.mark.parametrize("name", HAND)
 def test_symbolic_hand_values(name, x64):
     numerator, denominator = preference.CATALOGUE[name].worlds
-    got = losses.semantic_preference_ratio(
+    got = theory.semantic_preference_ratio(
         P, Q, numerator=numerator, denominator=denominator
     )
     np.testing.assert_allclose(got, HAND[name], rtol=2e-6)
@@ -160,14 +163,13 @@ def test_worlds_and_entailment(x64):
     @jax.jit
     def run(log_p, log_q):
         return [
-            losses.semantic_preference_ratio(log_p, log_q, numerator=a, denominator=b)
+            theory.semantic_preference_ratio(log_p, log_q, numerator=a, denominator=b)
             for a, b in both
         ]
 
     rho = dict(zip(both, np.asarray(run(np.log(p), np.log(q))), strict=True))
     total = {s: sum(weights[w] for w in s) for s in sets}
     for a, b in both:
-        # The whole of the worlds but one counts as at most 1 - 1e-7.
         want = np.log(total[a] / total[b])
         np.testing.assert_allclose(rho[a, b], want, rtol=1e-9, atol=1e-9)
     for (a, b), (c, d) in itertools.product(both[::7], both):
@@ -181,13 +183,13 @@ ERRORS = [
         "eta is 0.1, expected at least tau, 0.2",
     ),
     (
-        lambda: losses.omd_target(
+        lambda: targets.omd_target(
             np.eye(3), np.zeros(2), np.zeros(2), eta=1.0, tau=1.0
         ),
         r"pref_matrix has shape \(3, 3\), expected \(K, K\) .* \(2,\)",
     ),
     (
-        lambda: losses.duality_gap(np.ones(2), np.eye(2), np.ones(2), 0.0),
+        lambda: theory.duality_gap(np.ones(2), np.eye(2), np.ones(2), 0.0),
         "tau is 0.0, expected positive",
     ),
     (
@@ -205,19 +207,19 @@ ERRORS = [
         "link is 'log', expected one of",
     ),
     (
-        lambda: losses.semantic_preference_ratio(P, Q, numerator=()),
+        lambda: theory.semantic_preference_ratio(P, Q, numerator=()),
         r"numerator is \(\), expected some of TT, TF, FT, FF",
     ),
     (
-        lambda: losses.semantic_preference_ratio(P, Q, denominator=("WL",)),
+        lambda: theory.semantic_preference_ratio(P, Q, denominator=("WL",)),
         r"denominator is \('WL',\), expected some of",
     ),
     (
-        lambda: losses.preference_structure_worlds((True,), (True,) * 4, (True,) * 4),
+        lambda: theory.preference_structure_worlds((True,), (True,) * 4, (True,) * 4),
         r"preference is \(True,\), expected four truth values",
     ),
     (
-        lambda: losses.preference_structure_worlds(
+        lambda: theory.preference_structure_worlds(
             (True,) * 4, (True,) * 4, (False,) * 4
         ),
         r"denominator is \(\), expected",

@@ -1,20 +1,14 @@
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import quick_jit
+from harness import trl
+from harness.goldens import cases
+from harness.interpreter import quick_jit
 
-from logitlab import losses
-
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-
-
-def cases(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
+from logitlab import losses, rl, sequences, weights
 
 
 def numbers(values):
@@ -27,18 +21,18 @@ def error(a, b):
     return np.abs(a - b).max() / (np.abs(b).max() or 1)
 
 
-def dpo(**options):
-    """A member of the family on a golden case: (pair, reference, lengths, params)."""
+def by_name(name, **options):
+    """A loss that TRL names on a golden case: (pair, reference, lengths, params)."""
 
     def loss(pair, ref, lengths, params):
-        both = dict(zip(("chosen_lengths", "rejected_lengths"), lengths, strict=True))
-        return losses.dpo_loss(*pair, *ref, beta=params["beta"], **both, **options)
+        found = trl.of_pairs(name, lengths, beta=params["beta"], **options)
+        return found(*pair, *ref)
 
     return loss
 
 
 def alone(function, **options):
-    """The same of a function of its own."""
+    """The same of a function of ours."""
 
     def loss(pair, ref, lengths, params):
         del lengths
@@ -48,32 +42,34 @@ def alone(function, **options):
 
 
 FAMILY = {
-    "dpo_sigmoid": [dpo()],
-    "hinge": [dpo(loss_type="hinge"), alone(losses.dpo_hinge_loss)],
-    "ipo": [dpo(loss_type="ipo")],
-    "exo_pair": [dpo(loss_type="exo_pair", label_smoothing=1e-3)],
-    "nca_pair": [dpo(loss_type="nca_pair")],
-    "robust_dpo": [dpo(loss_type="robust", label_smoothing=0.1)],
-    "robust_dpo_03": [alone(losses.robust_dpo_loss, flip_rate=0.3)],
-    "bco_pair": [dpo(loss_type="bco_pair")],
+    "dpo_sigmoid": [by_name("sigmoid")],
+    "hinge": [by_name("hinge")],
+    "ipo": [by_name("ipo")],
+    "exo_pair": [by_name("exo_pair")],
+    "nca_pair": [by_name("nca_pair")],
+    "robust_dpo": [by_name("robust")],
+    "robust_dpo_03": [alone(losses.robust_dpo_loss, label_smoothing=0.3)],
+    "bco_pair": [by_name("bco_pair")],
     "bco_pair_delta0.3": [alone(losses.bco_pair_loss, shift=0.3)],
-    "sppo_hard": [dpo(loss_type="sppo_hard")],
+    "sppo_hard": [by_name("sppo_hard")],
     "sppo_half_mean": [lambda *a: alone(losses.sppo_loss)(*a) / 2],
-    "apo_zero": [dpo(loss_type="apo_zero")],
-    "apo_down": [dpo(loss_type="apo_down")],
-    "discopop": [dpo(loss_type="discopop")],
-    "sigmoid_norm": [dpo(loss_type="sigmoid_norm")],
-    "dpo_js": [dpo(f_divergence="js_divergence")],
+    "apo_zero": [by_name("apo_zero")],
+    "apo_down": [by_name("apo_down")],
+    "discopop": [by_name("discopop")],
+    "sigmoid_norm": [by_name("sigmoid_norm")],
+    "dpo_js": [alone(losses.f_dpo_loss, f_divergence="js_divergence")],
     "dpo_forward_kl": [
-        dpo(f_divergence="forward_kl"),
+        alone(losses.f_dpo_loss, f_divergence="forward_kl"),
         alone(losses.f_dpo_loss, f_divergence="alpha_divergence", f_alpha=0.0),
     ],
-    "dpo_alpha_divergence_f32": [dpo(f_divergence="alpha_divergence")],
-    "aot": [dpo(loss_type="aot")],
-    "aot_unpaired": [dpo(loss_type="aot_unpaired")],
-    "cdpo_ls0.1": [dpo(loss_type="cdpo", label_smoothing=0.1)],
-    "r_dpo_alpha0.2": [dpo(loss_type="r_dpo")],
-    "dpop_lambda50": [dpo(loss_type="dpop")],
+    "dpo_alpha_divergence_f32": [
+        alone(losses.f_dpo_loss, f_divergence="alpha_divergence")
+    ],
+    "aot": [by_name("aot")],
+    "aot_unpaired": [by_name("aot_unpaired")],
+    "cdpo_ls0.1": [by_name("cdpo")],
+    "r_dpo_alpha0.2": [by_name("r_dpo")],
+    "dpop_lambda50": [by_name("dpop")],
     "rpo_cumulative_eta0.005": [alone(losses.rpo_loss)],
 }
 
@@ -108,17 +104,26 @@ def test_the_family_golden(case, x64):
             assert error(grad, numbers(want[f"grad_mean_{which}_logps"])) < rtol, name
 
 
+def cpo_hinge(chosen, rejected):
+    return losses.slic_hf_loss(0.1 * chosen, 0.1 * rejected)
+
+
+def cpo_ipo(chosen, rejected):
+    zeros = np.zeros((2, len(chosen)))
+    return losses.ipo_loss(chosen, rejected, *zeros, beta=0.1, average_log_prob=False)
+
+
 FREE = {  # what they are given, and the loss
     "cpo_sum_beta0.1": ("sum", losses.cpo_loss, dict(beta=0.1)),
     "cpo_sum_beta2.0": ("sum", losses.cpo_loss, dict(beta=2.0)),
-    "cpo_hinge_sum_beta0.1": ("sum", losses.cpo_loss, dict(loss_type="hinge")),
-    "cpo_ipo_mean_beta0.1": ("mean", losses.cpo_loss, dict(loss_type="ipo")),
+    "cpo_hinge_sum_beta0.1": ("sum", cpo_hinge, {}),
+    "cpo_ipo_mean_beta0.1": ("mean", cpo_ipo, {}),
     "simpo_mean_beta0.1_gamma0.5": ("mean", losses.simpo_loss, dict(beta=0.1)),
     "simpo_mean_beta2.0_gamma0.5": ("mean", losses.simpo_loss, {}),
     "simpo_mean_beta2_gamma1_ls0.1": (
         "mean",
         losses.simpo_loss,
-        dict(gamma=1.0, label_smoothing=0.1),
+        dict(margin=1.0, label_smoothing=0.1),
     ),
     "alphapo_mean_beta2_gamma0.5_alpha0.25": ("mean", losses.alphapo_loss, {}),
     "orpo_term_mean_beta0.1_float32": ("mean", losses.orpo_odds_ratio_loss, {}),
@@ -160,7 +165,7 @@ def test_reference_free_golden(case, x64):
 def test_unpaired_golden(case, x64):
     given = {name: np.array(array) for name, array in case["inputs"].items()}
     p, good, ref = case["params"], given["is_desirable"], given["ref_logps"]
-    kl = losses.kto_kl_estimate(given["kl_policy_logps"], given["kl_ref_logps"])
+    kl = rl.kto_kl_estimate(given["kl_policy_logps"], given["kl_ref_logps"])
     kto = functools.partial(
         losses.kto_loss,
         beta=p["beta"],
@@ -168,13 +173,13 @@ def test_unpaired_golden(case, x64):
         undesirable_weight=p["undesirable_weight"],
     )
     weight = np.full(len(good), np.nan)  # of desirable answers it is not asked
-    weight[~good] = losses.density_ratio_weight(
+    weight[~good] = weights.density_ratio_weight(
         given["step2_prob_desirable_of_undesirable_prompts"]
     )
-    steps, state = [], losses.RunningMean()
+    steps, state = [], rl.RunningMean()
     for name in ("policy_logps", "step2_policy_logps"):
-        rewards = losses.implicit_reward(given[name], ref, beta=p["beta"])
-        state = losses.running_mean_update(state, rewards)
+        rewards = sequences.implicit_reward(given[name], ref, beta=p["beta"])
+        state = rl.running_mean_update(state, rewards)
         steps.append(state)
     bco = functools.partial(losses.bco_loss, beta=p["beta"])
     first, second = (state.mean for state in steps)
@@ -208,7 +213,7 @@ def test_from_logits_golden(case, x64):
     mask = given["completion_mask"].astype(bool)
 
     def shifted(logits):
-        return losses.shift_for_next_token(logits, given["token_ids"], mask)
+        return sequences.shift_for_next_token(logits, given["token_ids"], mask)
 
     def scores(function, logits, **options):
         z, y, m = shifted(logits)
@@ -222,31 +227,30 @@ def test_from_logits_golden(case, x64):
     shared = jnp.tile(jnp.minimum(*lengths), 2)
 
     def ld(z, y, **options):
-        return losses.ld_sequence_log_prob(z, y, shared, alpha=0.5, **options)
+        return sequences.ld_sequence_log_prob(z, y, shared, alpha=0.5, **options)
 
     def sft(logits):
         z, y, m = (a[: len(a) // 2] for a in shifted(logits))
-        y = jnp.where(m, y, 0)
-        return losses.cross_entropy(z, y).sum(where=m) / m.sum()
+        return losses.sft_loss(z, y, mask=m)
 
     def of(name, logits):
         if name == "sft":
             return sft(logits)
         if name == "ipo":
-            arrays = both(losses.sequence_log_prob, logits)
+            arrays = both(sequences.sequence_log_prob, logits)
             return losses.ipo_loss(*arrays, *lengths, beta=beta).mean()
-        function = ld if name == "dpo_ld_alpha0.5" else losses.sequence_log_prob
+        function = ld if name == "dpo_ld_alpha0.5" else sequences.sequence_log_prob
         each = losses.dpo_loss(*both(function, logits), beta=beta)
         if name == "dpo_wpo":
-            each *= jnp.prod(jnp.stack(scores(losses.wpo_weights, logits)), 0)
+            each *= jnp.prod(jnp.stack(scores(sequences.wpo_weights, logits)), 0)
         return each.mean()
 
     names = [name for name in want if isinstance(want[name], dict)]
 
     @quick_jit
     def run(logits):
-        sums = scores(losses.sequence_log_prob, logits)
-        means = scores(losses.sequence_log_prob, logits, average=True)
+        sums = scores(sequences.sequence_log_prob, logits)
+        means = scores(sequences.sequence_log_prob, logits, average=True)
         each = [
             jax.value_and_grad(functools.partial(of, name))(logits) for name in names
         ]
@@ -261,10 +265,10 @@ def test_from_logits_golden(case, x64):
             grad, want[name]["grad_logits"], rtol=1e-8, atol=1e-12
         )  # the file has twelve decimals
     rewards = [
-        losses.implicit_reward(p, r, beta=beta)
+        sequences.implicit_reward(p, r, beta=beta)
         for p, r in zip(
             *(
-                scores(losses.sequence_log_prob, given[k])
+                scores(sequences.sequence_log_prob, given[k])
                 for k in ("policy_logits", "ref_logits")
             ),
             strict=True,

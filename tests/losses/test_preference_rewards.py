@@ -3,29 +3,31 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from harness.interpreter import functions
 
-from logitlab import losses
+from logitlab import estimators, losses, rl, weights
+
+losses, rl = functions(losses), functions(rl)
+weights = functions(weights)
 
 
 def test_unpaired_state(x64):
     rng = np.random.default_rng(0)
     rewards, keep = rng.normal(size=10), np.arange(10) % 3 != 0
-    state = losses.RunningMean()
+    state = rl.RunningMean()
     for part in (slice(0, 4), slice(4, 5), slice(5, 10)):
         spoilt = np.where(keep, rewards, np.nan)[part]
-        state = jax.jit(losses.running_mean_update)(state, spoilt, mask=keep[part])
+        state = jax.jit(rl.running_mean_update)(state, spoilt, mask=keep[part])
     np.testing.assert_allclose(state.mean, rewards[keep].mean(), rtol=1e-12)
     assert state.count == keep.sum()
-    nothing = losses.running_mean_update(
-        losses.RunningMean(), rewards, mask=keep & 0 > 0
-    )
+    nothing = rl.running_mean_update(rl.RunningMean(), rewards, mask=keep & 0 > 0)
     assert nothing == (0, 0)
     np.testing.assert_allclose(
-        losses.kto_kl_estimate(spoilt := np.where(keep, rewards, np.nan), 0 * spoilt),
+        rl.kto_kl_estimate(spoilt := np.where(keep, rewards, np.nan), 0 * spoilt),
         np.nan,
     )
     want = max(0, rewards[keep].mean())
-    got = losses.kto_kl_estimate(spoilt, 0 * rewards, mask=keep)
+    got = rl.kto_kl_estimate(spoilt, 0 * rewards, mask=keep)
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
@@ -33,33 +35,33 @@ def test_the_density_classifier_is_at_its_minimum(x64):
     rng = np.random.default_rng(0)
     x, good = rng.normal(size=(40, 3)) + 1, np.arange(40) % 4 == 0
     x[good] += [1, -0.5, 0]
-    kernel, bias = losses.fit_density_classifier(x, good, l2=0.7)
+    kernel, bias = estimators.fit_density_classifier(x, good, l2=0.7)
     p = 1 / (1 + np.exp(-(x @ kernel + bias)))
     pull = np.where(good, 40 / 2 / good.sum(), 40 / 2 / (~good).sum()) * (p - good)
     np.testing.assert_allclose(x.T @ pull + 0.7 * kernel, np.zeros(3), atol=1e-9)
     np.testing.assert_allclose(pull.sum(), 0, atol=1e-9)
     # One kind of answer only: certain, and finite.
     for one in (good | True, good & False):
-        assert np.isfinite(np.append(*losses.fit_density_classifier(x, one))).all()
+        assert np.isfinite(np.append(*estimators.fit_density_classifier(x, one))).all()
 
 
 def test_utilities(x64):
     rng = np.random.default_rng(0)
     rewards, ref, base = rng.normal(size=(2, 9)), rng.normal(size=(2, 1)), rng.random(9)
-    tilted = base * np.exp(losses.combine_rewards_and(rewards, ref) / 0.5)
+    tilted = base * np.exp(rl.combine_rewards_and(rewards, ref) / 0.5)
     product = base * np.prod((1 / (1 + np.exp(ref - rewards))) ** 2, 0)
     np.testing.assert_allclose(tilted, product, rtol=1e-12)
-    hand = losses.lsc_transform(np.array([-3.0, 1, 5, 1e4, -1e4]), np.ones(()))
+    hand = rl.lsc_transform(np.array([-3.0, 1, 5, 1e4, -1e4]), np.ones(()))
     want = [-4.01815, -0.693147, -0.0181499, 0, -1e4 - 1]
     np.testing.assert_allclose(hand, want, rtol=2e-6)
     answers = rng.normal(size=(4, 50))
-    got = losses.reference_quantile(answers, axis=1)
+    got = rl.reference_quantile(answers, axis=1)
     np.testing.assert_allclose(got, np.quantile(answers, 0.85, axis=1), rtol=1e-12)
-    got = losses.reference_quantile(answers.T, axis=0, gaussian=True)
+    got = rl.reference_quantile(answers.T, axis=0, gaussian=True)
     want = answers.mean(1) + 1.0364334 * answers.std(1)
     np.testing.assert_allclose(got, want, rtol=1e-6)
     with pytest.warns(UserWarning, match="no reference rewards"):
-        assert losses.reference_quantile(np.zeros((0,))) == 0
+        assert rl.reference_quantile(np.zeros((0,))) == 0
 
 
 def test_plackett_luce(x64):
@@ -91,7 +93,7 @@ ERRORS = [
         r"is_desirable has shape \(1,\), ",
     ),
     (
-        lambda: losses.kto_kl_estimate(ONE, ONE),
+        lambda: rl.kto_kl_estimate(ONE, ONE),
         r"has shape \(1,\), expected \(B,\) with",
     ),
     (
@@ -99,16 +101,16 @@ ERRORS = [
         r"density_weight has shape \(2,\), expected \(1,\)",
     ),
     (
-        lambda: losses.density_ratio_weight(ONE, min_ratio=20.0),
+        lambda: weights.density_ratio_weight(ONE, min_ratio=20.0),
         "min_ratio is 20.0, exp",
     ),
     (
-        lambda: losses.fit_density_classifier(ONE, YES),
+        lambda: estimators.fit_density_classifier(ONE, YES),
         r"features has shape \(1,\), exp",
     ),
     (
         lambda: losses.bradley_terry_loss(ONE, TWO),
-        r"rejected_reward has shape \(2,\), ",
+        r"rejected_rewards has shape \(2,\), ",
     ),
     (
         lambda: losses.bradley_terry_loss(ONE, ONE, center_coef=-1),
@@ -116,16 +118,16 @@ ERRORS = [
     ),
     (lambda: losses.plackett_luce_loss(ONE, TWO), r"ranks has shape \(2,\), expected "),
     (
-        lambda: losses.lsc_transform(ONE, np.zeros(3, "f4")),
+        lambda: rl.lsc_transform(ONE, np.zeros(3, "f4")),
         r"ref_reward has shape \(3,",
     ),
-    (lambda: losses.reference_quantile(ONE, q=1.0), r"q is 1.0, expected a number in "),
+    (lambda: rl.reference_quantile(ONE, q=1.0), r"q is 1.0, expected a number in "),
     (
-        lambda: losses.reference_quantile(ONE, axis=1),
+        lambda: rl.reference_quantile(ONE, axis=1),
         "axis 1 is not an axis of ref_rew",
     ),
     (
-        lambda: losses.combine_rewards_and(ONE, ONE, axis=2),
+        lambda: rl.combine_rewards_and(ONE, ONE, axis=2),
         "axis 2 is not an axis of r",
     ),
 ]

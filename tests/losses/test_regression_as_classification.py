@@ -1,22 +1,14 @@
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreter import functions, interpreted
+from harness.goldens import cases
+from harness.interpreter import functions, interpreted
 
-from logitlab import losses
+from logitlab import targets
 from logitlab.losses import regression_as_classification as rac
 
 rac = functions(rac)
-
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-
-
-def cases(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
 
 
 def close(a, b, rtol=1e-8):
@@ -34,14 +26,14 @@ def test_hl_gauss_golden(x64, case):
 
     @interpreted
     def everything(z):
-        q = rac.hl_gauss_probs(t, **hyper)
+        q = targets.hl_gauss_probs(t, **hyper)
         loss = lambda z: rac.hl_gauss_loss(z, t, **hyper)  # noqa: E731
         return {
             "probs": q,
             "loss": loss(z),
             "grad_logits": jax.grad(lambda z: loss(z).sum())(z),
-            "decoded_target": rac.categorical_value(jnp.log(q), centres),
-            "decoded_logits": rac.categorical_value(z, centres),
+            "decoded_target": targets.categorical_value(jnp.log(q), centres),
+            "decoded_logits": targets.categorical_value(z, centres),
         }
 
     for name, value in everything(z).items():
@@ -52,10 +44,13 @@ def test_hl_gauss_golden(x64, case):
 def test_projection_golden(x64, case):
     inputs, params, out = case["inputs"], case["params"], case["outputs"]
     if "two_hot" in out:
-        close(rac.two_hot_probs(np.asarray(inputs["target"]), **params), out["two_hot"])
+        close(
+            targets.two_hot_probs(np.asarray(inputs["target"]), **params),
+            out["two_hot"],
+        )
         return
     args = {k: np.asarray(v) for k, v in inputs.items()}
-    got = rac.categorical_projection(
+    got = targets.categorical_projection(
         args["shifted_atoms"], args["probs"], args["atoms"]
     )
     close(got, out["projected"])
@@ -71,17 +66,17 @@ def test_projection_keeps_the_mean(x64):
     atoms = np.sort(rng.normal(size=7))
     p = rng.dirichlet(np.ones(4), 3)
     s = rng.uniform(atoms[0], atoms[-1], (3, 4))
-    q = rac.categorical_projection(s, p, atoms)
+    q = targets.categorical_projection(s, p, atoms)
     close(q.sum(-1), np.ones(3), 1e-12)
     close((q * atoms[None]).sum(-1), (p * s).sum(-1), 1e-12)
     # The end of an episode: everything is the reward.
-    end = rac.categorical_projection(0 * s + 100, p, atoms)
+    end = targets.categorical_projection(0 * s + 100, p, atoms)
     close(end, np.eye(7)[[6] * 3])
 
 
 def test_two_hot_decodes_exactly(x64):
     t = np.linspace(-12, 12, 49)
-    q = rac.two_hot_probs(t, vmin=-10.0, vmax=10.0, num_atoms=51)
+    q = targets.two_hot_probs(t, vmin=-10.0, vmax=10.0, num_atoms=51)
     close(q @ np.linspace(-10, 10, 51), np.clip(t, -10, 10), 1e-13)
     assert ((np.asarray(q) > 0).sum(-1) <= 2).all()
 
@@ -89,14 +84,14 @@ def test_two_hot_decodes_exactly(x64):
 def test_targets_outside_the_range():
     t = np.float32([-3e38, -2, 2, 3e38])
     for probs, n in (
-        (rac.hl_gauss_probs, "num_bins"),
-        (rac.two_hot_probs, "num_atoms"),
+        (targets.hl_gauss_probs, "num_bins"),
+        (targets.two_hot_probs, "num_atoms"),
     ):
         q = np.asarray(probs(t, vmin=-1.0, vmax=1.0, **{n: 5}))
         np.testing.assert_array_equal(q[0], q[1])
         np.testing.assert_array_equal(q[2], q[3])
         np.testing.assert_allclose(q.sum(-1), 1, rtol=1e-6)
-    q = rac.hl_gauss_probs(np.float32(-10), vmin=-10.0, vmax=10.0, num_bins=51)
+    q = targets.hl_gauss_probs(np.float32(-10), vmin=-10.0, vmax=10.0, num_bins=51)
     assert 0 < q[6] < 1e-10 * q[0]  # the far tail is not a rounding error
 
 
@@ -139,12 +134,12 @@ def test_errors():
     with pytest.raises(ValueError, match="num_bins is 4"):
         rac.hl_gauss_loss(z, 0.5, vmin=0.0, vmax=1.0, num_bins=4)
     with pytest.raises(ValueError, match="sigma_ratio is 0"):
-        rac.hl_gauss_probs(0.5, vmin=0.0, vmax=1.0, num_bins=4, sigma_ratio=0)
+        targets.hl_gauss_probs(0.5, vmin=0.0, vmax=1.0, num_bins=4, sigma_ratio=0)
     with pytest.raises(ValueError, match="num_atoms is 1"):
-        rac.two_hot_probs(0.5, vmin=0.0, vmax=1.0, num_atoms=1)
+        targets.two_hot_probs(0.5, vmin=0.0, vmax=1.0, num_atoms=1)
     with pytest.raises(ValueError, match="target has shape"):
         rac.two_hot_loss(z, np.zeros(3, "f4"), vmin=0.0, vmax=1.0)
     with pytest.raises(ValueError, match="increasing"):
-        losses.categorical_projection(z, z, np.float32([1, 0]))
+        targets.categorical_projection(z, z, np.float32([1, 0]))
     with pytest.raises(ValueError, match="support has shape"):
-        rac.categorical_value(z, np.zeros(2, "f4"))
+        targets.categorical_value(z, np.zeros(2, "f4"))

@@ -1,10 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from interpreter import functions, interpreted
+from harness.interpreter import functions, interpreted
 
-from logitlab import losses
-from logitlab.losses import utility
+from logitlab import losses, theory
+from logitlab.decisions import utility
 
 utility = functions(utility)
 
@@ -13,10 +13,10 @@ def test_update_is_the_gradient_step():
     u = np.float32([[1, -2, 0.5], [30, 0, -3]])
     y = np.array([2, 0])
     step = jax.grad(lambda u: losses.cross_entropy(u, y).sum())(u)
-    got = utility.utility_update(u, y, learning_rate=0.3)
+    got = theory.utility_update(u, y, learning_rate=0.3)
     np.testing.assert_allclose(got, u - 0.3 * step, rtol=1e-6)
     assert np.isnan(
-        interpreted(lambda y: utility.utility_update(u, y, learning_rate=1))(y + 3)
+        interpreted(lambda y: theory.utility_update(u, y, learning_rate=1))(y + 3)
     ).all()  # noqa: E501
 
 

@@ -1,15 +1,11 @@
-import json
-import pathlib
-
 import numpy as np
 import pytest
+from harness.goldens import cases
 
 from logitlab import metrics
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/negative_flip_rate.json"
 
-
-@pytest.mark.parametrize("case", json.loads(GOLDEN.read_text())["cases"])
+@pytest.mark.parametrize("case", cases("negative_flip_rate"))
 def test_golden(case, x64):
     new, old, y = (
         np.array(case["inputs"][k]) for k in ("new_logits", "old_logits", "labels")
@@ -40,3 +36,26 @@ def test_masks_fewer_classes_and_no_errors():
         metrics.negative_flip_rate(new, old, y[:2])
     with pytest.raises(TypeError, match="labels has dtype"):
         metrics.negative_flip_rate(new, old, new[:, 0])
+
+
+def test_many_examples_and_narrow_labels(x64):
+    rng = np.random.default_rng(0)
+    new, old = rng.normal(size=(2, 300, 256))
+    y = rng.integers(0, 256, 300)
+    old[np.arange(300), y] += 3
+    new[np.arange(300), y] += 3
+    want = metrics.relative_negative_flip_rate(new, old, y)
+    assert want.dtype == np.float64
+    got = metrics.relative_negative_flip_rate(new, old, y.astype("u1"))
+    np.testing.assert_array_equal(got, want)
+    right = [(z.argmax(-1) == y) for z in (old, new)]
+    independent = right[0].mean() * (~right[1]).mean()
+    flips = (right[0] & ~right[1]).mean()
+    np.testing.assert_allclose(want, flips / independent, rtol=1e-14)
+
+
+def test_a_product_of_counts_does_not_wrap():
+    z = np.zeros((70_000, 2), "f4")  # 70,000 right times 70,000 wrong is beyond int32
+    z[:, 1] = 1
+    y = np.ones(70_000, int)
+    np.testing.assert_allclose(metrics.relative_negative_flip_rate(-z, z, y), 1)

@@ -1,16 +1,14 @@
 import itertools
-import json
 import math
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+from harness.goldens import cases
 
 from logitlab import metrics
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/trustjudge.json"
-CASES = json.loads(GOLDEN.read_text())["cases"]
+CASES = cases("trustjudge")
 SIGNS = {">": 1, "<": -1, "=": 0, "larger": 1, "smaller": -1, "equal": 0}
 P = np.float32([0.2, 0.5, 0.3])
 

@@ -59,7 +59,8 @@ def test_mean_of():
     assert mean_of(np.float32(2.5)) == Mean(2.5, 1)
     assert mean_of(np.zeros((0, 2), "f4")) == Mean(0, 0)
     got = mean_of(jnp.ones(3000, "bfloat16"))  # which cannot count to 3000
-    assert got.sum.dtype == got.count.dtype == np.float32
+    assert got.sum.dtype == np.float32
+    assert got.count.dtype == np.int32
     assert got == Mean(3000, 3000)
     with pytest.raises(TypeError, match="mask has dtype float32, expected bool"):
         mean_of(wild, np.ones(4, "f4"))
@@ -76,13 +77,15 @@ def test_accuracy():
     mask = np.array([True, False, False, False, True])
     ignored = np.where(mask, y, -100)
     assert jax.jit(accuracy)(z, ignored, mask=mask) == Mean(1, 2)
-    where = np.array([True, True, False])
+    where = np.array([[True, True, False]])
     assert accuracy(z[[0, 1, 3, 4]], y[[0, 1, 3, 4]], where=where) == Mean(4, 4)
     assert accuracy(z.T, y, axis=0) == Mean(3, 5)
     assert accuracy(z.astype("bfloat16"), y) == Mean(3, 5)
     assert accuracy(np.zeros((0, 3), "f4"), np.zeros(0, int)) == Mean(0, 0)
-    assert accuracy(np.float32([[0, np.nan]]), np.array([0]), where=where[1:]).sum == 1
-    with pytest.raises(TypeError, match="labels has dtype float32, expected integers"):
+    assert (
+        accuracy(np.float32([[0, np.nan]]), np.array([0]), where=where[:, 1:]).sum == 1
+    )
+    with pytest.raises(TypeError, match="labels has dtype float.*, expected integers"):
         accuracy(z, y.astype("f4"))
     with pytest.raises(TypeError, match="logits has dtype int"):
         accuracy(np.zeros((5, 3), int), y)
@@ -109,3 +112,28 @@ def test_tree_norm():
     with jax.enable_x64(True):
         np.testing.assert_allclose(tree_norm({"a": a, "b": b}), want, rtol=1e-14)
         np.testing.assert_allclose(tree_norm([a * 1e200]), 1e200 * np.linalg.norm(a))
+
+
+def test_counts_do_not_stand_still():
+    hits = mean_of(np.array([True]))
+    many = Mean(jnp.int32(2**24), jnp.int32(2**24))
+    for _ in range(2):  # 2^24 + 1 is no float32
+        many = many + hits
+    assert many.count == 2**24 + 2
+    assert many.sum == 2**24 + 2
+    with jax.enable_x64(True):
+        got = mean_of(np.array([True, False]))
+        assert got.sum.dtype == got.count.dtype == np.int64
+        assert got.value.dtype == np.float64
+        got = mean_of(np.array([2**40, 1]))
+        assert float(got) == (2**40 + 1) / 2
+    np.testing.assert_allclose(mean_of(np.array([2**40, 1])), 2**39, rtol=1e-6)
+
+
+def test_labels_of_every_integer_dtype():
+    z = np.zeros((3, 256), "f4")
+    z[np.arange(3), [0, 65, 255]] = 1
+    for dtype in ("u1", "u4", "i8", "u8"):
+        assert accuracy(z, np.array([0, 65, 255], dtype)) == Mean(3, 3)
+    assert accuracy(z, np.array([2**32, 65, 2**32 + 255])) == Mean(1, 3)
+    assert accuracy(z, np.array([0, -100, 255])) == Mean(2, 3)

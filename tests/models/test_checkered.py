@@ -71,7 +71,7 @@ def test_trains_with_any_loss_and_many_seeds():
     @jax.vmap
     def train(key):
         def loss(p):
-            return losses.generalized_ce_loss(model.apply(p, x), y, q=0.5).mean()
+            return losses.generalized_cross_entropy(model.apply(p, x), y, q=0.5).mean()
 
         def step(p, _):
             grads = jax.grad(loss)(p)

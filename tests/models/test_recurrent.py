@@ -79,7 +79,7 @@ def test_gru_svm_learns():
 
     def objective(params):
         logits = SMALL.apply({"params": params}, x)
-        each = losses.l2_svm_loss(logits, y)
+        each = losses.squared_hinge_loss(logits, y)
         return losses.l2_svm_objective(each, params["head"]["kernel"])
 
     @jax.jit
@@ -118,7 +118,7 @@ def test_dropout_and_dtypes(x64):
         ({}, np.ones((0, 3)), None, ValueError, r"x has shape \(0, 3\)"),
         ({}, np.ones((2, 3), int), None, TypeError, "x has dtype int"),
         ({}, np.ones((2, 3)), np.ones(2, int), ValueError, r"lengths has shape \(2,\)"),
-        ({}, np.ones((2, 3)), np.ones(()), TypeError, "lengths has dtype float32"),
+        ({}, np.ones((2, 3)), np.ones(()), TypeError, "lengths has dtype float"),
     ],
 )  # fmt: skip
 def test_errors(fields, x, lengths, error, message):

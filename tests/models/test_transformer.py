@@ -257,5 +257,5 @@ def test_errors(fields, message):
 
 
 def test_tokens_must_be_integers():
-    with pytest.raises(TypeError, match="x has dtype float32, expected integer tokens"):
+    with pytest.raises(TypeError, match="x has dtype float.*, expected integers"):
         OneLayerTransformer(**SMALL).init(KEY, jnp.zeros(2))

@@ -1,24 +1,22 @@
 import functools
 import itertools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from derivatives import check_derivatives
+from harness.derivatives import check_derivatives
+from harness.goldens import cases
+from harness.interpreter import functions, interpreted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter import functions, interpreted
 
 from logitlab import links, losses, numerics, optim
 
 links, losses = functions(links), functions(losses)
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/cross_convex_tangent.json"
-CASES = json.loads(GOLDEN.read_text())["cases"]
+CASES = cases("cross_convex_tangent")
 DENSITIES = {
     "gaussian": lambda z: z**2 / 2 + jnp.log(2 * jnp.pi) / 2,
     "logistic": lambda z: z + 2 * jax.nn.softplus(-z),
@@ -26,7 +24,7 @@ DENSITIES = {
     "gumbel": lambda z: z + jnp.exp(-z),
 }
 M, C = 3, 3
-sum_loss = interpreted(optim.sum_log_concave_loss, static_argnames="axis")
+sum_loss = interpreted(losses.sum_log_concave_loss, static_argnames="axis")
 
 
 def ways(z, y):
@@ -115,7 +113,7 @@ def test_derivatives(x64):
     z = np.random.default_rng(0).normal(size=(3, 4))
     check_derivatives(sum_loss, z)
     q = np.exp(z[::-1]) / np.exp(z[::-1]).sum(-1, keepdims=True)
-    check_derivatives(lambda z: optim.checkered_cross_loss(z, q), z)
+    check_derivatives(lambda z: losses.checkered_cross_loss(z, q), z)
 
 
 def test_seen_from_itself_it_is_the_gradient():
@@ -160,7 +158,7 @@ def test_responsibilities_are_enough():
     q = links.checkered_responsibilities(factor_logits(eta, x), y)
 
     def convex(theta):
-        return optim.checkered_cross_loss(factor_logits(theta, x), q).mean()
+        return losses.checkered_cross_loss(factor_logits(theta, x), q).mean()
 
     assert_trees(interpreted(jax.grad(convex))(theta), want)
     nll = losses.cross_entropy(links.checkered(factor_logits(theta, x)), y).mean()
@@ -180,7 +178,7 @@ def bounds_of(theta, eta, other, mu, x, y):
     f = lambda t: partial_losses(t, x, y)  # noqa: E731
     bound = optim.cross_convex_lower_bound
     views = {}, {"reference": eta}, {"reference": other}, {"weights": mu}
-    return optim.sum_log_concave_loss(f(eta)).mean(), [
+    return losses.sum_log_concave_loss(f(eta)).mean(), [
         (bound(f, theta, eta, **seen), bound(f, eta, eta, **seen)) for seen in views
     ]
 

@@ -1,18 +1,15 @@
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from harness.goldens import cases
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from logitlab.optim import ortho_grad
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden/ortho_grad.json"
-CASES = json.loads(GOLDEN.read_text())["cases"]
+CASES = cases("ortho_grad")
 
 
 def reference(g, w, eps=1e-30, renormalize=True):

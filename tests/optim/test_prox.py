@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from interpreter import interpreted
+from harness.interpreter import interpreted
 from scipy.optimize import lsq_linear
 
 from logitlab.losses import presto_penalty

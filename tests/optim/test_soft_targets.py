@@ -2,17 +2,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreter import functions, interpreted
+from harness.interpreter import functions, interpreted
 
-from logitlab import links, optim
+from logitlab import links, losses, optim, targets
 
-plain = functions(optim)
+plain = functions(losses, optim, targets)
 
 
 def test_cross_loss_is_one_softmax_regression_for_each_factor(x64):
     rng = np.random.default_rng(0)
     z, q = rng.normal(size=(5, 3, 4)), rng.dirichlet(np.ones(4), (5, 3))
-    take = jax.vmap(jax.value_and_grad(optim.checkered_cross_loss))
+    take = jax.vmap(jax.value_and_grad(losses.checkered_cross_loss))
     got, grad = interpreted(take)(z, q)
     p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
     np.testing.assert_allclose(got, -(q * np.log(p)).sum((-1, -2)), rtol=1e-9)
@@ -31,14 +31,14 @@ def test_its_slope_is_that_of_the_loss_where_it_is_seen_from():
         return -jnp.take_along_axis(links.checkered(z), y[:, None], -1).sum()
 
     q = functions(links).checkered_responsibilities(z, y)
-    cross = lambda z: optim.checkered_cross_loss(z, q).sum()  # noqa: E731
+    cross = lambda z: losses.checkered_cross_loss(z, q).sum()  # noqa: E731
     got, want = (interpreted(jax.grad(f))(z) for f in (cross, nll))
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_a_certain_target_hides_what_is_impossible():
     z, q = np.float32([[0, -np.inf], [1, 2]]), np.float32([[1, 0], [0, 1]])
-    value, grad = jax.jit(jax.value_and_grad(optim.checkered_cross_loss))(z, q)
+    value, grad = jax.jit(jax.value_and_grad(losses.checkered_cross_loss))(z, q)
     assert np.isfinite(value)
     assert np.isfinite(grad).all()
 
@@ -67,14 +67,14 @@ def test_dirichlet_responsibilities(factors, classes):
 def test_errors():
     z = np.zeros((2, 3), "f4")
     with pytest.raises(ValueError, match=r"responsibilities has shape \(3,\)"):
-        optim.checkered_cross_loss(z, z[0])
+        losses.checkered_cross_loss(z, z[0])
     with pytest.raises(
         ValueError, match="responsibilities has a row that adds up to 0"
     ):
-        optim.checkered_cross_loss(z, z)
+        losses.checkered_cross_loss(z, z)
     with pytest.raises(ValueError, match="factor_axis -1 is not another axis"):
-        optim.checkered_cross_loss(z, z, factor_axis=-1)
-    draw = optim.dirichlet_responsibilities
+        losses.checkered_cross_loss(z, z, factor_axis=-1)
+    draw = targets.dirichlet_responsibilities
     for bad, message in (
         (dict(factors=0, classes=3), "factors is 0"),
         (dict(factors=2, classes=1), "classes is 1"),

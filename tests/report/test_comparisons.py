@@ -18,8 +18,8 @@ def arm(label, seeds=2, **columns):
 
 
 RESULTS = {
-    "first": arm("the first", at2=[1.0, 3.0], at8=[4.0, 4.0]),
-    "other": arm("the other", at2=[10.0, np.nan], at8=[np.inf, 20.0]),
+    "first": arm("the first", 3, at2=[1.0, 2.0, 3.0], at8=[4.0, 4.0, 4.0]),
+    "other": arm("the other", 3, at2=[10, 10, np.nan], at8=[np.inf, 20, 20]),
     "none": arm("without", time=[1.0, 1.0]),
 }
 
@@ -41,12 +41,14 @@ def test_trends_go_through_the_means_of_what_is_finite():
     assert "interval" in figure.legends[0].get_title().get_text()
 
 
-def test_trends_of_some_arms_keep_their_colours():
+def test_trends_of_some_arms_keep_their_colors():
     whole = report.trends({2: "at2"})(RESULTS)
     some = report.trends({2: "at2"}, arms=("other",))(RESULTS)
-    colours = [line.get_color() for line in lines(whole.axes[0])]
-    assert [line.get_color() for line in lines(some.axes[0])] == colours[1:]
-    assert "interval" not in some.legends[0].get_title().get_text()  # one seed is left
+    colors = [line.get_color() for line in lines(whole.axes[0])]
+    assert [line.get_color() for line in lines(some.axes[0])] == colors[1:]
+    assert (
+        "interval" not in some.legends[0].get_title().get_text()
+    )  # two seeds are left
 
 
 def test_trends_need_a_metric():
@@ -121,6 +123,17 @@ def test_joined_intervals_have_a_line_through_their_means():
     np.testing.assert_allclose(list(through), [0.85, 0.5])
 
 
+def test_two_seeds_have_no_interval():
+    results = {name: arm(name, seeds=2, accuracy=[0.75, 1.0]) for name in "ab"}
+    figure = report.intervals({"a": "a", "b": "b"}, ("0",), "accuracy")(results)
+    assert figure.axes[0].get_ylim()[1] < 1.1
+    assert figure.legends[0].get_title().get_text() == "dots: seeds"
+    figure = report.frontier(
+        {"a": {"a": ""}}, across=("accuracy", "a"), up=("accuracy", "a")
+    )(results)
+    assert not figure.legends[0].get_title().get_text()
+
+
 def test_mean_interval():
     values = np.array([0.9, 0.8, 0.85, np.nan])
     mean, half = mean_interval(values)
@@ -128,6 +141,7 @@ def test_mean_interval():
     low, high = stats.t.interval(0.95, 2, known.mean(), stats.sem(known))
     np.testing.assert_allclose([mean - half, mean + half], [low, high])
     assert mean_interval(np.array([3.0])) == (3.0, 0.0)
+    assert mean_interval(np.array([0.75, 1.0])) == (0.875, 0.0)
     assert np.isnan(mean_interval(np.array([np.nan]))[0])
 
 

@@ -14,7 +14,7 @@ from logitlab import report
 from logitlab.report.figures import PALETTE
 from logitlab.report.maps import Map, Sheet, _pieces
 
-BLUE, ORANGE, GREEN = (np.array(to_rgb(colour)) for colour in PALETTE[:3])
+BLUE, ORANGE, GREEN = (np.array(to_rgb(color)) for color in PALETTE[:3])
 NO_POINTS = dict(points=np.zeros((0, 2)), classes=np.zeros(0, int))
 
 
@@ -52,7 +52,7 @@ def rendered(figure):
 
 
 def seen(pixels, axes, x, y):
-    """The colour of a figure at a place in some axes."""
+    """The color of a figure at a place in some axes."""
     column, row = axes.transData.transform((x, y))
     return pixels[int(len(pixels) - row), int(column)]
 
@@ -67,17 +67,17 @@ def words(figure):
 
 
 def test_two_classes_meet_in_white():
-    colours = image(drawn(plane()))
-    np.testing.assert_allclose(colours[0, 0], BLUE)
-    np.testing.assert_allclose(colours[-1, -1], ORANGE)
-    x = np.linspace(0, 1, colours.shape[1])  # between the 5 points, too
+    colors = image(drawn(plane()))
+    np.testing.assert_allclose(colors[0, 0], BLUE)
+    np.testing.assert_allclose(colors[-1, -1], ORANGE)
+    x = np.linspace(0, 1, colors.shape[1])  # between the 5 points, too
     fade = np.abs(2 * x - 1)[:, None]
     expected = np.where(x[:, None] < 0.5, BLUE, ORANGE) * fade + (1 - fade)
-    np.testing.assert_allclose(colours, np.broadcast_to(expected, colours.shape))
+    np.testing.assert_allclose(colors, np.broadcast_to(expected, colors.shape))
 
 
 @pytest.mark.parametrize(
-    ("probs", "colour"),
+    ("probs", "color"),
     [
         ((0.5, 0.5), (1, 1, 1)),
         ((0.25, 0.75), (1 + ORANGE) / 2),
@@ -88,24 +88,22 @@ def test_two_classes_meet_in_white():
         ((np.nan, np.nan), (0.88, 0.88, 0.88)),
     ],
 )
-def test_colours(probs, colour):
-    colours = image(drawn(constant(*probs)))
-    np.testing.assert_allclose(colours, np.broadcast_to(colour, colours.shape))
+def test_colors(probs, color):
+    colors = image(drawn(constant(*probs)))
+    np.testing.assert_allclose(colors, np.broadcast_to(color, colors.shape))
 
 
-def test_colours_are_where_they_belong():
+def test_colors_are_where_they_belong():
     figure = drawn(quarters(), plane(up=(0, 1)))
     pixels, _ = rendered(figure)
-    for x, y, colour in [
+    for x, y, color in [
         (0.3, 0.8, ORANGE),
         (1.45, 0.55, ORANGE),
         (0.3, 0.45, BLUE),
         (1.55, 0.8, BLUE),
         (2.9, 0.2, BLUE),
     ]:
-        np.testing.assert_allclose(
-            seen(pixels, figure.axes[0], x, y), colour, atol=0.01
-        )
+        np.testing.assert_allclose(seen(pixels, figure.axes[0], x, y), color, atol=0.01)
     for x in (0.25, 0.5, 0.75):
         fade, ends = abs(2 * x - 1), BLUE if x < 0.5 else ORANGE
         got = seen(pixels, figure.axes[1], x, 0.4)
@@ -154,10 +152,8 @@ def test_points_are_darker_than_their_class():
     np.testing.assert_allclose(dots.get_facecolors()[:, :3], expected)
     np.testing.assert_allclose(dots.get_edgecolors()[:, :3], 1)
     pixels, _ = rendered(figure)
-    for (x, y), colour in zip(points, expected, strict=True):
-        np.testing.assert_allclose(
-            seen(pixels, figure.axes[0], x, y), colour, atol=0.05
-        )
+    for (x, y), color in zip(points, expected, strict=True):
+        np.testing.assert_allclose(seen(pixels, figure.axes[0], x, y), color, atol=0.05)
 
 
 def test_legend_names_what_is_there():
@@ -166,8 +162,8 @@ def test_legend_names_what_is_there():
     assert words(drawn(plane(lines=line))) == ["class 0", "class 1", "hyperplanes"]
     assert words(drawn(plane(), thirds)) == ["class 0", "class 1", "class 2"]
     figure = drawn(plane())
-    colours = [handle.get_color() for handle in figure.legends[0].legend_handles]
-    np.testing.assert_allclose(colours, [BLUE, ORANGE])
+    colors = [handle.get_color() for handle in figure.legends[0].legend_handles]
+    np.testing.assert_allclose(colors, [BLUE, ORANGE])
 
 
 def test_panels_have_the_same_equal_axes():
@@ -222,10 +218,21 @@ def check_boxes(boxes, figure):
 LONG = "WIDE WORDS, and a title that is much too long for one line of a small panel"
 
 
-@pytest.mark.parametrize("panels", [1, 3, 8])
-@pytest.mark.parametrize("up", [(0, 0.2), (0, 1), (-1.5, 1.5)], ids=str)
-@pytest.mark.parametrize("title", [None, LONG * 3], ids=["", "titles"])
+# Few and many panels, flat and tall ones, with and without titles; then all pairs.
+LAYOUTS = [(1, (0, 0.2), ""), (3, (0, 1), LONG * 3), (8, (-1.5, 1.5), "")]
+LAYOUTS += [(8, (0, 0.2), LONG * 3)]
+LAYOUTS += [
+    pytest.param(*layout, marks=pytest.mark.slow)
+    for layout in itertools.product(
+        (1, 3, 8), ((0, 0.2), (0, 1), (-1.5, 1.5)), ("", LONG * 3)
+    )
+    if layout not in LAYOUTS
+]
+
+
+@pytest.mark.parametrize(("panels", "up", "title"), LAYOUTS)
 def test_nothing_overlaps_or_is_clipped(panels, up, title):
+    title = title or None
     note = "accuracy 0.96" if title is None else LONG[:40]
     maps = {
         f"{place} {title and LONG}": plane(up=up, lines=[(1, 1, -1)], note=note)
@@ -354,7 +361,7 @@ def test_function_bound_and_touch_are_seen():
     np.testing.assert_allclose(pixels[at(figure, axes, 0.5, 0.5, 0.5)], 0, atol=0.01)
 
     def tint(*point):
-        """Positive where it is more of the bound's colour than of the function's."""
+        """Positive where it is more of the bound's color than of the function's."""
         row, column = at(figure, axes, *point)
         around = pixels[row - 2 : row + 3, column - 2 : column + 3]
         return np.median(around[..., 0] - around[..., 2])
@@ -411,8 +418,15 @@ def test_surfaces_have_names():
     assert words(report.surfaces(named)({}))[:2] == ["loss", "first, second"]
 
 
-@pytest.mark.parametrize("panels", [1, 2, 5])
-@pytest.mark.parametrize("scale", [1e-4, 1e6])
+SPACES = [(1, 1e6), (5, 1e-4)]
+SPACES += [
+    pytest.param(*space, marks=pytest.mark.slow)
+    for space in itertools.product((1, 2, 5), (1e-4, 1e6))
+    if space not in SPACES
+]
+
+
+@pytest.mark.parametrize(("panels", "scale"), SPACES)
 def test_nothing_in_space_overlaps_or_is_clipped(panels, scale):
     x = np.linspace(-1, 1, 9)
     above = scale * (x**2 + x[:, None] ** 2)
@@ -461,6 +475,7 @@ def test_no_global_state(tmp_path):
         "x = [0, 1]; z = [[1, 1], [1, 1]];"
         "sheet = report.maps.Sheet(x, x, z, z, (0, 0, 1));"
         "map_ = report.maps.Map(x, x, [[[1, 0]] * 2] * 2, [x], [0]);"
+        "report.curves('a')({});"
         "report.surfaces({'a': sheet})({});"
         "report.probability_maps(lambda results: {'a': map_})({});"
         "assert 'matplotlib.pyplot' not in sys.modules"

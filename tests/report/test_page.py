@@ -15,9 +15,14 @@ def verdict(word="reproduced", **fields):
     defaults = dict(
         text="It groks.",
         paper="100 % (figure 6)",
+        reference="",
         ours=[0.94, 0.96],
+        over="every",
         median=0.95,
         spread=(0.94, 0.96),
+        mean=0.95,
+        error=0.01,
+        passed=2,
         tolerance="at least 0.9 in every seed",
     )
     if word == "not tested":
@@ -76,6 +81,9 @@ def test_everything_is_on_the_page(write):
         verdict("not reproduced", reason="1 of 2 outside: 0.8", preliminary=True),
         verdict("not tested", reason="not run: ortho"),
         verdict(question=True),
+        verdict(paper="", reference="an earlier prototype of ours: 0.9"),
+        verdict(paper="", reference="a bound of our own"),
+        verdict("undecided", paper="", reference="theorem 1", over="mean"),
     ]
     text = write(
         verdicts=verdicts,
@@ -87,12 +95,17 @@ def test_everything_is_on_the_page(write):
     assert page.open == []
     assert text.startswith("<!DOCTYPE html>")
     for words in [
-        "1 of 3 claims reproduced, 1 not reproduced, 1 not tested",
+        "1 of 3 claims of papers reproduced, 1 not reproduced, 1 not tested",
+        "1 of 1 comparison with a prototype of ours met",
+        "1 of 1 own expectation met",
         "✓ reproduced",
         "✗ not reproduced (preliminary)",
         "○ not tested",
         "✓ confirmed",
         "open question",
+        "own expectation",
+        "an earlier prototype of ours: 0.9",
+        "~ undecided",
         "100 % (figure 6)",
         "0.95 [0.94, 0.96] over 2 seeds",
         "at least 0.9 in every seed",
@@ -188,7 +201,7 @@ LONG = [
 def test_verdict_table_fits(width):
     lines = verdict_table(LONG, width).splitlines()
     assert max(map(len, lines)) <= width
-    assert "1 of 3 claims" in lines[lines.index("") + 1]
+    assert "1 of 2 claims of papers" in lines[lines.index("") + 1]
     (rule,) = (line for line in lines if set(line) == {"-", " "})
     gaps = [i for i, character in enumerate(rule) if character == " "]
     for line in lines[: lines.index("")]:  # nothing is written between the columns
@@ -205,14 +218,14 @@ def test_verdict_table_loses_nothing():
 
 def test_verdict_table_is_as_narrow_as_its_text():
     assert verdict_table([verdict()], 200).splitlines() == [
-        "verdict       claim      paper             ours"
+        "verdict       claim      reference         ours"
         "                            tolerance",
         "------------  ---------  ----------------  "
         "------------------------------  --------------------------",
         "✓ reproduced  It groks.  100 % (figure 6)  "
         "0.95 [0.94, 0.96] over 2 seeds  at least 0.9 in every seed",
         "",
-        "1 of 1 claim reproduced",
+        "1 of 1 claim of a paper reproduced",
     ]
     assert verdict_table([], 80).endswith("no claims")
     assert max(map(len, verdict_table(LONG, 10).splitlines())) == 5 * 8 + 4 * 2

@@ -1,10 +1,5 @@
-import pathlib
-import sys
-
 import pytest
 from ml_collections import ConfigDict
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for toy.py
 
 
 @pytest.fixture

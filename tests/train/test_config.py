@@ -66,6 +66,11 @@ def test_differences_name_dotted_keys():
         "new: '(absent)' there, None here",
     ]
     assert configs.differences(before, before) == []
+    lines = configs.differences(
+        {"a": 1, "variant": "x", "experiment": "e"},
+        {"a": 2, "variant": "y", "experiment": "f"},
+    )
+    assert [line.split(":")[0] for line in lines] == ["experiment", "variant", "a"]
 
 
 def test_json_reads_back_without_differences():

@@ -15,19 +15,19 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
+from harness import toy
 
 from logitlab import train
-from logitlab.train import Stream, Study, WorkdirError, checkpoints, feeding
+from logitlab.train import Stream, Study, WorkdirError, _feeding, checkpoints
+from logitlab.train._locks import hold
 from logitlab.train.checkpoints import Checkpoints
-from logitlab.train.locks import hold
 from logitlab.train.writers import Table
 
-HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[1]
+TESTS = pathlib.Path(__file__).parents[1]
+ROOT = TESTS.parent
 LONG = """
     import pathlib, sys
-    import toy
+    from harness import toy
     from ml_collections import ConfigDict
     from logitlab import train
 
@@ -40,7 +40,7 @@ LONG = """
 
 def start(code, *arguments):
     """A process that can import what the tests can."""
-    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", "import json\n" + textwrap.dedent(code), *arguments],
         env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
@@ -59,13 +59,14 @@ def rows(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_killed_at_random_moments_it_ends_the_same(config, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_the_same(config, tmp_path, kills):
     with config.unlocked():
         config.checkpoint.every_seconds = 0.05
     settings = json.dumps(config.to_dict())
     ends_well(start(LONG, str(tmp_path / "whole"), settings, "600"))
     chance, log = random.Random(0), tmp_path / "parts/metrics.csv"
-    for _ in range(3):
+    for _ in range(kills):
         process, goal = start(LONG, str(tmp_path / "parts"), settings, "600"), rows(log)
         goal += chance.randrange(3, 60)
         while rows(log) < goal and process.poll() is None:
@@ -92,7 +93,7 @@ def same_end(folder, steps):
 def test_two_runs_in_one_workdir(config, tmp_path):
     holding = """
         import pathlib, sys, time
-        from logitlab.train.locks import hold
+        from logitlab.train._locks import hold
         with hold(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(600)
@@ -114,7 +115,7 @@ def test_two_runs_in_one_workdir(config, tmp_path):
 
 SHARED = """
     import json, pathlib, sys, time
-    import toy
+    from harness import toy
     from ml_collections import ConfigDict
     from logitlab import train
     from logitlab.train import loop
@@ -168,7 +169,8 @@ def test_a_disk_that_fills_up_in_a_run(config, tmp_path):
         pytest.skip("no mounts in user namespaces here")
     code = """
         import json, pathlib, sys
-        import jax, numpy as np, toy
+        import jax, numpy as np
+        from harness import toy
         from ml_collections import ConfigDict
         from logitlab import train
         from logitlab.train.checkpoints import Checkpoints
@@ -198,7 +200,7 @@ def test_a_disk_that_fills_up_in_a_run(config, tmp_path):
         config.seeds = 1
     ballast = f"head -c 600000 /dev/zero > {tmp_path}/ballast && exec "
     command = [*own, mount.replace("exec", "") + ballast + '"$@"', "sh"]
-    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         [*command, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
         + [json.dumps(config.to_dict())],
@@ -288,7 +290,7 @@ def test_checkpoints_of_another_format(tmp_path, monkeypatch):
 
 
 def test_a_source_that_fails_now_and_then(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "WAITS", (0, 0, 0))
+    monkeypatch.setattr(_feeding, "WAITS", (0, 0, 0))
     batch = {"x": np.ones((4, 3), np.float32), "y": np.ones(4, np.float32)}
     failures = []
 

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import warnings
 
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toy
+from harness import tensorboard, toy
 
-from logitlab import train
+from logitlab import metrics, train
 from logitlab.train import Interrupted, NonFiniteLoss, Stream, Study, WorkdirError
+from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.loop import Logs
 
 ALWAYS = range(0, 21)
@@ -108,6 +110,7 @@ def test_rows_after_the_checkpoint_are_forgotten(config, tmp_path, monkeypatch):
 
 
 def exploding(key=None):
+    """The weight doubles at each step; at the 31st its square passes 3.4e38."""
     return toy.run(
         init=lambda key: {"w": jnp.float32(1e10)},
         loss=lambda params, batch, key: batch["x"][:, 0] * 0 + params["w"] ** 2 / 2,
@@ -122,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     with config.unlocked():
         config.checkpoint.every_seconds = 0.0
     study = Study({"boom": exploding()})
-    message = r"loss of arm 'boom' is inf at step 30 with seed 3, .*; the checkpoint of"
+    message = r"loss of arm 'boom' is inf at step 31 with seed 3, .*; the checkpoint of"
     with pytest.raises(NonFiniteLoss, match=message):
         train.run_study(study, config, tmp_path, quiet=True)
     rows = numbers(tmp_path).decode().splitlines()
@@ -133,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
 def test_a_loss_that_is_not_finite_may_end_a_seed(config, tmp_path):
     with config.unlocked():
         config.nonfinite = "end"
-    with pytest.warns(UserWarning, match="inf at step 30 with seed 3"):
+    with pytest.warns(UserWarning, match="inf at step 31 with seed 3"):
         results = train.run_study(
             Study({"boom": exploding()}), config, tmp_path, quiet=True
         )
@@ -349,6 +352,25 @@ def test_computed_arms(config, tmp_path):
     assert len(calls) == 2
 
 
+def test_what_bars_say_of_each_arm(config, tmp_path, capsys):
+    arms = {
+        "early": toy.run(evaluate_at=ALWAYS, stop=lambda n: "95 % reached"),
+        "waits": toy.run(evaluate_at=ALWAYS, best="norm", best_by="min", patience=1),
+        "computed": train.Compute(lambda key: {"risk": 0.5}),
+    }
+    train.run_study(Study(arms), config, tmp_path)
+    shown = capsys.readouterr().err
+    assert re.search(r"\[1/3\] early .*stopped: 95 % reached", shown)
+    assert re.search(r"\[2/3\] waits .*stopped: norm no better 1 times", shown)
+    assert re.search(r"\[3/3\] computed +0% .*computing", shown)
+    assert re.search(r"\[3/3\] computed +100% ", shown)
+    train.run_study(Study(arms), config, tmp_path)
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path} is finished: all 3 arms are done\n"
+    train.run_study(Study(arms), config, tmp_path, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_workdir_of_another_config(config, tmp_path):
     study = Study({"a": toy.run()})
     train.run_study(study, config, tmp_path, quiet=True)
@@ -360,6 +382,51 @@ def test_a_workdir_of_another_config(config, tmp_path):
     assert {p: p.read_bytes() for p in tmp_path.glob("*.*")} == before
 
 
+def test_a_refusal_is_short_and_says_what_is_there(config, tmp_path):
+    study, many = Study({"a": toy.run()}), {f"key{i:02}": 0 for i in range(14)}
+    with config.unlocked():
+        config.update(dict(experiment="mine", variant="small", **many))
+    train.run_study(study, config, tmp_path, quiet=True)
+    with config.unlocked():
+        config.update(dict.fromkeys(many, 1))
+    with pytest.raises(WorkdirError, match="of mine, variant 'small', with another"):
+        train.run_study(study, config, tmp_path, quiet=True)
+    config.variant = "large"
+    held = "of mine, variant 'small', not of mine, variant 'large'; choose"
+    with pytest.raises(WorkdirError, match=held) as refused:
+        train.run_study(study, config, tmp_path, quiet=True)
+    first, *lines = str(refused.value).splitlines()[1:]
+    assert first == "  variant: 'small' there, 'large' here"
+    assert lines[0] == "  key00: 0 there, 1 here"
+    assert lines[9:] == ["  and 5 more"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (dict(precision="bf16"), "precision is 'bf16', expected a float dtype"),
+        (dict(precision="int8"), "precision is 'int8', expected a float dtype"),
+        (dict(parallel="xmap"), "parallel is 'xmap', expected one of"),
+        (dict(seeds_by="scan"), "seeds_by is 'scan', expected one of"),
+        (dict(nonfinite="go"), "nonfinite is 'go', expected one of"),
+        (dict(mesh=dict(data=2, model=2), parallel="pmap"), "pmap knows the axis data"),
+        (dict(mesh=dict(data=99)), "expected sizes"),
+        (dict(sharding=(("v", ()),)), "matches no parameter"),
+        (dict(sharding=(("w", (None, "data")),)), "does not fit w of shape"),
+        (dict(sharding=(("w", ("model",)),)), "names axes"),
+    ],
+    ids=str,
+)
+def test_values_are_checked_before_anything_is_written(
+    config, tmp_path, entries, message
+):
+    with config.unlocked():
+        config.update(entries)
+    with pytest.raises(ValueError, match=message):
+        train.run_study(Study({"a": toy.run()}), config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_workdir_that_cannot_be_made(config, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WorkdirError, match="cannot use workdir"):
@@ -368,6 +435,147 @@ def test_a_workdir_that_cannot_be_made(config, tmp_path):
         train.run_study(Study({}), config, pathlib.Path("/proc/run"), quiet=True)
     with pytest.raises(ValueError, match="expected a folder; mount the bucket"):
         train.run_study(Study({}), config, pathlib.Path("gs://bucket/a"), quiet=True)
+
+
+def test_bools_and_integers_are_metrics(config, tmp_path):
+    def evaluate(params, parts):
+        near = jnp.abs(params["w"]) < 1
+        return {
+            "all": near.all(),
+            "some": near.sum().astype(jnp.uint8),
+            "share": metrics.mean_of(near),
+        }
+
+    run = toy.run(evaluate=evaluate, best="some", best_by="max", show=("all", "some"))
+    study = Study({"a": run, "b": train.Compute(lambda key: {"right": True, "n": 3})})
+    for _ in range(2):  # trained, and read
+        results = train.run_study(study, config, tmp_path, quiet=True)
+        a = results["a"]
+        np.testing.assert_array_equal(a["all"], a["some"] == 3)
+        np.testing.assert_allclose(a["share"], a["some"] / 3, rtol=1e-6)
+        np.testing.assert_array_equal(results["b"]["right"], [[1, 1]])
+        np.testing.assert_array_equal(results["b"]["n"], [[3, 3]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("step", 1.0, "arm 'a' has a metric 'step', which is the name of a column"),
+        ("seed", 1.0, "arm 'a' has a metric 'seed', which is"),
+        ("arm", 1.0, "arm 'a' has a metric 'arm', which is"),
+        (
+            "skipped",
+            1.0,
+            "arm 'a' has a metric 'skipped', .* where nonfinite is 'skip'",
+        ),
+        ("phase", 1j, "metric 'phase' of arm 'a' has dtype complex64, expected real"),
+        ("w", [1.0, 2.0], r"evaluate returned 'w' with shape \(2,\)"),
+    ],
+)
+def test_metrics_that_do_not_fit_are_named_before_training(
+    config, tmp_path, name, value, message
+):
+    def never(params, batch, key):
+        raise AssertionError("trained")
+
+    with config.unlocked():
+        config.nonfinite = "skip"
+    run = toy.run(
+        loss=never, evaluate=lambda p, d: {name: jnp.array(value)}, evaluate_at=(20,)
+    )
+    with pytest.raises(ValueError, match=message):
+        train.run_study(Study({"a": run}), config, tmp_path, quiet=True)
+
+
+def test_means_over_seeds_that_fit_are_shown(config, tmp_path, capsys):
+    def evaluate(params, parts):
+        return {"huge": params["w"][0] * 0 + jnp.float32(3e38)}
+
+    run = toy.run(evaluate=evaluate, show=("huge",))
+    train.run_study(Study({"a": run}), config, tmp_path)
+    assert "huge=3e+38" in capsys.readouterr().err
+
+
+def test_a_finished_run_goes_on_when_asked_for_more(config, tmp_path, capsys):
+    def arms(steps, **changes):
+        points = (0, 5, *range(10, steps + 1, 10))
+        settings = dict(evaluate_at=points, batch_size=3, **changes)
+        return Study({"a": toy.run(steps=steps, **settings)})
+
+    whole = train.run_study(arms(40), config, tmp_path / "whole", quiet=True)["a"]
+    train.run_study(arms(20), config, tmp_path / "parts", quiet=True)
+    parts = train.run_study(arms(40), config, tmp_path / "parts", quiet=True)["a"]
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    np.testing.assert_array_equal(parts.arrays["w"], whole.arrays["w"])
+    assert capsys.readouterr().out == ""
+
+    train.run_study(arms(30), config, tmp_path / "parts", quiet=True)
+    said = "arm 'a' is at step 40, beyond the 30 steps asked for\n"
+    assert capsys.readouterr().out == said
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+    stopped = dict(stop=lambda numbers: True)  # each seed at its first evaluation
+    for steps in (20, 20):
+        train.run_study(arms(steps, **stopped), config, tmp_path / "none", quiet=True)
+    assert capsys.readouterr().out == ""  # nothing more was asked for
+    train.run_study(arms(40, **stopped), config, tmp_path / "none", quiet=True)
+    said = "arm 'a' does not go on to step 40: all its seeds ended by 0\n"
+    assert capsys.readouterr().out == said
+
+
+def test_other_seeds_are_another_run(config, tmp_path):
+    study = Study({"a": toy.run(), "b": train.Compute(lambda key: {"half": 0.5})})
+    train.run_study(study, config, tmp_path, quiet=True)
+    for change in (dict(seeds=3), dict(seeds=1), dict(seed=4)):
+        with config.unlocked():
+            config.update(dict(seed=3, seeds=2) | change)
+        seeds = list(range(config.seed, config.seed + config.seeds))
+        message = rf"arm 'a' in .* was run with seeds \[3, 4\], not \{seeds}"
+        with pytest.raises(WorkdirError, match=message):
+            train.run_study(study, config, tmp_path, allow_changes=True, quiet=True)
+
+
+def test_another_model_does_not_go_on(config, tmp_path):
+    train.run_study(Study({"a": toy.run()}), config, tmp_path, quiet=True)
+    longer = toy.run(steps=40, optimizer=optax.sgd(0.1))
+    message = (
+        r"checkpoints/a/20 holds other [\s\S]*\n  opt_state/0/mu/w: float32\[2,3\]"
+    )
+    with pytest.raises(WorkdirError, match=message):
+        train.run_study(Study({"a": longer}), config, tmp_path, quiet=True)
+
+
+def test_tensorboard_says_what_the_table_says(config, tmp_path, monkeypatch):
+    """After a crash, and after a rollback too, no step comes twice."""
+    with config.unlocked():
+        config.tensorboard, config.checkpoint.every_seconds = True, 0.0
+        config.nonfinite, config.seeds = "rollback", 1
+    study = Study({"a": unlucky(0.1)})
+
+    def crash(*_):
+        raise OSError("the machine is gone")
+
+    def run_to_its_end():
+        with monkeypatch.context() as patch:
+            before_rows_of(9, patch, crash)
+            with pytest.raises(OSError, match="is gone"):
+                train.run_study(study, config, tmp_path, quiet=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", crash)  # of what was logged by then
+            with pytest.raises(OSError, match="is gone"):
+                train.run_study(study, config, tmp_path, quiet=True)
+        train.run_study(study, config, tmp_path, quiet=True)
+
+    with pytest.warns(UserWarning, match=r"inf at step \d+ with seed 3; back to step"):
+        run_to_its_end()
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == [str(step) for step in ALWAYS]
+    got = tensorboard.events(tmp_path / "tensorboard")
+    want = [(int(row["step"]), name) for row in rows for name in ("loss", "norm")]
+    assert [event[:2] for event in got] == want
+    values = [float(row[name]) for row in rows for name in ("loss", "norm")]
+    np.testing.assert_allclose([value for *_, value in got], values, rtol=1e-6)
 
 
 def test_tensorboard_on_request(config, tmp_path):

@@ -15,8 +15,8 @@ import pytest
 
 from logitlab.train import checkpoints, processes
 
-HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[1]
+TESTS = pathlib.Path(__file__).parents[1]
+ROOT = TESTS.parent
 SCRIPT = """
 import json, os, pathlib, signal, sys
 settings = json.loads(sys.argv[1])
@@ -30,7 +30,7 @@ from logitlab.train import loop, processes
 if settings["count"] > 1:
     processes.join(settings["address"], settings["count"], settings["index"])
 assert jax.device_count() == 4
-import toy
+from harness import toy
 
 workdir = pathlib.Path(settings["workdir"])
 batches = data.stream("wine", "train", 16, seed=0, data_dir=settings["data"])
@@ -80,7 +80,7 @@ def free_port():
 
 def start(count, **settings):
     """``count`` processes of the script."""
-    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     settings = {"count": count, "address": f"localhost:{free_port()}", **settings}
     return [
         subprocess.Popen(

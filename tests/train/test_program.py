@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toy
+from harness import toy
 from jax.sharding import PartitionSpec as P
 
 from logitlab.train import Stream, build_program
@@ -105,6 +105,129 @@ def test_every_setting_gives_the_same_numbers(name, x64):
     np.testing.assert_array_equal(state.step, [20, 20])
 
 
+def ragged_data(key):
+    """Sequences of 0 to 6 tokens, among them the longest and an empty one."""
+    keys = jax.random.split(key)
+    lengths = jax.random.randint(keys[1], (10,), 0, 6).at[:2].set(jnp.array([6, 0]))
+    tokens = jnp.arange(6)[None] < lengths[:, None]
+    x = jax.random.normal(keys[0], (10, 6, 3))
+    return {"train": {"x": jnp.where(tokens[..., None], x, 0), "tokens": tokens}}
+
+
+def token_losses(params, batch):
+    return wide_loss(params, {"x": batch["x"].reshape(-1, 3)}, None).reshape(-1, 6)
+
+
+def token_mean(params, batch, key):
+    """What DAPO averages over: all tokens of the batch alike."""
+    losses, tokens = token_losses(params, batch), batch["tokens"]
+    return jnp.where(tokens, losses, 0).sum(-1), tokens.sum(-1)
+
+
+def token_mean_by_hand(optimizer, seed, steps=20):
+    """Parameters and the optimizer's state, as a user of optax gets them."""
+    key = jax.random.key(seed)
+    batch = ragged_data(jax.random.fold_in(key, 1))["train"]
+    params = wide_init(jax.random.split(key)[0])
+    optimizer = optax.with_extra_args_support(optimizer)
+    state = optimizer.init(params)
+
+    def mean(params):
+        return token_losses(params, batch).mean(where=batch["tokens"])
+
+    @jax.jit
+    def step(params, state):
+        value, grad = jax.value_and_grad(mean)(params)
+        extra = dict(value=value, grad=grad, value_fn=mean)
+        updates, state = optimizer.update(grad, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = step(params, state)
+    return params, state
+
+
+MICRO = {
+    "one device": dict(),
+    "in 2 parts": dict(accumulate=2),
+    "in 4 parts": dict(accumulate=4),
+    "4 devices": dict(devices=4),
+    "4 devices, in 2 parts": dict(devices=4, accumulate=2),
+    "pmap": dict(devices=4, parallel="pmap"),
+    "pmap, in 2 parts": dict(devices=4, parallel="pmap", accumulate=2),
+}
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_a_mean_over_tokens_is_that_of_any_split(name, x64):
+    run = wide(optimizer=BOTH, data=ragged_data, loss=token_mean)
+    state, _ = trained(run, (0,), **MICRO[name])
+    expected, _ = jax.device_get(token_mean_by_hand(BOTH, 0))
+    got = jax.tree.map(lambda a: a[0], state.params)
+    chex.assert_trees_all_close(got, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_losses_of_another_shape_are_refused_when_traced(name):
+    """A mean would be scaled by the number of parts, token losses by their own."""
+    mean = wide(loss=lambda *given: wide_loss(*given).mean())
+    with pytest.raises(ValueError, match=r"loss returned shape \(\) for a batch of "):
+        trained(mean, (0,), **MICRO[name])
+    tokens = wide(data=ragged_data, loss=lambda *given: token_losses(*given[:2]))
+    with pytest.raises(ValueError, match=r"shape \(\d+, 6\) .* pair \(sums, counts\)"):
+        trained(tokens, (0,), **MICRO[name])
+
+
+@pytest.mark.parametrize("name", ["4 devices", "in 4 parts", "pmap, in 2 parts"])
+def test_an_objective_of_the_whole_batch_is_its_value_once_for_each_row(name):
+    """Of the parts each is a batch, and the step that of the mean of their values."""
+
+    def loss(params, batch, key):
+        value = wide_loss(params, batch, key).mean()
+        return jnp.full(len(batch["x"]), value)
+
+    even = wide(data=lambda key: {"train": {"x": jax.random.normal(key, (16, 3))}})
+    whole = dataclasses.replace(even, loss=loss)
+    state, value = trained(whole, (0,), **MICRO[name])
+    expected, mean = trained(even, (0,))
+    chex.assert_trees_all_close(state.params, expected.params, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(value, mean, rtol=1e-5)
+
+
+def descent():
+    """Takes a step as long as what the mean over the whole batch falls by it."""
+
+    def update(updates, state, params, *, value, grad, value_fn, **extra):
+        del extra
+        again, grad_again = jax.value_and_grad(value_fn)(params)
+        step = jax.tree.map(lambda a, b: -0.05 * (a + b), grad, grad_again)
+        fall = (value + again) / 2 - value_fn(optax.apply_updates(params, step))
+        return jax.tree.map(lambda g: -5 * fall * g, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+
+PLATEAU = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, rtol=0.05)
+
+
+@functools.cache
+def searched_by_hand(steps=10):
+    assert jax.config.jax_enable_x64
+    return token_mean_by_hand(optax.chain(descent(), PLATEAU), 0, steps)
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_optimizers_see_the_mean_over_all(name, x64):
+    run = wide(
+        optimizer=optax.chain(descent(), PLATEAU), data=ragged_data, loss=token_mean
+    )
+    state, _ = trained(run, (0,), steps=10, **MICRO[name])
+    params, (_, plateau) = jax.device_get(searched_by_hand())
+    got = jax.tree.map(lambda a: a[0], (state.params, state.opt_state[1]))
+    chex.assert_trees_all_close(got, (params, plateau), rtol=1e-12, atol=1e-14)
+    assert 0 < plateau.scale < 1
+
+
 def test_and_in_float32():
     state, _ = trained(wide(optimizer=BOTH), (0,), **SETTINGS["accumulated, sharded"])
     got = jax.tree.map(lambda a: a[0], state.params)
@@ -146,7 +269,8 @@ def test_bytes_reduced_are_those_of_the_gradients():
     assert {name for _, name in moved} == {"all-reduce"}
     shapes = re.findall(r"f32\[([\d,]*)\]", " ".join(shape for shape, _ in moved))
     numbers = sum(math.prod(int(n) for n in s.split(",") if n) for s in shapes)
-    assert numbers == 3 * 8 + 8 * 2 + 2 + 1  # and the loss
+    # And the loss, and the largest of all, by which its mean does not overflow.
+    assert numbers == 3 * 8 + 8 * 2 + 2 + 2
 
 
 def test_a_precision_is_that_of_the_computation_alone():
@@ -348,6 +472,23 @@ def test_runs_with_the_same_at_share_a_program():
             )
             assert state.params["w"].dtype == np.float32
         assert len(traces) == compiled
+
+
+def test_numpy_scalars_decide_no_dtype_in_a_sweep(x64):
+    seen = []
+
+    def at(values):
+        def loss(params, batch, key):
+            seen.append(values["scale"] * toy.loss(params, batch, key))
+            return seen[-1]
+
+        return toy.run(loss=loss)
+
+    values = {"scale": np.float64(2)}  # as np.linspace makes them
+    run = dataclasses.replace(at(values), values=values, at=at)
+    program = build_program(run, (0,), make_mesh({"data": 1}), shared={})
+    program.advance(program.init(), program.data, [1])
+    assert {losses.dtype.name for losses in seen} == {"float32"}
 
 
 def test_runs_in_a_row_draw_the_same_data_once():

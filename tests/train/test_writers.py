@@ -1,9 +1,11 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.tensorboard import events
 
 from logitlab.train.files import write_file
 from logitlab.train.results import ArmResult
-from logitlab.train.writers import Table, rows_of
+from logitlab.train.writers import Table, TensorBoard, rows_of
 
 
 def row(step, **numbers):
@@ -88,3 +90,52 @@ def test_results_of_an_arm_without_rows():
     result = ArmResult("label", (0,), [])
     assert result.steps.shape == (0,)
     assert len(result) == 0
+
+
+def test_metrics_of_every_kind_are_read_back(tmp_path):
+    kinds = {
+        "bool": np.array([True, False]),
+        "uint8": np.array([255, 0], np.uint8),
+        "int64": np.array([-(2**53), 7]),
+        "bfloat16": np.array([0.5, -3], jnp.bfloat16),
+        "float16": np.array([np.inf, 0.25], np.float16),
+    }
+    table = Table(tmp_path / "m.csv")
+    table.append(rows_of("a", (0, 1), [True, True], 0, kinds))
+    result = ArmResult("a", (0, 1), Table(table.path).rows)
+    for name, values in kinds.items():
+        np.testing.assert_array_equal(result[name], values[None].astype(float))
+    # As earlier versions wrote bools.
+    old = [row(0, right="True"), row(0, right="False") | {"seed": "1"}]
+    np.testing.assert_array_equal(ArmResult("a", (0, 1), old)["right"], [[1, 0]])
+
+
+@pytest.mark.parametrize("name", ["arm", "seed", "step"])
+def test_metrics_do_not_hide_the_columns(name):
+    with pytest.raises(ValueError, match=f"'a' has a metric '{name}', which is the na"):
+        rows_of("a", (0,), [True], 0, {name: np.ones(1)})
+
+
+@pytest.mark.parametrize("values", [["high"], [1j], [None]])
+def test_metrics_are_real_numbers(values):
+    with pytest.raises(
+        ValueError, match="metric 'x' of arm 'a' has dtype .*, expected"
+    ):
+        rows_of("a", (0,), [True], 0, {"x": np.array(values)})
+
+
+def test_events_are_replaced(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.append([row(step, loss=step / 2, right=np.True_) for step in range(5)])
+    board.append([row(3, loss=1.0) | {"arm": "b"}])
+    rows = [row(str(step), loss=str(step / 2), right="1", none="") for step in (0, 1)]
+    board.replace("a", rows)
+    board.append([row(2, loss=7.0)])
+    board.close()
+    want = [(0, "loss", 0), (0, "right", 1), (1, "loss", 0.5), (1, "right", 1)]
+    assert events(tmp_path / "a/seed_0") == [*want, (2, "loss", 7)]
+    assert events(tmp_path / "b") == [(3, "loss", 1)]
+    again = TensorBoard(tmp_path)  # in another process
+    again.replace("a", rows)
+    again.close()
+    assert events(tmp_path / "a") == want

@@ -21,7 +21,7 @@ def test_standardising_forgets_scale_and_offset(x64):
     np.testing.assert_allclose(wide, got * np.sqrt(5 / 4), rtol=1e-6)
     assert np.abs(got).max() <= 4 / np.sqrt(5)
     s, t = draw(1, 4, 5), draw(2, 4, 5)
-    loss = lambda s: losses.kd(s, t, standardize=True).sum()  # noqa: E731
+    loss = lambda s: losses.kd_loss(s, t, standardize=True).sum()  # noqa: E731
     grad = jax.grad(loss)(s)
     np.testing.assert_allclose(grad.sum(-1), 0, atol=1e-12)
     np.testing.assert_allclose((s * grad).sum(-1), 0, atol=1e-6)
@@ -52,10 +52,10 @@ def test_standardising_at_the_edges():
 def test_the_papers_example():
     """The wrong ranking looks better than the right one at another scale."""
     t, wrong, right = np.float32([[3, 2.5, 0], [2.5, 3, 0], [6, 5, 0]])
-    plain = [losses.kd(s, t, temperature=2.0) for s in (wrong, right)]
+    plain = [losses.kd_loss(s, t, temperature=2.0) for s in (wrong, right)]
     np.testing.assert_allclose(plain, [0.11049, 0.29971], atol=1e-5)
     better = [
-        losses.kd(s, t, temperature=2.0, standardize=True) for s in (wrong, right)
+        losses.kd_loss(s, t, temperature=2.0, standardize=True) for s in (wrong, right)
     ]
     np.testing.assert_allclose(better, [0.03985, 0], atol=1e-5)
 

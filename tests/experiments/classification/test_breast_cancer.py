@@ -1,0 +1,80 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import linear_model
+
+from configs.classification import get_config
+from experiments.classification import breast_cancer
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.usefixtures("x64")
+def test_agrees_with_scikit_learn(classes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 5))
+    y = (x[:, 0] + rng.normal(size=60) > 0) + (classes > 2) * rng.integers(0, 3, 60)
+    theirs = linear_model.LogisticRegression(C=0.5, tol=1e-10, max_iter=1000)
+    keep = np.arange(60) < 50
+    theirs.fit(x[keep], y[keep])
+    spoilt = jnp.asarray(np.where(keep[:, None], x, 1e3))  # what the mask hides
+    w, b = breast_cancer.fit_logistic(
+        spoilt,
+        jnp.asarray(y),
+        classes=classes,
+        l2=1 / (0.5 * 50),
+        mask=jnp.asarray(keep),
+    )
+    np.testing.assert_allclose(w, theirs.coef_, atol=1e-6)
+    np.testing.assert_allclose(b, theirs.intercept_, atol=1e-6)
+    probs = breast_cancer.linear_logits((w, b), jnp.asarray(x))
+    assert (np.asarray(probs).argmax(-1) == theirs.predict(x)).all()
+
+
+@pytest.mark.usefixtures("x64")
+def test_folds_do_not_see_what_they_hold_out():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(40, 3)), rng.integers(0, 2, 40)
+    train = np.arange(40)[None] >= np.array([[10], [20]])
+    settings = dict(inverse_penalty=1.0, steps=100)
+    run = breast_cancer.fold_probabilities
+    probs = run(*map(jnp.asarray, (x, y, train)), **settings)
+    assert probs.shape == (2, 40)
+    other = np.where(np.arange(40) < 10, 1 - y, y)  # labels that the first holds out
+    changed = run(*map(jnp.asarray, (x, other, train)), **settings)
+    np.testing.assert_allclose(changed, probs, rtol=1e-6)
+    other = np.where(np.arange(40) >= 30, 1 - y, y)
+    changed = run(*map(jnp.asarray, (x, other, train)), **settings)
+    assert np.abs(changed - probs).max(1).min() > 0.01
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_constant_feature_does_no_harm():
+    x = jnp.stack([jnp.arange(20.0), jnp.ones(20)], 1)
+    y, train = (jnp.arange(20) > 9).astype(int), jnp.ones((1, 20), bool)
+    probs = breast_cancer.fold_probabilities(
+        x, y, train, inverse_penalty=1.0, steps=100
+    )
+    np.testing.assert_array_equal(np.asarray(probs[0]) > 0.5, np.asarray(y) > 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("x64", False, "config.x64 is False"),
+        ("folds", 1, "config.folds is 1, expected at least 2"),
+        ("inverse_penalty", 0.0, "config.inverse_penalty is 0"),
+        ("steps", 0, "config.steps is 0"),
+    ],
+)
+def test_what_cannot_be_run_is_not_built(key, value, message):
+    config = get_config("breast_cancer")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        breast_cancer.build(config)
+
+
+def test_end_to_end(run_study):
+    done = run_study("classification:breast_cancer")
+    text = "our logistic regression gives scikit-learn's probabilities"
+    assert done.verdicts[text].verdict == "reproduced"
+    assert done.figures == ["accuracy"]

@@ -1,0 +1,57 @@
+import jax
+import numpy as np
+import pytest
+
+from configs.preference import get_config
+from experiments.preference import entanglement
+
+
+@pytest.mark.usefixtures("x64")
+def test_log_probabilities_of_answers():
+    params = entanglement.init(jax.random.key(0), 5, 3, 4)
+    tokens = np.array([1, 4, 2, 0, 3])
+    w = {name: np.asarray(array) for name, array in params.items()}
+    want = 0
+    for t in (2, 3):
+        seen = w["embedding"][tokens[t - 2 : t]].reshape(-1)
+        z = np.tanh(seen @ w["hidden"]) @ w["out"]
+        want += z[tokens[t]] - np.log(np.exp(z).sum())
+    answer = {"tokens": tokens, "mask": np.array([True, True, False])}
+    np.testing.assert_allclose(entanglement.log_prob(params, answer), want, rtol=1e-12)
+
+
+def test_pairs_differ_in_one_token():
+    chosen, rejected = entanglement.draw_pairs(jax.random.key(0), 50, 2, 3, 4)
+    assert chosen["tokens"].shape == rejected["tokens"].shape == (50, 6)
+    differ = np.asarray(chosen["tokens"] != rejected["tokens"])
+    assert differ[:, 2].all()
+    assert differ.sum() == 50
+    assert chosen["mask"].tolist() == 50 * [[True, True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("suffixes", (2, 1), r"config.suffixes is \(2, 1\), expected"),
+        ("train.suffixes", (-1, 0), r"config.train.suffixes is \(-1, 0\), expected"),
+        ("model.tokens", 1, "config.model.tokens is 1, expected at least 2"),
+        ("pairs", 0, "config.pairs is 0, expected at least 1"),
+    ],
+)
+def test_what_cannot_be_run_is_not_built(key, value, message):
+    config = get_config("entanglement")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        entanglement.build(config)
+
+
+@pytest.mark.slow
+def test_end_to_end(run_study):
+    done = run_study("preference:entanglement")
+    assert done.figures == ["cosine", "ratio", "training"]
+    first, alike, *_ = done.verdicts.values()
+    assert first.verdict == alike.verdict == "reproduced"
+    curve = done.results["normalised_6"].arrays["chosen_curve"]
+    assert curve.shape == (2, 6)
+    np.testing.assert_array_equal(curve[:, 0], 0)
+    assert (np.diff(curve) > 0).all()
