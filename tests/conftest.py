@@ -9,6 +9,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 from _pytest.doctest import DoctestItem
+from jax._src import compiler
 
 if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
     from jax.experimental import enable_x64
@@ -26,25 +27,22 @@ def x64():
 
 
 TESTS = pathlib.Path(__file__).parent
-# Where nearly all of the time goes into compiling programs that run once. Machine code
-# may be slow there, unless a test is about how programs round: XLA fuses all the same.
-COMPILED_QUICKLY = {
-    "data",
-    "decisions",
-    "docs",
-    "estimators",
-    "experiments",
-    "heads",
-    "links",
-    "losses",
-    "metrics",
-    "models",
-    "optim",
-    "report",
-    "transforms",
-    "test_numerics.py",
-    "test_other_loops.py",
-}
+# Nearly all of the time goes into compiling programs that run once. XLA takes half of
+# it if it need not make them fast; it fuses operations all the same. Compiled as users'
+# programs are: tests that are marked "optimized", and those of training, which compare
+# bit by bit with programs of other processes.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_is_quick = False
+_compile_options = compiler.get_compile_options
+
+
+def _quick_options(*args, env_options_overrides=None, **options):
+    """XLA reads its flags once, and not all of them are settings of JAX."""
+    overrides = {**(QUICK if _is_quick else {}), **(env_options_overrides or {})}
+    return _compile_options(*args, env_options_overrides=overrides, **options)
+
+
+compiler.get_compile_options = _quick_options
 
 
 # JAX keeps every program that it has compiled, some 10 MB for each test, and thousands
@@ -55,16 +53,17 @@ _tests = itertools.count(1)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
+    global _is_quick
     if next(_tests) % TESTS_BETWEEN_CLEARING == 0:
         jax.clear_caches()
-    rooms = {TESTS / room for room in COMPILED_QUICKLY}
-    quick = not rooms.isdisjoint([item.path, *item.path.parents])
-    optimized = item.get_closest_marker("optimized")
-    jax.config.update("jax_disable_most_optimizations", quick and not optimized)
+    optimized = (
+        item.get_closest_marker("optimized") or TESTS / "train" in item.path.parents
+    )
+    _is_quick = not optimized
     try:
         return (yield)
     finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+        _is_quick = False
 
 
 def _is_whole(config):
