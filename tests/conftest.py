@@ -1,6 +1,5 @@
 import itertools
 import os
-import pathlib
 import re
 from contextlib import nullcontext
 
@@ -19,6 +18,8 @@ if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
+
 
 @pytest.fixture
 def x64():
@@ -26,19 +27,15 @@ def x64():
         yield
 
 
-TESTS = pathlib.Path(__file__).parent
-# Nearly all of the time goes into compiling programs that run once. XLA takes half of
-# it if it need not make them fast; it fuses operations all the same. Compiled as users'
-# programs are: tests that are marked "optimized", and those of training, which compare
-# bit by bit with programs of other processes.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+# Programs are compiled quickly, but for tests that are marked "optimized": those of how
+# programs round, and those that compare with other processes bit by bit.
 _is_quick = False
 _compile_options = compiler.get_compile_options
 
 
 def _quick_options(*args, env_options_overrides=None, **options):
     """XLA reads its flags once, and not all of them are settings of JAX."""
-    overrides = {**(QUICK if _is_quick else {}), **(env_options_overrides or {})}
+    overrides = {**(OPTIONS if _is_quick else {}), **(env_options_overrides or {})}
     return _compile_options(*args, env_options_overrides=overrides, **options)
 
 
@@ -56,10 +53,7 @@ def pytest_runtest_protocol(item):
     global _is_quick
     if next(_tests) % TESTS_BETWEEN_CLEARING == 0:
         jax.clear_caches()
-    optimized = (
-        item.get_closest_marker("optimized") or TESTS / "train" in item.path.parents
-    )
-    _is_quick = not optimized
+    _is_quick = item.get_closest_marker("optimized") is None
     try:
         return (yield)
     finally:

@@ -17,10 +17,8 @@ import scipy.special
 from jax import lax
 from jax.extend.core import Literal
 
-# Compiling is nearly all of the time of a test: what checks numbers skips what only
-# makes code fast.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+from harness.quickly import quick_jit
+
 _compiles = False
 
 

@@ -249,6 +249,7 @@ LIARS = [
 ]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("loss", "group", "check", "message", "fields"),
     [pytest.param(*liar, id=f"{liar[0].__name__}-{liar[2]}") for liar in LIARS],

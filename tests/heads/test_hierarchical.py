@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.interpreter import interpreted, quick_jit
+from harness.interpreter import interpreted
+from harness.quickly import quick_jit
 
 from logitlab import heads
 

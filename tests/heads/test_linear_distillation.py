@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from harness.goldens import cases
 from harness.heads import N, V, assert_close, draw
-from harness.interpreter import interpreted, quick_jit
+from harness.interpreter import interpreted
+from harness.quickly import quick_jit
 
 from logitlab import heads, numerics
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from harness.goldens import cases
-from harness.interpreter import quick_jit
+from harness.quickly import quick_jit
 
 from logitlab import losses, rl
 

@@ -5,7 +5,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-from harness.interpreter import functions, quick_jit
+from harness.interpreter import functions
+from harness.quickly import quick_jit
 
 from logitlab import losses, rl
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.interpreter import functions, interpreted, quick_jit
+from harness.interpreter import functions, interpreted
+from harness.quickly import quick_jit
 
 from logitlab import losses, rl
 from logitlab.losses import policy_gradient, preference

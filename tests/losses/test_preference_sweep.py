@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness import trl
-from harness.interpreter import quick_jit
+from harness.quickly import quick_jit
 
 from logitlab import losses, sequences
 

@@ -23,6 +23,9 @@ from logitlab.train._locks import hold
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.writers import Table
 
+# What runs in other processes is compiled as users' programs are.
+pytestmark = pytest.mark.optimized
+
 TESTS = pathlib.Path(__file__).parents[1]
 ROOT = TESTS.parent
 LONG = """

@@ -15,6 +15,9 @@ import pytest
 
 from logitlab.train import checkpoints, processes
 
+# What runs in other processes is compiled as users' programs are.
+pytestmark = pytest.mark.optimized
+
 TESTS = pathlib.Path(__file__).parents[1]
 ROOT = TESTS.parent
 SCRIPT = """
