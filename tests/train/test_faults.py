@@ -139,6 +139,7 @@ SHARED = """
 """
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_workdir(config, tmp_path):
     arms = {name: toy.run(evaluate_at=range(21)) for name in "abcd"}
     train.run_study(Study(arms), config, tmp_path / "alone", quiet=True)

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from harness import tensorboard, toy
+from harness.tiers import first_of
 
 from logitlab import metrics, train
 from logitlab.train import Interrupted, NonFiniteLoss, Stream, Study, WorkdirError
@@ -70,7 +71,7 @@ def test_a_second_call_trains_nothing(config, tmp_path):
     assert results["a"]["loss"].shape == (4, 2)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", first_of([signal.SIGINT, signal.SIGTERM]))
 def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, kind, monkeypatch):
     study = Study({"a": toy.run(evaluate_at=ALWAYS), "b": toy.run(batch_size=3)})
     whole = train.run_study(study, config, tmp_path / "whole", quiet=True)
@@ -146,7 +147,7 @@ def test_a_loss_that_is_not_finite_may_end_a_seed(config, tmp_path):
         train.run_study(Study({"boom": exploding()}), config, tmp_path, quiet=True)
 
 
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize("parallel", first_of(["jit", "pmap"]))
 def test_steps_that_are_not_finite_may_be_skipped(config, tmp_path, parallel):
     with config.unlocked():
         config.nonfinite, config.parallel = "skip", parallel

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from configs.benchmarks import get_config
 from experiments.benchmarks import loop
 
 
+@pytest.mark.slow
 def test_upkeep_is_measured_beside_a_bare_run():
     config = get_config("loop")
     with config.unlocked():

@@ -55,6 +55,7 @@ def test_cross_gradients_leave_zero_and_gradients_do_not():
     assert moved == dict(gd_zero=False, xgd_fixed=True, dirichlet=True, xgd_every=True)
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_one_that_is_trained_with():
     study = checkered.build(config_of("saddle", data__rows=60))
     run, key = study.arms["xgd_fixed"], jax.random.key(3)
@@ -85,6 +86,7 @@ def test_the_gap_is_that_of_the_theorem():
     np.testing.assert_allclose(bound / bound[0], shape, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_fit_is_good_and_timed():
     config = config_of("checkerboard", fit__restarts=4, fit__epochs=10)
     with config.unlocked():

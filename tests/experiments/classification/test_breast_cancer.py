@@ -73,6 +73,7 @@ def test_what_cannot_be_run_is_not_built(key, value, message):
         breast_cancer.build(config)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("classification:breast_cancer")
     text = "our logistic regression gives scikit-learn's probabilities"

@@ -68,6 +68,7 @@ def test_what_cannot_be_run_is_not_built(key, value, message):
         dice.build(config)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("classification:dice")
     verdicts = list(done.verdicts.values())

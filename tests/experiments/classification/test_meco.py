@@ -46,6 +46,7 @@ def test_counting_ends_at_the_cap():
     assert meco.iterations("nce", 4.0, **SETTINGS | {"cap": 50}) == 50
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_sampled_meco_is_unbiased_where_nothing_is_left_to_learn():
     """At the mean, with the noise of the model's own scale, errors stay small."""

@@ -104,6 +104,7 @@ def test_what_cannot_be_run_is_not_built(key, value, message):
         sid.build(config)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("distillation:sid")
     assert len(done.verdicts) == 13

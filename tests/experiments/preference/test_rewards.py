@@ -56,6 +56,7 @@ def test_what_cannot_be_run_is_not_built(key, value, message):
         rewards_study.build(config)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("preference:rewards")
     assert done.figures == ["both", "hacked"]

@@ -67,6 +67,7 @@ def test_the_lines_of_a_prototype():
         assert got[1] == pytest.approx(r2, abs=digits)
 
 
+@pytest.mark.slow
 def test_no_start_leads_further_down():
     runs = laws._logs(GRID_N, GRID_D, np.ravel(PROTOTYPE))
     given = runs, np.ones(len(GRID_N)), 1e-3
@@ -96,6 +97,7 @@ def test_one_bad_run_does_not_move_it():
     assert off[0] < 0.01 < off[1]
 
 
+@pytest.mark.slow
 def test_resampled_laws_cover_the_truth():
     rng = np.random.default_rng(0)
     loss = TRUE.loss(GRID_N, GRID_D) * np.exp(0.01 * rng.normal(size=len(GRID_N)))

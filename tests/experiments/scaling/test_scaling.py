@@ -259,6 +259,7 @@ def test_claims_of_runs_that_follow_a_law():
     assert power.ours == [pytest.approx(1 - guess / min(ends))]
 
 
+@pytest.mark.slow
 def test_claims_of_runs_that_do_not():
     changed = {"h512_d1M": 1.05, "h32_d250k": 1.3, "h8_d1M": 1.4}
     told = synthetic(get_config(), **changed)
@@ -271,6 +272,7 @@ def test_claims_of_runs_that_do_not():
         assert told[text].verdict == "not reproduced", text
 
 
+@pytest.mark.slow
 def test_exponents_of_the_same_losses_under_every_objective():
     told = synthetic(get_config("links"))
     apart = [v for text, v in told.items() if "under" in text]
