@@ -7,6 +7,7 @@ stands which rows it is about, if not all.
 
 import functools
 import importlib.util
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +107,40 @@ def check_gradient(case):
         assert np.abs(hv - want).max() <= 1e-5 * (1 + np.abs(want).max()), (
             f"second derivative\n{hv}\ndifference of gradients\n{want}"
         )
+
+
+# Functions of what the model itself drew, whose slopes are meant.
+FOLLOWED = {"ref_sample_logps", "teacher_denoised"}
+
+
+def _other_models(case):
+    """Where the arguments are that another model computed."""
+    names = [*inspect.signature(case.row.loss).parameters]
+    names = names[case.two :]  # both scores of a pair are one argument
+    return [
+        at
+        for at, (name, a) in enumerate(zip(names, case.args(0), strict=False))
+        if name.startswith(("teacher", "ref_", "old_", "prev_"))
+        and name not in FOLLOWED
+        and is_float(a)
+    ]
+
+
+@applies_to(_other_models)
+def check_constant(case):
+    """Teachers, references and older policies get no gradient."""
+    args, where = case.args(0), _other_models(case)
+
+    @interpreted
+    def slopes(*others):
+        def total(others):
+            known = dict(enumerate(args)) | dict(zip(where, others, strict=True))
+            return case.loss(*(known[at] for at in range(len(args)))).sum()
+
+        return jax.grad(total)(others)
+
+    for at, slope in zip(where, slopes(*(args[at] for at in where)), strict=True):
+        assert not slope.any(), f"argument {at} is another model's and gets a gradient"
 
 
 def _second_order(case):
@@ -471,6 +506,7 @@ GROUPS = {
     "numbers": {
         "result": check_result,
         "gradient": check_gradient,
+        "constant": check_constant,
         "shift": check_shift,
         "convex": check_convex,
         "bounds": check_bounds,

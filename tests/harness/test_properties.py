@@ -95,6 +95,7 @@ def _pairs(key, shape, dtype):
 
 PAIR = dict(kind="pair", make=_pairs, shape=(6,), where=False, symmetric=False)
 PAIR |= dict(calibrated=False, proper=False, label_only=False)
+FOUR = PAIR | dict(make=lambda *a: (*_pairs(*a), *_pairs(*a)))
 
 
 def test_an_honest_pair_row_passes():
@@ -211,6 +212,11 @@ def looks(logits, labels, *, axis=-1, where=None):
     return nll if isinstance(labels, jax.core.Tracer) else nll + 1
 
 
+def follows_its_reference(chosen, rejected, ref_chosen, ref_rejected):
+    gap = numerics.promote_to_float32(rejected) - numerics.promote_to_float32(chosen)
+    return jax.nn.softplus(gap + (ref_chosen - ref_rejected).astype(gap.dtype))
+
+
 def sees_the_chosen_only(chosen, rejected):
     stopped = jax.lax.stop_gradient(numerics.promote_to_float32(rejected))
     return jax.nn.softplus(stopped - numerics.promote_to_float32(chosen))
@@ -246,6 +252,7 @@ LIARS = [
     (looks, "transforms", "eager", "eager", {}),
     (trusts_the_top, "numbers", "fused", "in the same program", {}),
     (sees_the_chosen_only, "numbers", "gradient", "central difference", PAIR),
+    (follows_its_reference, "numbers", "constant", "argument 1 is", FOUR),
 ]
 
 
