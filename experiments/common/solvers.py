@@ -1,4 +1,4 @@
-"""Minimisers of smooth functions without noise."""
+"""Minimisers inside of an arm: any optimizer's steps, and L-BFGS until it is done."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,52 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+
+
+def descended(
+    slope: Callable[..., Any],
+    start: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int | None = None,
+    batches: Any = None,
+    measure: Callable[[Any], Any] = lambda params: None,
+) -> tuple[Any, Any]:
+    """Where an optimizer ends, and what is measured on the way.
+
+    Args:
+      slope: parameters, and their batch if there are any -> gradient.
+      start: parameters, a tree.
+      optimizer: makes a step of a gradient.
+      steps: how many there are; their batches say it too.
+      batches: arrays with an entry for each step, or None.
+      measure: parameters -> arrays, a tree.
+
+    Returns:
+      Parameters, and measures of the first ones and of those after each step, [steps +
+      1, ...].
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from experiments.common.solvers import descended
+    >>> slope = jax.grad(lambda x: x**2)
+    >>> descended(slope, jnp.ones(()), optax.sgd(0.25), steps=2, measure=lambda x: x)[1]
+    Array([1.  , 0.5 , 0.25], dtype=float32)
+    """
+
+    def step(state, batch):
+        params, inner = state
+        given = () if batch is None else (batch,)
+        change, inner = optimizer.update(slope(params, *given), inner, params)
+        params = optax.apply_updates(params, change)
+        return (params, inner), measure(params)
+
+    state = start, optimizer.init(start)
+    (params, _), later = jax.lax.scan(step, state, batches, steps)
+    return params, jax.tree.map(
+        lambda first, rest: jnp.concatenate([first[None], rest]), measure(start), later
+    )
 
 
 def minimised(

@@ -20,6 +20,7 @@ from experiments.common.claims import ahead
 from experiments.common.datasets import check_train, divide, images
 from experiments.common.keys import once_per_key
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from experiments.distillation._networks import start
 from logitlab import losses, metrics, models, numerics, report
 from logitlab.train import Compute, Study
@@ -196,18 +197,13 @@ def _fit(key, model, loss, x, *, steps, batch_size, learning_rate, weight_decay)
     start_key, batch_key = jax.random.split(key)
     rate = optax.cosine_decay_schedule(learning_rate, max(steps, 1))
     optimizer = optax.adamw(rate, weight_decay=weight_decay)
-    params = start(start_key, model, x)
 
-    def step(state, rows):
-        params, opt_state = state
-        grads = jax.grad(
-            lambda params: loss(model.apply({"params": params}, x[rows]), rows)
-        )(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
+    def of_rows(params, rows):
+        return loss(model.apply({"params": params}, x[rows]), rows)
 
     rows = jax.random.randint(batch_key, (steps, batch_size), 0, len(x))
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), rows)
+    params = start(start_key, model, x)
+    params, _ = descended(jax.grad(of_rows), params, optimizer, batches=rows)
     return {"params": params}
 
 

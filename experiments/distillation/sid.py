@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from logitlab import losses, models, report
 from logitlab.train import Compute, Study
 
@@ -143,16 +144,14 @@ def train(key, alpha, data, noise, start, *, steps, shape, learning_rate):
         x, teacher, fake = _draw(key, params, data, noise, shape)
         return losses.sid_generator_loss(x, teacher, fake, alpha=alpha).mean()
 
-    optimizer = optax.adam(learning_rate, b1=0.0)
-
-    def step(state, key):
-        params, opt_state = state
-        updates, opt_state = optimizer.update(jax.grad(loss)(params, key), opt_state)
-        params = optax.apply_updates(params, updates)
-        return (params, opt_state), jnp.stack([jnp.abs(params[0]), params[1]])
-
-    keys = jax.random.split(key, steps)
-    return jax.lax.scan(step, (start, optimizer.init(start)), keys)[1]
+    _, path = descended(
+        jax.grad(loss),
+        start,
+        optax.adam(learning_rate, b1=0.0),
+        batches=jax.random.split(key, steps),
+        measure=lambda params: jnp.stack([jnp.abs(params[0]), params[1]]),
+    )
+    return path[1:]
 
 
 def _values(config, alpha, pixels, key):

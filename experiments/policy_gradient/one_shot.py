@@ -16,6 +16,7 @@ import optax
 
 from experiments.common.datasets import splits
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from logitlab import losses, metrics, report, rl, sequences
 from logitlab.train import Run, Study
 from logitlab.train.config import arm_configs, log_points
@@ -111,17 +112,8 @@ def _base(config, x, y, key):
     def loss(head):
         return losses.cross_entropy(_linear(head, seen), y).mean()
 
-    optimizer = optax.adam(config.base.learning_rate)
-
-    def step(state, _):
-        head, inner = state
-        updates, inner = optimizer.update(jax.grad(loss)(head), inner)
-        return (optax.apply_updates(head, updates), inner), None
-
-    head = zeros(CLASSES)
-    (head, _), _ = jax.lax.scan(
-        step, (head, optimizer.init(head)), length=config.base.steps
-    )
+    adam = optax.adam(config.base.learning_rate)
+    head, _ = descended(jax.grad(loss), zeros(CLASSES), adam, steps=config.base.steps)
     format_ = zeros(config.formats)
     format_["bias"] = format_["bias"].at[RIGHT].set(-config.base.preference)
     heads = {"format": format_, "class": head}

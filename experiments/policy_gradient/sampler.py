@@ -16,6 +16,7 @@ import optax
 
 from experiments.common.claims import ahead
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from experiments.policy_gradient import _answers
 from experiments.policy_gradient.groups import task_of
 from logitlab import losses, report, rl
@@ -282,20 +283,17 @@ def accuracies(
         mean = _answers.success(task, params, every_prompt)
         return mean.sum / mean.count
 
-    def show(state, key):
-        params, inner = state
+    def shown(params, key):
         at = jax.random.permutation(key, len(every_prompt["x"]))[:prompts]
         x, y = every_prompt["x"][at], every_prompt["y"][at]
+        return losses.cross_entropy(task.logits(params, x, y), y).mean()
 
-        def loss(params):
-            return losses.cross_entropy(task.logits(params, x, y), y).mean()
-
-        change, inner = optimizer.update(jax.grad(loss)(params), inner)
-        return (optax.apply_updates(params, change), inner), None
-
-    params = task.init(keys[0])
-    shown = jax.random.split(jax.random.fold_in(keys[0], 1), warm)
-    (params, _), _ = jax.lax.scan(show, (params, optimizer.init(params)), shown)
+    params, _ = descended(
+        jax.grad(shown),
+        task.init(keys[0]),
+        optimizer,
+        batches=jax.random.split(jax.random.fold_in(keys[0], 1), warm),
+    )
     sampler = rl.beta_sampler_init(len(every_prompt["x"]))
     stretches = jax.random.split(keys[1], (points, every))
     start = params, optimizer.init(params), sampler

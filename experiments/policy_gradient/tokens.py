@@ -15,6 +15,7 @@ import optax
 
 from experiments.common.claims import ahead
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from logitlab import losses, report, rl
 from logitlab.train import Compute, Study
 
@@ -127,9 +128,10 @@ def fractions(
         return jnp.full(updates + 1, fraction(dpo, worth))
     uniform = jnp.zeros_like(worth)
     dense = scale if method == RTO else 0.0
-    optimizer = optax.sgd(rate)
 
-    def loss(policy, sampled):
+    def loss(policy, key):
+        fixed = jax.lax.stop_gradient(policy)
+        sampled = jax.random.categorical(key, fixed, shape=(batch, positions))
         logps = _logps(policy, sampled)
         ref, wanted = _logps(uniform, sampled), _logps(dpo, sampled)
         rewards = rl.rto_token_rewards(
@@ -147,17 +149,13 @@ def fractions(
         )
         return rl.aggregate_tokens(each, mode="constant", constant=1.0)
 
-    def update(state, key):
-        policy, inner = state
-        sampled = jax.random.categorical(key, policy, shape=(batch, positions))
-        change, inner = optimizer.update(jax.grad(loss)(policy, sampled), inner)
-        return (optax.apply_updates(policy, change), inner), fraction(policy, worth)
-
-    start = uniform, optimizer.init(uniform)
-    (policy, _), before = jax.lax.scan(
-        update, start, jax.random.split(keys[2], updates)
-    )
-    return jnp.append(before, fraction(policy, worth))
+    return descended(
+        jax.grad(loss),
+        uniform,
+        optax.sgd(rate),
+        batches=jax.random.split(keys[2], updates),
+        measure=lambda policy: fraction(policy, worth),
+    )[1]
 
 
 def fraction(policy: jax.Array, worth: jax.Array) -> jax.Array:
@@ -191,21 +189,12 @@ def fit_dpo(
     chosen, rejected = jnp.where(swap[:, None], both[::-1], both)
     uniform = jnp.zeros_like(worth)
     reference = [_logps(uniform, s).sum(-1) for s in (chosen, rejected)]
-    optimizer = optax.adam(rate)
 
     def loss(policy):
         ours = [_logps(policy, s).sum(-1) for s in (chosen, rejected)]
         return losses.dpo_loss(*ours, *reference, beta=beta).mean()
 
-    def step(state, _):
-        policy, inner = state
-        change, inner = optimizer.update(jax.grad(loss)(policy), inner)
-        return (optax.apply_updates(policy, change), inner), None
-
-    (policy, _), _ = jax.lax.scan(
-        step, (uniform, optimizer.init(uniform)), length=steps
-    )
-    return policy
+    return descended(jax.grad(loss), uniform, optax.adam(rate), steps=steps)[0]
 
 
 def _logps(policy, sampled):

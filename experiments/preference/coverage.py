@@ -18,6 +18,7 @@ import optax
 
 from experiments.common.curves import drawn, with_finals
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from logitlab import losses, numerics, report
 from logitlab.train import Compute, Study
 
@@ -138,13 +139,6 @@ def _train(sizes, steps, every, key, linear, eta, scale, beta, learning_rate):
         )
         return values.mean()
 
-    optimizer = optax.adam(learning_rate)
-
-    def step(carry, _):
-        theta, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(theta), state)
-        return (optax.apply_updates(theta, updates), state), None
-
     def numbers(theta):
         logps = numerics.log_softmax(phi @ theta)
         probs = jnp.exp(logps)
@@ -154,16 +148,9 @@ def _train(sizes, steps, every, key, linear, eta, scale, beta, learning_rate):
             "reward": probs @ reward,
         }
 
-    def stretch(carry, _):
-        carry, _ = jax.lax.scan(step, carry, None, every)
-        return carry, numbers(carry[0])
-
-    theta = jnp.zeros(phi.shape[1])
-    start = theta, optimizer.init(theta)
-    _, later = jax.lax.scan(stretch, start, None, steps // every)
-    return jax.tree.map(
-        lambda first, rest: jnp.append(first, rest), numbers(theta), later
-    )
+    adam, start = optax.adam(learning_rate), jnp.zeros(phi.shape[1])
+    _, curves = descended(jax.grad(loss), start, adam, steps=steps, measure=numbers)
+    return {name: curve[::every] for name, curve in curves.items()}
 
 
 def draw(sizes: tuple, scale: jax.Array, linear: bool, key: jax.Array) -> tuple:

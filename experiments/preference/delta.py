@@ -13,9 +13,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from experiments.common.curves import drawn, with_finals
 from experiments.common.references import prototype
+from experiments.common.solvers import descended
 from logitlab import losses, report, theory
 from logitlab.train import Compute, Study
 
@@ -156,14 +158,11 @@ def _tune(tuning, sizes, key, cosines, rate):
     def accuracy(theta):
         return accuracy_of(theta @ truth / jnp.linalg.norm(theta))
 
-    def step(theta, _):
-        theta -= rate * jax.grad(loss)(theta)
-        return theta, accuracy(theta)
-
-    _, later = jax.lax.scan(step, student, None, steps)
-    slope = theory.linear_margin_preference_grad(chosen, rejected)
-    off = jnp.linalg.norm(-jax.grad(loss)(student) - slope) / jnp.linalg.norm(slope)
-    return {"accuracy": jnp.append(accuracy(student), later), "off": off}
+    slope = jax.grad(loss)
+    _, curve = descended(slope, student, optax.sgd(rate), steps=steps, measure=accuracy)
+    want = theory.linear_margin_preference_grad(chosen, rejected)
+    off = jnp.linalg.norm(-slope(student) - want) / jnp.linalg.norm(want)
+    return {"accuracy": curve, "off": off}
 
 
 def _claims(config, cases):

@@ -15,9 +15,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.common.curves import drawn, with_finals
 from experiments.common.references import prototype, stated
+from experiments.common.solvers import descended
 from logitlab import losses, report, sequences, theory
 from logitlab.train import Compute, Study
 
@@ -239,14 +241,7 @@ def _train(update, steps, params, pairs, beta, rate):
         ]
         return dict(zip(("chosen", "rejected"), means, strict=True))
 
-    def step(params, _):
-        params = jax.tree.map(lambda p, g: p - rate * g, params, gradient(params))
-        return params, numbers(params)
-
-    _, later = jax.lax.scan(step, params, None, steps)
-    return jax.tree.map(
-        lambda first, rest: jnp.append(first, rest), numbers(params), later
-    )
+    return descended(gradient, params, optax.sgd(rate), steps=steps, measure=numbers)[1]
 
 
 def _claims(config):

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 
 def symmetric_noise(
@@ -164,10 +165,7 @@ def _checked(labels, num_classes, rate):
     is_int = isinstance(num_classes, numbers.Integral)
     if not is_int or isinstance(num_classes, bool) or num_classes < 2:
         raise ValueError(f"num_classes is {num_classes!r}, expected an int from 2 on")
-    if not isinstance(rate, jax.core.Tracer) and not np.all(
-        (np.asarray(rate) >= 0) & (np.asarray(rate) <= 1)
-    ):
-        raise ValueError(f"rate is {rate}, expected it in [0, 1]")
+    check_range("rate", rate, lambda r: (r >= 0) & (r <= 1), "it in [0, 1]")
     if np.ndim(rate):
         raise ValueError(f"rate has shape {np.shape(rate)}, expected a number")
     numerics.check_labels(labels, np.shape(labels), num_classes)

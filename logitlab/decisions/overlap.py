@@ -8,6 +8,7 @@ from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 __all__ = [
     "dice_score",
@@ -315,6 +316,4 @@ def _pixels(probs):
 def _check_metric(metric, smooth):
     if metric not in ("dice", "iou"):
         raise ValueError(f"metric is {metric!r}, expected 'dice' or 'iou'")
-    fine = smooth >= 0  # traced if it is, or if this is under jit
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"smooth is {smooth}, expected a number from 0 on")
+    check_range("smooth", smooth, lambda s: s >= 0, "a number from 0 on")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import positive
 
 __all__ = [
     "Speculation",
@@ -227,7 +228,7 @@ def speculative_sample(
             f"{q.shape}"
         )
     x, drafted = numerics.check_labels(draft_tokens, q.shape[:-1], q.shape[-1])
-    temperature = _positive(temperature)
+    positive(temperature=temperature)
     accept_key, draw_key = jax.random.split(key)
     if greedy:
         own = jnp.argmax(p, -1).astype(jnp.int32)
@@ -259,20 +260,13 @@ def _probabilities(draft_logits, target_logits, temperature, axis, where):
             f"target_logits has shape {jnp.shape(target_logits)}, expected that of "
             f"draft_logits, {jnp.shape(draft_logits)}"
         )
-    temperature = _positive(temperature)
+    positive(temperature=temperature)
     pairs = (draft_logits, "draft_logits"), (target_logits, "target_logits")
     rows = [
         numerics.prepare_logits(z, axis=axis, where=where, name=name)
         for z, name in pairs
     ]
     return (numerics.softmax(z / jnp.asarray(temperature, z.dtype)) for z in rows)
-
-
-def _positive(temperature):
-    t = jnp.asarray(temperature)
-    if numerics.is_concrete(t) and not (t > 0).all():
-        raise ValueError(f"temperature is {temperature}, expected positive")
-    return temperature
 
 
 def _residual(p, q):

@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 __all__ = [
     "deep_nngp",
@@ -273,9 +274,7 @@ def hilbert_estimate(
         raise ValueError(f"y has shape {y.shape}, expected {x.shape[:1]}")
     if test.ndim != 2 or test.shape[1] != x.shape[1]:
         raise ValueError(f"x_test has shape {test.shape}, expected [M, {x.shape[1]}]")
-    fine = jnp.asarray(power) > 0
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"power is {power}, expected a positive number")
+    check_range("power", power, lambda p: p > 0, "a positive number")
 
     def vote(point):
         distance = jnp.linalg.norm(x - point[None], axis=1)

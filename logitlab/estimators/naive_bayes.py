@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 __all__ = [
     "GaussianNBState",
@@ -173,9 +174,7 @@ def gaussian_nb_linear(
 
 
 def _prior_and_variance(state, var_eps):
-    fine = var_eps >= 0  # traced if it is, or if this is under jit
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"var_eps is {var_eps}, expected a number from 0 on")
+    check_range("var_eps", var_eps, lambda v: v >= 0, "a number from 0 on")
     count, _, deviation = state
     dtype = deviation.dtype
     total = jnp.maximum(count.sum(), 1).astype(dtype)

@@ -7,13 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.aggregate import (
-    _at_least_one,
-    _check_rho,
-    _counts,
-    _ids,
-    _segment_mean,
-)
+from logitlab.losses.aggregate import _at_least_one, _check_rho
+from logitlab.numerics._bags import bag_means, bag_sizes, check_bag_ids
 from logitlab.numerics.arguments import hyper
 
 __all__ = ["aggregate_ridge"]
@@ -55,12 +50,12 @@ def aggregate_ridge(
         raise ValueError(f"x has shape {x.shape}, expected two axes")
     if y.ndim != 1:
         raise ValueError(f"bag_y has shape {y.shape}, expected one axis")
-    ids, keep = _ids(bag_ids, x.shape[:1], y.shape[0], None)
+    ids, keep = check_bag_ids(bag_ids, x.shape[:1], y.shape[0], name="bag_ids")
     y = _at_least_one(y)
     bags = y.shape[0]
-    mean = _segment_mean(x, ids, keep, bags)
-    full = jnp.any(_segment_mean(jnp.ones_like(x[:, :1]), ids, keep, bags) > 0, -1)
-    share = keep / _counts(ids, keep, bags, x.dtype)[ids]
+    mean = bag_means(x, ids, keep, bags)
+    full = jnp.any(bag_means(jnp.ones_like(x[:, :1]), ids, keep, bags) > 0, -1)
+    share = keep / bag_sizes(ids, keep, bags, x.dtype)[ids]
     y = jnp.where(full, y, 0).astype(x.dtype)
     within = jnp.einsum("n,nd,ne->de", share.astype(x.dtype), x, x)
     system = (1 - rho) * mean.T @ mean + rho * within

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 __all__ = ["effective_parameters", "leaf_smoother", "ridge_smoother"]
 
@@ -80,9 +81,7 @@ def ridge_smoother(features: ArrayLike, query: ArrayLike, l2: ArrayLike) -> jax.
         raise ValueError(f"features has shape {f.shape}, expected [N, D]")
     if q.ndim != 2 or q.shape[1] != f.shape[1]:
         raise ValueError(f"query has shape {q.shape}, expected [M, {f.shape[1]}]")
-    fine = jnp.asarray(l2) >= 0
-    if not isinstance(fine, jax.core.Tracer) and not fine:
-        raise ValueError(f"l2 is {l2}, expected a number from 0 on")
+    check_range("l2", l2, lambda v: v >= 0, "a number from 0 on")
     gram = f.T @ f + jnp.asarray(l2, f.dtype) * jnp.eye(f.shape[1], dtype=f.dtype)
     return q @ jnp.linalg.solve(gram, f.T)
 

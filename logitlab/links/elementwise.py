@@ -6,10 +6,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_range
 
 
 def stablemax(
@@ -92,8 +92,7 @@ def spherical_softmax(
     >>> jnp.exp(spherical_softmax(jnp.float32([-2, 0, 2]), eps=1.0)).round(4)
     Array([5., 1., 5.], dtype=float32)
     """
-    if not isinstance(eps, jax.core.Tracer) and not np.all(np.asarray(eps) > 0):
-        raise ValueError(f"eps is {eps}, expected a positive number")
+    check_range("eps", eps, lambda e: e > 0, "a positive number")
     x = numerics.prepare_logits(logits, axis=axis, where=where)
     visible, x = x > -jnp.inf, jnp.where(x > -jnp.inf, x, 0)
     eps = jnp.asarray(eps, x.dtype)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from logitlab.losses.multinomial_choice import *
     from logitlab.losses.ordinal import *
     from logitlab.losses.policy_gradient import *
+    from logitlab.losses.polynomial import *
     from logitlab.losses.preference import *
     from logitlab.losses.quantile import *
     from logitlab.losses.ranking import *
@@ -42,8 +43,12 @@ if TYPE_CHECKING:
 _FAMILIES = {
     "comp_sums": (
         "cross-entropy and other functions of the label's probability",
-        "cross_entropy weighted_cross_entropy focal_loss poly1_loss poly_n_loss "
-        "comp_sum_loss comp_rho_margin_loss",
+        "cross_entropy weighted_cross_entropy focal_loss comp_sum_loss "
+        "comp_rho_margin_loss",
+    ),
+    "polynomial": (
+        "cross-entropy plus a polynomial of the probability of being wrong",
+        "poly1_loss poly_n_loss",
     ),
     "regularized": (
         "cross-entropy with softened labels or scaled logits, penalties, proper scores",

@@ -8,8 +8,8 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.losses.comp_sums import cross_entropy
+from logitlab.numerics._bags import bag_means, bag_sizes, check_bag_ids
 from logitlab.numerics.arguments import check_range, hyper, weighted
-from logitlab.targets.clusters import _counts, _ids, _segment_mean
 
 __all__ = ["bag_loss", "instance_loss", "interpolated_aggregate_loss"]
 
@@ -148,7 +148,7 @@ def interpolated_aggregate_loss(
 def _bag(kind, z, y, ids, keep):
     bags = y.shape[0]
     if kind == "identity":
-        square = jnp.square(_segment_mean(z, ids, keep, bags) - y)
+        square = jnp.square(bag_means(z, ids, keep, bags) - y)
         return jnp.where(_any(ids, keep, bags), square, 0)
     log_p, y = _log_probs(kind, z, y)
     log_mean = _segment_log_mean(log_p, ids, keep, bags)
@@ -163,17 +163,17 @@ def _instance(kind, z, y, ids, keep):
     if kind == "identity":
         cost = jnp.square(own - z)
     elif kind == "sigmoid":
-        yes, no = jnp.logaddexp(0, -z), jnp.logaddexp(0, z)
+        yes, no = jax.nn.softplus(-z), jax.nn.softplus(z)
         cost = own * yes + (1 - own) * no
     else:
         cost = cross_entropy(z, own)
-    return _segment_mean(cost, ids, keep, bags)
+    return bag_means(cost, ids, keep, bags)
 
 
 def _log_probs(kind, z, y):
     if kind == "softmax":
         return numerics.log_softmax(z), y
-    log_p = jnp.stack([-jnp.logaddexp(0, -z), -jnp.logaddexp(0, z)], -1)
+    log_p = jnp.stack([jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)], -1)
     return log_p, jnp.stack([y, 1 - y], -1)
 
 
@@ -188,16 +188,16 @@ def _segment_log_mean(x, ids, keep, bags):
     # Where no example has mass the value is -inf, its slope the mean of the slopes.
     lost = none[ids]
     below = jnp.where(lost | ~keep | (x == -jnp.inf), -jnp.inf, x - top[ids])
-    less = -_segment_mean(-numerics.expm1(below), ids, keep, bags)
+    less = -bag_means(-numerics.expm1(below), ids, keep, bags)
     near = less > -0.5
     total = jax.ops.segment_sum(jnp.exp(below), ids, bags)
     total = jnp.where(near | none, 1, total)
-    count = _counts(ids, keep.reshape(-1), bags, x.dtype)
+    count = bag_sizes(ids, keep.reshape(-1), bags, x.dtype)
     count = count.reshape(-1, *(1,) * (x.ndim - 1))
     log_mean = top + jnp.where(
         near, jnp.log1p(jnp.where(near, less, 0)), jnp.log(total) - jnp.log(count)
     )
-    return jnp.where(none, _segment_mean(x, ids, keep, bags), log_mean)
+    return jnp.where(none, bag_means(x, ids, keep, bags), log_mean)
 
 
 def _any(ids, keep, bags):
@@ -224,7 +224,7 @@ def _bags(logits, bag_labels, segment_ids, num_bags, kind, where, mask):
         raise ValueError(
             f"num_bags is {num_bags}, expected the length of bag_labels, {y.shape[0]}"
         )
-    ids, keep = _ids(segment_ids, examples, y.shape[0], mask)
+    ids, keep = check_bag_ids(segment_ids, examples, y.shape[0], mask)
     ids, keep = ids.reshape(-1), keep.reshape(-1)
     z = z.reshape(ids.size, *z.shape[len(examples) :])
     # An example without classes says nothing about its bag.

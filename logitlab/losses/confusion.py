@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.metrics.confusion import _binary, _counts, _mask
 from logitlab.numerics.arguments import hyper, weighted
-from logitlab.transforms.metrics import _log_sigmoid, _positive
 
 __all__ = ["anyloss", "anyloss_hybrid", "splitter_penalty"]
 
@@ -94,7 +93,7 @@ def anyloss(
         keep = keep & (z > -jnp.inf)
         t = _binary(labels, z, keep)
         z = jnp.where(keep, z, 0)
-        log_q, log_not_q = _log_sigmoid(z), _log_sigmoid(-z)
+        log_q, log_not_q = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
         # Near 0 the difference from a half is its own series, not a subtraction.
         near = jnp.abs(z) < 1
         half = jnp.tanh(jnp.where(near, z, 0) / 2) / 2
@@ -107,7 +106,10 @@ def anyloss(
         beyond = jnp.exp(log_q) - 0.5
         axes = tuple(range(z.ndim - 1))
     if scale is not None:
-        log_q, log_not_q = _log_sigmoid(scale * beyond), _log_sigmoid(-scale * beyond)
+        log_q, log_not_q = (
+            jax.nn.log_sigmoid(scale * beyond),
+            jax.nn.log_sigmoid(-scale * beyond),
+        )
     q = jnp.exp(log_q)
     not_q = -numerics.expm1(log_q) if log_not_q is None else jnp.exp(log_not_q)
     losses = _one_minus(metric, _counts(q, not_q, t, keep, axes), beta, eps, sqrt)
@@ -175,7 +177,7 @@ def anyloss_hybrid(
     total = jnp.maximum(jnp.sum(keep), 1).astype(z.dtype)
     n1 = jnp.sum(jnp.where(keep, t, 0)) / total
     n0 = jnp.sum(jnp.where(keep, 1 - t, 0)) / total
-    terms = n0 * t * -_log_sigmoid(z) + n1 * (1 - t) * -_log_sigmoid(-z)
+    terms = n0 * t * -jax.nn.log_sigmoid(z) + n1 * (1 - t) * -jax.nn.log_sigmoid(-z)
     bce = jnp.sum(jnp.where(keep, terms / total, 0))
     return weighted(hyper("ratio", 1 - ratio, z.dtype), bce) + weighted(part, rest)
 
@@ -213,6 +215,10 @@ def splitter_penalty(logits: ArrayLike) -> jax.Array:
     return jnp.where(
         near, 0.25 - half * half, jnp.exp(-tail - 2 * jnp.log1p(jnp.exp(-tail)))
     )
+
+
+def _positive(name, value, dtype):
+    return hyper(name, value, dtype, lambda v: v > 0, "a number above 0")
 
 
 def _one_minus(metric, counts, beta, eps, sqrt):

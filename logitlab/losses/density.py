@@ -72,8 +72,8 @@ def nce_loss(
     keep, keep_noise = _masks(mask, f, noise_mask, fn)
     data = jnp.where(keep, f, 0) - jnp.where(keep, lq, 0) - offset
     noise = jnp.where(keep_noise, fn, 0) - jnp.where(keep_noise, lqn, 0) - offset
-    data = numerics.masked_mean(jnp.logaddexp(0, -data), keep)
-    noise = numerics.masked_mean(jnp.logaddexp(0, noise), keep_noise)
+    data = numerics.masked_mean(jax.nn.softplus(-data), keep)
+    noise = numerics.masked_mean(jax.nn.softplus(noise), keep_noise)
     return jnp.where(keep.any() & keep_noise.any(), data + nu * noise, 0)
 
 

@@ -176,7 +176,7 @@ def pairwise_logistic_loss(
     1.6265
     """
     arrays = _list(logits, labels, weights, segments, axis, where)
-    return _pairwise(arrays, lambda margin: jnp.logaddexp(-margin, 0))
+    return _pairwise(arrays, lambda margin: jax.nn.softplus(-margin))
 
 
 def pairwise_hinge_loss(
@@ -290,7 +290,7 @@ def approx_ndcg_loss(
     shown = jnp.where(z > -jnp.inf, z, 0)
     lead = (shown[..., None] - shown[..., None, :]) / temperature
     # What pairs in the wrong order add to the rank, and take from it.
-    low = jnp.exp(-jnp.logaddexp(jnp.where(before, -lead, lead), 0))
+    low = jnp.exp(-jax.nn.softplus(jnp.where(before, -lead, lead)))
     behind = jnp.swapaxes(before, -1, -2)
     moved = jnp.sum(jnp.where(behind, low, 0) - jnp.where(before, low, 0), -1)
     log_ideal, log_more = jnp.log(ideal), jnp.log1p(moved / ideal)

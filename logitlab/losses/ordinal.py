@@ -17,7 +17,6 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.numerics.arguments import check_range, hyper
-from logitlab.transforms.ordinal import _softplus
 
 __all__ = [
     "coral_loss",
@@ -180,7 +179,7 @@ def coral_loss(
     0.9265
     """
     z, below, known = _tasks(logits, labels, axis)
-    terms = _softplus(jnp.where(below >= 0, -z, z))
+    terms = jax.nn.softplus(jnp.where(below >= 0, -z, z))
     if weights is not None:
         w = numerics.promote_to_float32(weights, "weights").astype(z.dtype)
         if w.shape != z.shape[-1:]:
@@ -228,7 +227,7 @@ def corn_loss(logits: ArrayLike, labels: ArrayLike, *, axis: int = -1) -> jax.Ar
     0.9996
     """
     z, below, known = _tasks(logits, labels, axis)
-    terms = jnp.where(below >= -1, _softplus(jnp.where(below >= 0, -z, z)), 0)
+    terms = jnp.where(below >= -1, jax.nn.softplus(jnp.where(below >= 0, -z, z)), 0)
     return jnp.where(known, jnp.sum(terms, -1), jnp.nan)
 
 
@@ -295,8 +294,8 @@ def _nll(y, last, upper, lower, gap):
     between = inner & ~lost
     gap = jnp.where(between, gap, 1)
     small = -numerics.expm1(-gap)
-    ends = jnp.where(y < last, _softplus(-upper), 0) + jnp.where(
-        y > 0, _softplus(lower), 0
+    ends = jnp.where(y < last, jax.nn.softplus(-upper), 0) + jnp.where(
+        y > 0, jax.nn.softplus(lower), 0
     )
     return jnp.where(lost, jnp.inf, ends - jnp.where(between, jnp.log(small), 0))
 

@@ -8,7 +8,6 @@ losses are added up. Everything that is asked of pairs costs the square of the a
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
@@ -44,7 +43,7 @@ def bpr_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
     [4.248354e-18 4.000000e+01]
     """
     pos, neg = _pair(pos, neg)
-    return jnp.logaddexp(neg - pos, 0)
+    return jax.nn.softplus(neg - pos)
 
 
 def pairwise_bce_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
@@ -75,7 +74,7 @@ def pairwise_bce_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
     1.3863
     """
     pos, neg = _pair(pos, neg)
-    return jnp.logaddexp(-pos, 0) + jnp.logaddexp(neg, 0)
+    return jax.nn.softplus(-pos) + jax.nn.softplus(neg)
 
 
 def _pair(pos, neg):

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.metrics.mean import Mean, mean_of
+from logitlab.numerics.arguments import check_range, positive
 
 _METHODS = ("softmax_logits", "log_odds", "g_eval")
 _VERDICTS = ("likelihood", "agreement")
@@ -67,9 +68,9 @@ def expected_score(
     """
     if method not in _METHODS:
         raise ValueError(f"method is {method!r}, expected one of {_METHODS}")
-    _check_positive(temperature=temperature, eps=eps)
+    positive(temperature=temperature, eps=eps)
     if scale_to is not None:
-        _check_positive(scale_to=scale_to)
+        positive(scale_to=scale_to)
     z = numerics.prepare_logits(logits_or_probs, name="logits_or_probs")
     temperature, eps = jnp.asarray(temperature, z.dtype), jnp.asarray(eps, z.dtype)
     if method == "softmax_logits":
@@ -305,12 +306,5 @@ def _relations(relations, name="relations"):
     return r
 
 
-def _check_positive(**numbers):
-    for name, value in numbers.items():
-        if not isinstance(value, jax.core.Tracer) and not value > 0:
-            raise ValueError(f"{name} is {value}, expected positive")
-
-
 def _check_tolerance(tolerance):
-    if not isinstance(tolerance, jax.core.Tracer) and not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance}, expected at least 0")
+    check_range("tolerance", tolerance, lambda t: t >= 0, "at least 0")

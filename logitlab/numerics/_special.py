@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 @jax.custom_jvp  # exact: the slope of jnp.expm1, itself and 1, rounds to 0 below -17
@@ -50,10 +52,24 @@ def small_exp_excess(x: jax.Array) -> jax.Array:
     >>> print(f"{small_exp_excess(jnp.float32(1e-3)):.4e}")
     5.0017e-07
     """
-    series = jnp.zeros_like(x)
-    for n in range(18 if x.dtype == jnp.float64 else 11, 1, -1):
-        series = series * x + 1 / math.factorial(n)
-    return x * x * series
+    terms = 17 if x.dtype == jnp.float64 else 10
+    return x * x * polynomial(x, [1 / math.factorial(n + 2) for n in range(terms)])
+
+
+def polynomial(x: jax.Array, coefficients: Sequence[ArrayLike]) -> jax.Array:
+    """``sum(c * x**n)`` over the coefficients, the constant one first.
+
+    Unlike ``jnp.polyval`` it needs no array of the coefficients, some of them traced.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.numerics._special import polynomial
+    >>> polynomial(jnp.float32(2), (1, 0, 3))
+    Array(13., dtype=float32)
+    """
+    total = jnp.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
 
 
 def small_expm1(x: jax.Array) -> jax.Array:

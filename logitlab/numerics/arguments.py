@@ -19,6 +19,7 @@ __all__ = [
     "check_number",
     "check_range",
     "check_same_shape",
+    "counts_per_class",
     "distribution",
     "elementwise",
     "expected",
@@ -288,6 +289,32 @@ def per_class(
     if np.shape(value) != z.shape[-1:]:
         raise ValueError(f"{name} has shape {np.shape(value)}, expected {z.shape[-1:]}")
     return hyper(name, value, z.dtype, valid, expected)
+
+
+def counts_per_class(
+    counts: ArrayLike, classes: int | None = None, name: str = "counts"
+) -> jax.Array:
+    """How often each class occurs, as floats; ``classes`` is how many are due.
+
+    Raises:
+      ValueError: ``counts``, called ``name`` in the message, has another shape or a
+        negative number.
+
+    >>> import numpy as np
+    >>> from logitlab.numerics.arguments import counts_per_class
+    >>> counts_per_class(np.array([2**40, 1]), 2)
+    Array([1.0995116e+12, 1.0000000e+00], dtype=float32)
+    """
+    if not isinstance(counts, jax.Array):
+        counts = np.asarray(counts)  # which holds more than 2**31 examples
+    if not jnp.issubdtype(counts.dtype, jnp.floating):
+        counts = counts.astype(jnp.result_type(float))
+    n = numerics.promote_to_float32(counts, name)
+    if n.ndim != 1 or classes not in (None, n.size):
+        wanted = "one per class" if classes is None else f"({classes},)"
+        raise ValueError(f"{name} has shape {n.shape}, expected {wanted}")
+    check_range(name, n, lambda n: n >= 0, "at least 0")
+    return n
 
 
 def as_binary(

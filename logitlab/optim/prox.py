@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -190,10 +189,7 @@ def tv_prox(
     z = numerics.prepare_logits(x, axis=axis, name="x")
     if jnp.ndim(strength) != 0:
         raise ValueError(f"strength has shape {jnp.shape(strength)}, expected ()")
-    if not isinstance(strength, jax.core.Tracer) and not np.all(
-        np.asarray(strength) >= 0
-    ):
-        raise ValueError(f"strength is {strength}, expected a number from 0 on")
+    check_range("strength", strength, lambda s: s >= 0, "a number from 0 on")
     size = z.shape[-1]
     rows = jax.lax.stop_gradient(z).reshape(-1, size)
     # Twice the sum of magnitudes fuses everything: no more is needed, nor its rounding.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics._bags import bag_means, check_bag_ids
 from logitlab.numerics.arguments import hyper
 
 __all__ = ["aggregate_labels", "cluster_targets", "label_correlation"]
@@ -125,26 +126,5 @@ def aggregate_labels(
     """
     y = jnp.asarray(labels)
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-    ids, keep = _ids(segment_ids, y.shape[:1], num_bags, None)
-    return _segment_mean(y, ids, keep, max(num_bags, 1))[:num_bags]
-
-
-def _segment_mean(x, ids, keep, bags):
-    keep = keep.reshape(keep.shape[:1] + (1,) * (x.ndim - 1))
-    share = _counts(ids, keep.reshape(-1), bags, x.dtype)[ids]
-    share = share.reshape(keep.shape)
-    return jax.ops.segment_sum(jnp.where(keep, x / share, 0), ids, bags)
-
-
-def _counts(ids, keep, bags, dtype):
-    count = jax.ops.segment_sum(keep.astype(jnp.int32), ids, bags)
-    return jnp.maximum(count, 1).astype(dtype)
-
-
-def _ids(segment_ids, shape, bags, mask):
-    ids = numerics.wide_labels(segment_ids, "segment_ids")
-    if ids.shape != shape:
-        raise ValueError(f"segment_ids has shape {ids.shape}, expected {shape}")
-    keep = (ids >= 0) & (ids < bags) & numerics.check_mask(mask, shape)
-    # What is in no bag adds nothing to the first.
-    return jnp.where(keep, ids, 0), keep
+    ids, keep = check_bag_ids(segment_ids, y.shape[:1], num_bags)
+    return bag_means(y, ids, keep, max(num_bags, 1))[:num_bags]

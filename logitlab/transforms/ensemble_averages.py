@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import hyper
 
 
 def ensemble_logits(
@@ -65,9 +66,7 @@ def ensemble_logits(
         raise ValueError(f"logits has shape {z.shape}, expected [M, ..., C], M above 0")
     if mode not in ("probability", "logit"):
         raise ValueError(f"mode is {mode!r}, expected 'probability' or 'logit'")
-    t = jnp.asarray(temperature, z.dtype)
-    if numerics.is_concrete(t) and not (t > 0).all():
-        raise ValueError(f"temperature is {temperature}, expected positive")
+    t = hyper("temperature", temperature, z.dtype, lambda t: t > 0, "positive")
     w = _shares(weights, z).reshape(-1, *(1,) * (z.ndim - 1))
     if mode == "logit":
         hidden = ((z == -jnp.inf) & (w > 0)).any(0)

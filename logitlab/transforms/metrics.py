@@ -33,13 +33,6 @@ def amplify(probs: ArrayLike, *, scale: ArrayLike = 73.0) -> jax.Array:
     0.7311
     """
     p = numerics.promote_to_float32(probs, "probs")
-    return jnp.exp(_log_sigmoid(_positive("scale", scale, p.dtype) * (p - 0.5)))
-
-
-def _log_sigmoid(x):
-    """Its exponential is a sigmoid whose slope does not round to 0."""
-    return -jnp.logaddexp(0, -x)
-
-
-def _positive(name, value, dtype):
-    return hyper(name, value, dtype, lambda v: v > 0, "a number above 0")
+    scale = hyper("scale", scale, p.dtype, lambda v: v > 0, "a number above 0")
+    # The exponential of its log is a sigmoid whose slope does not round to 0.
+    return jnp.exp(jax.nn.log_sigmoid(scale * (p - 0.5)))

@@ -75,9 +75,5 @@ def ordered_thresholds(raw: ArrayLike, *, axis: int = -1) -> jax.Array:
     [-1.     -0.3069  0.3863]
     """
     r = numerics.prepare_logits(raw, axis=axis, name="raw")
-    gaps = jnp.concatenate([r[..., :1], _softplus(r[..., 1:])], -1)
+    gaps = jnp.concatenate([r[..., :1], jax.nn.softplus(r[..., 1:])], -1)
     return jnp.moveaxis(jnp.cumsum(gaps, -1), -1, axis)
-
-
-def _softplus(x):
-    return jnp.logaddexp(x, 0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import hyper
 
 
 def standardize_logits(
@@ -57,9 +58,7 @@ def standardize_logits(
     if ddof not in (0, 1):
         raise ValueError(f"ddof is {ddof}, expected 0 or 1")
     z = numerics.prepare_logits(logits, axis=axis, where=where)
-    eps = jnp.asarray(eps, z.dtype)
-    if numerics.is_concrete(eps) and not (eps >= 0).all():
-        raise ValueError(f"eps is {eps}, expected a number from 0 on")
+    eps = hyper("eps", eps, z.dtype, lambda e: e >= 0, "a number from 0 on")
     shown = z > -jnp.inf
     count = jnp.sum(shown, -1, keepdims=True).astype(z.dtype)
     scale = _power_of_two(jnp.where(shown, z, 0))

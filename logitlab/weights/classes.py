@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from logitlab import numerics
-from logitlab.numerics.arguments import check_range
+from logitlab.numerics.arguments import check_range, counts_per_class
 
 __all__ = ["class_balanced_weights", "inverse_frequency_weights"]
 
@@ -33,7 +31,7 @@ def class_balanced_weights(counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax
     Array([0.03101863, 0.2979683 , 2.671013  ], dtype=float32)
     """
     check_range("beta", beta, lambda b: (b >= 0) & (b < 1), "in [0, 1)")
-    n = jnp.maximum(_counts(counts), 1)
+    n = jnp.maximum(counts_per_class(counts), 1)
     w = -1 / jnp.expm1(n * jnp.log1p(jnp.asarray(beta - 1, n.dtype)))
     return w * (w.size / jnp.sum(w))
 
@@ -55,18 +53,5 @@ def inverse_frequency_weights(counts: ArrayLike) -> jax.Array:
     >>> inverse_frequency_weights(jnp.array([3, 1]))
     Array([0.6666667, 2.       ], dtype=float32)
     """
-    n = _counts(counts)
+    n = counts_per_class(counts)
     return jnp.sum(n) / (n.size * jnp.maximum(n, 1))
-
-
-def _counts(counts, classes=None, name="counts"):
-    if not isinstance(counts, jax.Array):
-        counts = np.asarray(counts)  # which holds more than 2**31 examples
-    if not jnp.issubdtype(counts.dtype, jnp.floating):
-        counts = counts.astype(jnp.result_type(float))
-    n = numerics.promote_to_float32(counts, name)
-    if n.ndim != 1 or classes not in (None, n.size):
-        expected = "one per class" if classes is None else f"({classes},)"
-        raise ValueError(f"{name} has shape {n.shape}, expected {expected}")
-    check_range(name, n, lambda n: n >= 0, "at least 0")
-    return n

@@ -3,7 +3,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, close
 from harness.interpreter import functions
 
 from logitlab import estimators
@@ -14,12 +14,6 @@ CASES = cases("deep_kernel")
 NAMES = ("erf", "relu", "sine_1", "sine_2.676", "hermite_2", "hermite_3")
 NAMES += ("2d_opt", "3d_opt", "5d_opt", "9d_opt")
 KERNELS = {"nngp": estimators.deep_nngp, "ntk": estimators.deep_ntk}
-
-
-def close(a, b, rtol=1e-8):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 def circle(n, seed=0):

@@ -3,6 +3,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from harness.goldens import close
 from harness.interpreter import interpreted
 
 from logitlab import estimators, theory
@@ -15,12 +16,6 @@ CASES = json.loads(
 
 update = interpreted(estimators.gaussian_nb_update)
 logits_of = interpreted(estimators.gaussian_nb_logits)
-
-
-def close(a, b, rtol=1e-8):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -76,6 +76,20 @@ def run_study(tmp_path, data_folder):
 
 
 @pytest.fixture
+def refused():
+    """Asserts that a variant with another value of one entry is not built."""
+
+    def check(name, key, value, message):
+        family, variant = name.split(":")
+        config = importlib.import_module(f"configs.{family}").get_config(variant)
+        config.update_from_flattened_dict({key: value})
+        with pytest.raises(ValueError, match=message):
+            studies.build(config)
+
+    return check
+
+
+@pytest.fixture
 def first_step():
     """State of a run after one step on the first rows, its loss, and its numbers."""
 

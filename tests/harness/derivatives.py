@@ -1,4 +1,4 @@
-"""Derivatives of a function against differences, from one interpreted program."""
+"""Derivatives of a function, from one interpreted program."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,22 @@ import numpy as np
 from harness.interpreter import interpreted
 
 
-def check_derivatives(function, x, *, order=2, step=1e-5, rtol=1e-5):
-    """Forward and reverse mode at ``x`` [float64], and of order 2 all their pairs.
+def value_and_grad(loss, z, *args, **hyper):
+    """Unreduced values, and the gradient of their sum in ``z``; all is traced."""
 
-    Along random directions, for a random sum of all that ``function`` returns.
+    @interpreted
+    def run(z, args, hyper):
+        values, pull = jax.vjp(lambda z: loss(z, *args, **hyper), z)
+        return values, pull(jnp.ones_like(values))[0]
+
+    return run(jnp.asarray(z), args, hyper)
+
+
+def check_derivatives(function, x, *, order=2, step=1e-5, rtol=1e-5):
+    """Against differences at ``x`` [float64], along random directions.
+
+    Forward and reverse mode, and for order 2 all their pairs, of a random sum of all
+    that ``function`` returns.
     """
     rng = np.random.default_rng(0)
     v, w = rng.normal(size=(2, *np.shape(x)))

@@ -13,7 +13,7 @@ import sys
 import jax
 import numpy as np
 
-from harness import interpreter
+from harness import derivatives, interpreter
 from logitlab import losses
 from logitlab.losses.catalogue import CATALOGUE
 
@@ -92,6 +92,20 @@ def error(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     assert a.shape == b.shape
     return np.abs(a - b).max() / (np.abs(b).max() or 1)
+
+
+def close(got, want, rtol=1e-8):
+    """Asserts one shape, and a difference that is small beside the largest number."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= rtol * np.abs(want).max(), (got, want)
+
+
+def check(loss, case, rtol=1e-8):
+    """``loss(logits)`` and the gradient of its sum against a case that has both."""
+    value, grad = derivatives.value_and_grad(loss, *arrays(case, "logits"))
+    assert error(value, case["outputs"]["loss"]) < rtol
+    assert error(grad, case["outputs"]["grad_logits"]) < rtol
 
 
 def value_and_grad(loss, *args):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, close
 from harness.tiers import first_of
 
 from logitlab import heads, losses
@@ -23,12 +23,6 @@ stats = jax.jit(heads.spherical_output_stats)
 update = jax.jit(heads.spherical_output_update)
 refresh = jax.jit(heads.spherical_output_refresh)
 stabilize = jax.jit(heads.stabilize)
-
-
-def close(a, b, rtol=1e-8):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 def consistent(state, rtol=1e-10):

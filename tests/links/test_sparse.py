@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.derivatives import check_derivatives
-from harness.goldens import cases
+from harness.goldens import cases, error
 from harness.interpreter import interpreted
 
 from logitlab import links
@@ -18,11 +18,6 @@ Z = np.float32([2, 1, 0])
 @functools.cache
 def probabilities(alpha):
     return interpreted(lambda z: jnp.exp(links.entmax(z, alpha=alpha)))
-
-
-def error(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    return np.abs(a - b).max() / np.abs(b).max()
 
 
 @pytest.mark.parametrize("case", cases("sparsemax"))

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.goldens import close
 from harness.interpreter import interpreted
 
 from logitlab import estimators, targets
@@ -19,12 +20,6 @@ interpolated = interpreted(
     aggregate.interpolated_aggregate_loss, static_argnames=("num_bags", "kind")
 )
 ridge = interpreted(estimators.aggregate_ridge)
-
-
-def close(a, b, rtol):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 def test_hand_check():

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, close
 from harness.interpreter import interpreted
 
 from logitlab import metrics
@@ -17,12 +17,6 @@ anyloss = interpreted(
     confusion.anyloss, static_argnames=("metric", "beta", "scale", "sqrt")
 )
 soft_confusion = interpreted(metrics.soft_confusion)
-
-
-def close(a, b, rtol):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,7 +3,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, error
 from harness.interpreter import interpreted
 from harness.tiers import first_of
 
@@ -12,11 +12,6 @@ from logitlab.losses import cross_entropy
 from logitlab.losses.fenchel import fenchel_young_loss, fenchel_young_max_loss
 
 CASES = cases("entmax")
-
-
-def error(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    return np.abs(a - b).max() / np.abs(b).max()
 
 
 @functools.partial(interpreted, static_argnames="alpha")

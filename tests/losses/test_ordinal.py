@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.goldens import close
 from harness.interpreter import functions, interpreted
 from scipy.special import expit, log_expit
 
@@ -11,12 +12,6 @@ from logitlab import losses, transforms
 from logitlab.losses import ordinal
 
 ordinal = functions(ordinal)
-
-
-def close(a, b, rtol):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 def oracle(eta, y):

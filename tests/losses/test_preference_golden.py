@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness import trl
-from harness.goldens import cases
+from harness.goldens import cases, error
 from harness.quickly import quick_jit
 
 from logitlab import losses, rl, sequences, weights
@@ -14,11 +14,6 @@ from logitlab import losses, rl, sequences, weights
 def numbers(values):
     """Arrays of a golden file, whose infinities are strings."""
     return np.array(values, np.float64)
-
-
-def error(a, b):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return np.abs(a - b).max() / (np.abs(b).max() or 1)
 
 
 def by_name(name, **options):

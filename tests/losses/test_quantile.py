@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, close
 from harness.interpreter import functions, interpreted
 
 from logitlab import estimators, losses, metrics
@@ -11,12 +11,6 @@ from logitlab.losses import quantile
 quantile = functions(quantile)
 
 CASES = cases("quantile_aggregation")
-
-
-def close(a, b, rtol=1e-8):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -2,19 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, close
 from harness.interpreter import functions, interpreted
 
 from logitlab import targets
 from logitlab.losses import regression_as_classification as rac
 
 rac = functions(rac)
-
-
-def close(a, b, rtol=1e-8):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 @pytest.mark.parametrize("case", cases("hl_gauss"))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, close
 from harness.interpreter import functions, interpreted
 
 from logitlab import losses
@@ -20,12 +20,6 @@ dsc = interpreted(
     seg.dsc_loss, static_argnames=("alpha", "smooth", "square", "denominator")
 )
 tversky = interpreted(seg.tversky_loss, static_argnames=("alpha", "beta", "smooth"))
-
-
-def close(a, b, rtol):
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape
-    assert np.abs(a - b).max() <= rtol * np.abs(b).max()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,7 +3,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from harness.goldens import cases
+from harness.goldens import cases, error
 from harness.interpreter import interpreted
 
 from logitlab.losses import spherical
@@ -11,11 +11,6 @@ from logitlab.losses import spherical
 CASES = cases("z_loss")
 Z = np.float32([2, 1, 0])
 LOSSES = [getattr(spherical, name) for name in spherical.__all__]
-
-
-def error(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    return np.abs(a - b).max() / np.abs(b).max()
 
 
 @functools.partial(interpreted, static_argnames=("loss", "a", "b"))

@@ -8,8 +8,6 @@ from logitlab.losses.comp_sums import (
     comp_sum_loss,
     cross_entropy,
     focal_loss,
-    poly1_loss,
-    poly_n_loss,
     weighted_cross_entropy,
 )
 
@@ -61,26 +59,6 @@ ROWS = (
         definition="paper",
         calibrated=True,
         label_only=True,
-    ),
-    Row(
-        poly1_loss,
-        "example",
-        class_labels,
-        "Leng et al. 2022, arXiv:2204.12511",
-        definition="code",
-        golden="standard_losses",
-        calibrated=True,
-        label_only=True,
-    ),
-    Row(
-        poly_n_loss,
-        "example",
-        class_labels,
-        "Leng et al. 2022, arXiv:2204.12511",
-        definition="paper",
-        hyper=dict(eps=(1.0, -0.5, 0.25)),
-        label_only=True,
-        note="Calibrated if no coefficient is negative.",
     ),
     Row(
         weighted_cross_entropy,

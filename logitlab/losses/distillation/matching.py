@@ -303,12 +303,8 @@ def _clipped(z, eps, dtype):
     valid = lambda e: (e > 0) & (e < 0.5)  # noqa: E731
     eps = hyper("eps", eps, dtype, valid, "a number in (0, 0.5)")
     ends = jnp.log(eps), jnp.log1p(-eps)
-    return tuple(jnp.clip(_log_sigmoid(x), *ends) for x in (z, -z))
-
-
-def _log_sigmoid(x):
-    # Which at -inf would have a slope of NaN; no clip comes near the number used.
-    return jax.nn.log_sigmoid(jnp.clip(x, -1e4, 1e4))
+    z = jnp.clip(z, -1e4, 1e4)  # at -inf the slope would be NaN; eps is never so small
+    return tuple(jnp.clip(jax.nn.log_sigmoid(x), *ends) for x in (z, -z))
 
 
 def _term(log_p, log_q):

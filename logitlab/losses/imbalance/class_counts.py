@@ -7,8 +7,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.numerics.arguments import check_range, hyper, one_hot_mask
-from logitlab.weights.classes import _counts
+from logitlab.numerics.arguments import (
+    check_range,
+    counts_per_class,
+    hyper,
+    one_hot_mask,
+)
 
 __all__ = ["balanced_softmax_loss", "ldam_loss", "logit_adjusted_loss"]
 
@@ -153,7 +157,7 @@ def ldam_loss(
     z = numerics.prepare_logits(logits, axis=axis, where=where)
     scale = hyper("scale", scale, z.dtype, lambda s: s > 0, "positive")
     margin = hyper("margin", margin, z.dtype, lambda m: m >= 0, "at least 0")
-    n = _counts(counts, z.shape[-1]).astype(z.dtype)
+    n = counts_per_class(counts, z.shape[-1]).astype(z.dtype)
     # n ** -0.25 over its largest value among the row's classes; one without examples
     # gets the whole margin.
     rarity = jnp.where(n > 0, jnp.where(n > 0, n, 1) ** -0.25, 0)
@@ -171,7 +175,7 @@ def ldam_loss(
 
 def _with_prior(logits, labels, prior, tau, axis, where, name):
     z = numerics.prepare_logits(logits, axis=axis, where=where)
-    log_prior = jnp.log(_counts(prior, z.shape[-1], name)).astype(z.dtype)
+    log_prior = jnp.log(counts_per_class(prior, z.shape[-1], name)).astype(z.dtype)
     tau = hyper("tau", tau, z.dtype)
     lift = tau * jnp.where(log_prior > -jnp.inf, log_prior, 0)
     lift = jnp.where((log_prior > -jnp.inf) | (tau == 0), lift, -jnp.inf)

@@ -250,5 +250,5 @@ def sapo_loss(
     # There the gate is open to the last digit, and its slope 0 though the ratio is inf.
     open_ = tau * jnp.exp(jax.lax.stop_gradient(log_ratio)) > 1e3
     x = tau * (jnp.exp(jnp.where(open_, 0, log_ratio)) - 1)
-    gate = jnp.where(open_, 1, jnp.exp(-jnp.logaddexp(0, -x)))
+    gate = jnp.where(open_, 1, jnp.exp(jax.nn.log_sigmoid(x)))
     return -4 / tau * gate * a

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from sklearn import linear_model
 
-from configs.classification import get_config
 from experiments.classification import breast_cancer
 
 
@@ -66,11 +65,8 @@ def test_a_constant_feature_does_no_harm():
         ("steps", 0, "config.steps is 0"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("breast_cancer")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        breast_cancer.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("classification:breast_cancer", key, value, message)
 
 
 @pytest.mark.slow

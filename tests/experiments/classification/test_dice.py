@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 import pytest
 
-from configs.classification import get_config
 from experiments.classification import dice
 
 PROBS = np.array([0.9, 0.45, 0.4, 0.2])
@@ -61,11 +60,8 @@ def test_the_approximations_choose_the_best_mask_here():
         ("draws", 0, "config.draws is 0"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("dice")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        dice.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("classification:dice", key, value, message)
 
 
 @pytest.mark.slow

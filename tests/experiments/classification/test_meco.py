@@ -100,11 +100,8 @@ def test_claims_can_fail():
         ("sampled.after", (), "config.sampled.after is"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("meco")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        meco.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("classification:meco", key, value, message)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.classification import get_config
 from experiments.classification import naive_bayes
 
 SETTINGS = dict(inverse_penalty=1.0, steps=100, var_eps=1e-9)
@@ -94,11 +93,8 @@ def test_slope():
         ("inverse_penalty", -1.0, "config.inverse_penalty is -1"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("naive_bayes")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        naive_bayes.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("classification:naive_bayes", key, value, message)
 
 
 @pytest.mark.slow

@@ -124,11 +124,8 @@ def test_claims_can_fail(at_one, failed):
         ("biases.mpt", (1.0, 0.0), "config.biases.mpt is"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("flips")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        flips_study.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("distillation:flips", key, value, message)
 
 
 @pytest.mark.slow

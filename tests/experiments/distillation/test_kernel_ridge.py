@@ -101,11 +101,8 @@ def test_claims_can_fail(shift, wrong):
         ("validation.grid", 1, "config.validation.grid is 1"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("kernel_ridge")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        kernel_ridge.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("distillation:kernel_ridge", key, value, message)
 
 
 @pytest.mark.slow

@@ -97,11 +97,8 @@ def test_claims_can_fail(off, scale, wrong):
         ("noise.largest", 1.5, "config.noise.largest is 1.5"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("sid")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        sid.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("distillation:sid", key, value, message)
 
 
 @pytest.mark.slow

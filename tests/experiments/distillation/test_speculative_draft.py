@@ -119,11 +119,8 @@ def test_claims_can_fail(hard, expected):
         ("objectives.hard.labels", 0.0, "config.objectives.hard is nothing"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("speculative_draft")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        speculative_draft.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("distillation:speculative_draft", key, value, message)
 
 
 @pytest.mark.slow

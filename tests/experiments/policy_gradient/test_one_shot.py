@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import pytest
 
-from configs.policy_gradient import get_config
 from experiments.policy_gradient import one_shot
 
 
@@ -40,11 +39,8 @@ def test_policy_hides_formats_that_there_are_not():
         ("base.features", 0, "config.base has 0 features"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("one_shot")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        one_shot.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("policy_gradient:one_shot", key, value, message)
 
 
 def test_end_to_end(run_study):

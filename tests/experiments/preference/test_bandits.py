@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import pytest
 
-from configs.preference import get_config
 from experiments.preference import bandits
 
 
@@ -35,11 +34,8 @@ def test_pairs_of_a_prompt():
         ("tolerances.early", 505, "config.tolerances.early is 505"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("bandits")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        bandits.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("preference:bandits", key, value, message)
 
 
 @pytest.mark.slow

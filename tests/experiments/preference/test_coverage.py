@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import pytest
 
-from configs.preference import get_config
 from experiments.preference import coverage
 
 
@@ -38,11 +37,8 @@ def test_preferences_are_among_covered_arms():
         ("evaluate_every", 7, "config.evaluate_every is 7, expected a divisor"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("coverage")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        coverage.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("preference:coverage", key, value, message)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.preference import get_config
 from experiments.preference import cyclic
 
 
@@ -41,11 +40,8 @@ def test_newton_with_rare_answers():
         ("rounds", 100, "config.rounds is 100, expected at least config.last"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("cyclic")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        cyclic.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("preference:cyclic", key, value, message)
 
 
 @pytest.mark.slow

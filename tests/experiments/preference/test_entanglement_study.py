@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import pytest
 
-from configs.preference import get_config
 from experiments.preference import entanglement
 
 
@@ -38,11 +37,8 @@ def test_pairs_differ_in_one_token():
         ("pairs", 0, "config.pairs is 0, expected at least 1"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("entanglement")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        entanglement.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("preference:entanglement", key, value, message)
 
 
 @pytest.mark.slow

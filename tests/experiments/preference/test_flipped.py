@@ -37,11 +37,8 @@ def test_ranking_accuracy():
         ("problem.arms", 1, "config.problem.arms is 1, expected at least 2"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("noise")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        noise.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("preference:noise", key, value, message)
 
 
 @pytest.mark.slow

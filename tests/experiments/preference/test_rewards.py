@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import pytest
 
-from configs.preference import get_config
 from experiments.preference import rewards as rewards_study
 
 
@@ -49,11 +48,8 @@ def test_rewards_are_correlated():
         ("hack.best_of", (0, 2), "config.hack.best_of is"),
     ],
 )
-def test_what_cannot_be_run_is_not_built(key, value, message):
-    config = get_config("rewards")
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message):
-        rewards_study.build(config)
+def test_what_cannot_be_run_is_not_built(refused, key, value, message):
+    refused("preference:rewards", key, value, message)
 
 
 @pytest.mark.slow
