@@ -3,7 +3,7 @@ r"""Grokking at the edge of numerical stability (Prieto et al. 2025, arXiv:2501.
 python -m experiments.main --config=configs/grokking.py --workdir=runs/grokking
 
 Variants, after a colon (`--config=configs/grokking.py:study`):
-  quick    the telling arms at p=31, one seed, verdicts preliminary: about three minutes
+  quick    the telling arms at p=31, one seed, verdicts preliminary: four to six minutes
   study    every arm at p=31 for 60,000 steps, three fresh seeds: half an hour
   smoke    seconds; for tests and for looking at the machinery
   figure1  figure2  figure4  figure6    the paper's settings at p=113: hours on a CPU

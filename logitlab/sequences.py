@@ -30,7 +30,7 @@ __all__ = [
 def shift_for_next_token(
     logits: ArrayLike, token_ids: ArrayLike, mask: ArrayLike
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits beside the tokens that they predict: position t scores token t + 1.
+    """Aligns logits with the next token: position t scores token t + 1.
 
     Shapes: logits [..., T, V], token_ids [..., T], mask [..., T]
       -> [..., T - 1, V], [..., T - 1], [..., T - 1]
@@ -147,7 +147,7 @@ def ld_sequence_log_prob(
     mask: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Length-desensitised log-probability: what one answer has more counts less.
+    r"""Length-desensitized log-probability: excess tokens are down-weighted.
 
     .. math:: \sum_{t \le m} \log p_t + \alpha \sum_{t > m} \log p_t, \quad
         m = \min(n_{chosen}, n_{rejected})
@@ -204,7 +204,7 @@ def wpo_weights(
     mask: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""How much an answer is the policy's own: WPO's weight of a sequence.
+    r"""WPO's weight of a sequence: how likely the policy is to write it.
 
     .. math:: w = \exp\Bigl(\tfrac{1}{n} \sum_t m_t
         \bigl(\log p_{t, y_t} - \log \sum_v p_{t, v}^2\bigr)\Bigr)
@@ -249,7 +249,9 @@ def wpo_weights(
 def implicit_reward(
     logps: ArrayLike, ref_logps: ArrayLike, *, beta: ArrayLike = 0.1
 ) -> jax.Array:
-    r"""The reward that a policy stands for, beside its reference: for logging.
+    r"""Implicit reward of DPO: scaled log-ratio of policy to reference.
+
+    Use it to log rewards and accuracies while you train.
 
     .. math:: r = \beta (\log \pi - \log \pi_{ref})
 
@@ -298,6 +300,8 @@ def mean_token_nll(
 ) -> jax.Array:
     r"""Mean cross-entropy of a sequence's tokens.
 
+    Use it when you score texts by their mean token loss (perplexity).
+
     .. math:: \ell = \frac{1}{|m|} \sum_t m_t (-\log p_{t, y_t})
 
     Shapes: logits [..., S, C], tokens [..., S], mask [..., S] -> [...]
@@ -339,7 +343,7 @@ def sparse_sequence_log_prob(
     *,
     mask: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""A sequence's log-probability over tokens that a learned gate lets count.
+    r"""Log-probability of a sequence over the tokens that a learned gate keeps.
 
     .. math:: \sum_t \sigma(u_t) \log \pi(y_t), \qquad \sum_t \sigma(u_t)
 

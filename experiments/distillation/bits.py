@@ -20,6 +20,7 @@ from experiments.common.references import prototype, stated
 from experiments.distillation._networks import start
 from logitlab import losses, metrics, models, optim, report
 from logitlab.report import figures
+from logitlab.report.legends import add_legends
 from logitlab.train import Run, Study
 from logitlab.train.config import check_name
 
@@ -232,7 +233,7 @@ def _weights(layers, results):
             (axes.plot([], [], color=colour)[0], results[arm].label)
             for arm, colour in zip(arms, figures.PALETTE, strict=False)
         ]
-        figures._add_legend(figure, entries, "dotted: places of two bits")
+        add_legends(figure, [(panels[-1], entries)], "dotted: places of two bits")
     return figure
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from logitlab import estimators, report
 from logitlab.report import figures
+from logitlab.report.legends import add_legends
 from logitlab.train import Compute, Study
 
 CHOSEN = "chosen"
@@ -226,7 +227,7 @@ def _fits(config, results):
             (Line2D([], [], **sine_look), "sin(2πx)"),
             (Line2D([], [], **dots), "data"),
         ]
-        figures._add_legend(figure, entries, "")
+        add_legends(figure, [(panels[-1], entries)])
     return figure
 
 

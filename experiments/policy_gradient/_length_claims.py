@@ -5,6 +5,7 @@ import numpy as np
 from experiments.common.references import prototype, stated
 from logitlab import report
 from logitlab.report import figures
+from logitlab.report.legends import add_legends
 
 _DEFINED = {
     "grpo": {
@@ -176,7 +177,8 @@ def draw(config, results):
         left, right = figure.subplots(1, 2)
         _lengths_by_lambda(left, config, results)
         entries = _frontiers(right, config, results)
-        figures._add_legend(figure, entries, "small dots: seeds; the rest: their means")
+        note = "small dots: seeds; the rest: their means"
+        add_legends(figure, [(right, entries)], note)
     return figure
 
 
@@ -245,7 +247,7 @@ def _frontiers(axes, config, results):
 
 def _points(axes, results, names, place, x, metric):
     """Means joined by a line, at these places, with every seed in sight."""
-    style, names = figures._style(place, 0), list(names)
+    style, names = figures.style(place), list(names)
     for name, at in zip(names, x, strict=True):
         values = results[name].final(metric)
         across = np.full(len(values), at)

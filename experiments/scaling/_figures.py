@@ -7,6 +7,7 @@ import numpy as np
 from experiments.scaling import _laws as laws
 from experiments.scaling import _points as at
 from logitlab.report import figures
+from logitlab.report.legends import add_legends
 
 _AXES = {
     "parameters": "parameters N",
@@ -39,11 +40,13 @@ def figures_of(config, points) -> tuple[dict, dict]:
         captions = {
             "law": (
                 "Each run's held-out cross-entropy, and the law fitted to all of them "
-                "but the open diamonds. Band: 90 % of the laws of resampled runs."
+                "but the open diamonds. Band: 90 % of the laws of resampled runs. "
+                "Colors on the right are of the width H, as in the middle."
             ),
             "compute": (
                 "The law's best loss for a compute of 6ND and the sizes that reach it. "
-                "Open diamonds: runs that the law was not fitted to."
+                "Open diamonds: runs that the law was not fitted to. Colors are of the "
+                "width H, as in the middle."
             ),
             "exponents": _EXPONENTS.format("of the law, by the runs it is fitted to"),
         }
@@ -98,22 +101,19 @@ def _law(points, fit, results):
         grid[0, 0].set_ylabel("cross-entropy (nats / byte)")
         grid[1, 0].set_ylabel("run over law (%)")
         figure.align_ylabels()
-        held = any(point.held_out for point in points)
-        entries = [
-            _handles(points, "tokens"),
-            _handles(points, "width"),
-            _law_of(held, "law", fit),
-        ]
-        for axes, (handles, names) in zip(grid[1], entries, strict=True):
-            axes.legend(
-                handles,
-                names,
-                loc="upper center",
-                bbox_to_anchor=(0.5, -0.5),
-                frameon=False,
-                ncols=3,
-                columnspacing=1.2,
-            )
+        for axes, name, across in (
+            (grid[0, 0], "tokens", "parameters"),
+            (grid[0, 1], "width", "tokens"),
+        ):
+            most = max(getattr(point, across) for point in points)
+            rows = at.by(points, name).items()
+            if name == "tokens":
+                _name_rows(axes, {v: law.loss(most, v) for v, _ in rows}, name)
+            else:
+                sizes = {value: group[0].parameters for value, group in rows}
+                heights = {value: law.loss(n, most) for value, n in sizes.items()}
+                _name_rows(axes, heights, name)
+        _add_law(grid[0, 2], points, "law", fit)
     return figure
 
 
@@ -156,11 +156,9 @@ def _compute(points, fit, results):
         share = law.beta / (law.alpha + law.beta)
         for axes, power in zip(figure.axes[1:], (share, 1 - share), strict=True):
             axes.set_title(f"grows as $C^{{{power:.2f}}}$", loc="left")
-        sizes = _handles(points, "width", linewidth=0)
-        held = any(point.held_out for point in points)
-        others = _law_of(held, "the law's optimum", fit)
-        entries = [*zip(*sizes, strict=True), *zip(*others, strict=True)]
-        figures._add_legend(figure, entries, "")
+        sizes = {point.width: point.parameters for point in points}
+        _name_rows(figure.axes[1], sizes, "width")
+        _add_law(figure.axes[0], points, "the law's optimum", fit)
     return figure
 
 
@@ -209,7 +207,8 @@ def _parts(points, results):
 
         entries = [(Patch(color=colour), name) for name, colour in _PARTS.items()]
         dot = Line2D([], [], linestyle="", marker="o", color="black", **look)
-        figures._add_legend(figure, [*entries, (dot, "cross-entropy")], "")
+        entries.append((dot, "cross-entropy"))
+        add_legends(figure, [(grid[0, -1], entries)])
     return figure
 
 
@@ -254,7 +253,7 @@ def _by_series(points, results):
         entries, top = {}, _top(at.finals(points, results).mean(1))
         for axes, (tokens, group) in zip(grid, columns.items(), strict=True):
             for place, (series, mine) in enumerate(at.by(group, "series").items()):
-                style = figures._style(place, 0)
+                style = figures.style(place)
                 sizes = [point.parameters for point in mine]
                 ends = at.finals(mine, results)
                 look = dict(color=style.color, marker="os^Dv"[place % 5])
@@ -271,7 +270,8 @@ def _by_series(points, results):
             grid[0].set_ylim(0.93 * at.finals(points, results).min(), top)
         _log_axis(grid[0], "y")
         grid[0].set_ylabel("cross-entropy (nats)")
-        figures._add_legend(figure, [(h, name) for name, h in entries.items()], "")
+        entries = [(handle, name) for name, handle in entries.items()]
+        add_legends(figure, [(axes, entries)])
     return figure
 
 
@@ -325,32 +325,27 @@ def _dot(point, colour, marker):
     return look
 
 
-def _handles(points, name, linewidth=1.3):
-    """Handles and labels of all values of ``tokens`` or ``width``."""
-    from matplotlib.lines import Line2D
-
-    letter, handles = {"tokens": "D", "width": "H"}[name], {}
-    for value, (colour, marker) in _colours(points, name).items():
-        look = dict(color=colour, marker=marker, markersize=4.5, linewidth=linewidth)
-        handles[f"{letter}={at.amount(value)}"] = Line2D([], [], **look)
-    return list(handles.values()), list(handles)
+def _name_rows(axes, heights, name):
+    """Names the values of ``tokens`` or ``width`` where their rows end on the right."""
+    letter = {"tokens": "D", "width": "H"}[name]
+    look = dict(ha="left", va="center", fontsize=7.5, color="#222222")
+    for value, height in heights.items():
+        place = dict(xycoords=("axes fraction", "data"), annotation_clip=False)
+        axes.annotate(f"{letter}={at.amount(value)}", (1.01, height), **place, **look)
 
 
-def _law_of(held, name, fit):
-    """Handles and labels of the law, and of runs held out if there are any."""
+def _add_law(axes, points, name, fit):
+    """A legend of the law, and of runs held out if there are any."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     line = Line2D([], [], color="black", linewidth=1.3)
-    handles, names = (
-        [(Patch(facecolor="#00000024"), line)],
-        [f"{name}, {fit.level:.0%} band"],
-    )
-    if held:
+    entries = [((Patch(facecolor="#00000024"), line), f"{name}, {fit.level:.0%} band")]
+    if any(point.held_out for point in points):
         look = dict(color="black", markerfacecolor="none", markeredgewidth=1.5)
-        handles.append(Line2D([], [], linestyle="", marker="D", markersize=7, **look))
-        names.append("held out")
-    return handles, names
+        dot = Line2D([], [], linestyle="", marker="D", markersize=7, **look)
+        entries.append((dot, "held out"))
+    axes.legend(*zip(*entries, strict=True), loc="upper right", frameon=False)
 
 
 def _log_axis(axes, which):

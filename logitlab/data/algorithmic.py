@@ -15,7 +15,9 @@ _LARGEST = math.isqrt(2**31 - 1)  # products of two residues stay within int32
 
 
 def modular_pairs(operation: str, p: int, *, start: int = 0) -> dict[str, jax.Array]:
-    r"""Every ordered pair of residues, and what an operation modulo p makes of it.
+    r"""All ordered pairs of residues mod p, labeled with an operation on the pair.
+
+    Use it for grokking: small tables of which a network sees a part.
 
     .. math:: y = a + b, \; a - b, \; a b \; \text{ or } \; a b^{-1} \pmod p
 
@@ -113,7 +115,7 @@ def sparse_parity(
 def split(
     key: ArrayLike, dataset: Mapping[str, ArrayLike], train_fraction: float
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Random rows for training and the others for testing, alike in every array.
+    """Random train/test split of the rows, the same one for every array.
 
     Works inside ``jit`` and under ``vmap`` and ``lax.map`` over keys: the number of
     rows on each side depends on shapes alone.

@@ -17,7 +17,9 @@ from logitlab.numerics.arguments import check_range
 def symmetric_noise(
     key: ArrayLike, labels: ArrayLike, num_classes: int, rate: ArrayLike
 ) -> jax.Array:
-    r"""Labels of which a share went to a uniformly drawn *other* class.
+    r"""Labels of which a share is redrawn uniformly from the *other* classes.
+
+    Use it to test losses for noisy labels; ``pair_noise`` is harder.
 
     .. math:: P(\tilde y = j \mid y) = 1 - \eta \text{ if } j = y, \text{ else }
         \eta / (C - 1)
@@ -60,7 +62,9 @@ def symmetric_noise(
 def pair_noise(
     key: ArrayLike, labels: ArrayLike, num_classes: int, rate: ArrayLike
 ) -> jax.Array:
-    r"""Labels of which a share went to the next class, the last one to the first.
+    r"""Labels of which a share is moved to the next class, cyclically.
+
+    Use it for label noise that confuses each class with one other.
 
     .. math:: P(\tilde y = y + 1 \bmod C \mid y) = \eta, \quad
         P(\tilde y = y \mid y) = 1 - \eta
@@ -99,7 +103,9 @@ def pair_noise(
 def long_tail(
     key: ArrayLike, labels: ArrayLike, num_classes: int, imbalance: float
 ) -> jax.Array:
-    r"""Rows to keep so that class sizes fall exponentially from the first to the last.
+    r"""Indices of the rows to keep so that class sizes fall exponentially.
+
+    Use it to make a long-tailed training set of a balanced one.
 
     .. math:: n_c = \lfloor n_0 \, \rho^{-c / (C - 1)} \rfloor
 

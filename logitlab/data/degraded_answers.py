@@ -54,7 +54,9 @@ def rake_phrases(text: str, stopwords: Collection[str]) -> list[tuple[str, float
 def degrade(
     tokens: Sequence, phrases: Sequence[Sequence], level: int, n_levels: int
 ) -> list:
-    """An answer without the best share of its key phrases.
+    """An answer without its highest-scoring key phrases.
+
+    Use it to make the degraded answers that ``preference_degree_loss`` tells apart.
 
     Args:
       tokens: of the answer, anything that compares.

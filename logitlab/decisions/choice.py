@@ -24,7 +24,9 @@ def mnl_log_probs(
     outside: ArrayLike = 0.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Log-probabilities of the alternatives, and of none of them.
+    r"""Log-probabilities of a multinomial logit choice with an outside option.
+
+    Use it when a person takes one of several offers or none of them.
 
     .. math:: \log \frac{e^{\rho_j}}{e^{\rho_0} + \sum_i e^{\rho_i}}
 
@@ -55,7 +57,7 @@ def mnl_log_probs(
 
 
 def mnl_welfare(alloc: ArrayLike, utilities: ArrayLike, values: ArrayLike) -> jax.Array:
-    r"""Expected value of the clicks of an allocation.
+    r"""Expected welfare of an ad allocation: values times click probabilities.
 
     .. math:: \sum_{ij} x_{ij} v_i \pi_{ij}, \quad \pi_{ij} = \frac{e^{\rho_{ij}}}
         {1 + \sum_{i'j'} x_{i'j'} e^{\rho_{i'j'}}}
@@ -103,7 +105,7 @@ def mnl_welfare(alloc: ArrayLike, utilities: ArrayLike, values: ArrayLike) -> ja
 def mnl_optimal_allocation(
     utilities: ArrayLike, values: ArrayLike, *, k: int
 ) -> np.ndarray:
-    r"""The allocation of at most k ads with the largest welfare.
+    r"""Allocation of at most k ads with the largest expected welfare.
 
     .. math:: \max_x \sum_{ij} x_{ij} v_i \pi_{ij}, \quad \sum_j x_{ij} \le 1, \quad
         \sum_i x_{ij} \le 1, \quad \sum_{ij} x_{ij} \le k
@@ -147,7 +149,9 @@ def mnl_optimal_allocation(
 
 
 def vcg_payments(utilities: ArrayLike, values: ArrayLike, *, k: int) -> np.ndarray:
-    r"""What each advertiser pays for the optimal allocation, in expectation.
+    r"""Expected Vickrey-Clarke-Groves payments under the optimal allocation.
+
+    Use it to price the positions of an auction so that bidders tell the truth.
 
     .. math:: W^*(\text{without } i) - (W^* - v_i \pi_i)
 
@@ -174,7 +178,9 @@ def vcg_payments(utilities: ArrayLike, values: ArrayLike, *, k: int) -> np.ndarr
 
 
 def cascade_click_probs(probs: ArrayLike) -> jax.Array:
-    r"""Clicks of a reader who goes through a list and stops at the first click.
+    r"""Click probabilities of a list under the cascade model.
+
+    Use it for a reader who goes down the list and stops at the first click.
 
     .. math:: \pi_j = p_j \prod_{i < j} (1 - p_i)
 

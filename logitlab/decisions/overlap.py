@@ -28,7 +28,9 @@ def rank_volume(
     solver: str = "rma",
     tail: float = 1e-4,
 ) -> jax.Array:
-    r"""How many of the most probable pixels to take.
+    r"""Number of most probable pixels with the largest expected Dice or IoU.
+
+    Use it when only the size of the mask is wanted.
 
     .. math:: t^* = \arg\max_t \frac{2 S_t}{\mu + t + 1 + g} + \frac{g}{\mu + t + g}
         \;(\text{dice}), \quad \frac{S_t + g}{\mu - S_t + t + g} \;(\text{iou})
@@ -86,7 +88,9 @@ def dice_optimal_mask(
     pruning_prob: float = 0.5,
     solver: str = "rma",
 ) -> jax.Array:
-    """Masks of the largest expected Dice, each class on its own.
+    """Masks with the largest expected Dice score, each class on its own.
+
+    Use it in place of a threshold of 1/2 when Dice is what you report.
 
     Shapes: probs [B, C, ...] -> [B, C, ...]
 
@@ -118,7 +122,9 @@ def dice_optimal_mask(
 def iou_optimal_mask(
     probs: ArrayLike, *, smooth: float = 0.0, pruning_prob: float = 0.5
 ) -> jax.Array:
-    """Masks of the largest expected IoU, each class on its own.
+    """Masks with the largest expected IoU, each class on its own.
+
+    Use it in place of a threshold of 1/2 when IoU is what you report.
 
     The arguments, returns and errors are those of ``dice_optimal_mask``.
 

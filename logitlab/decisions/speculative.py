@@ -22,7 +22,7 @@ __all__ = [
 
 
 class Speculation(NamedTuple):
-    """Outcome of a round.
+    """Outcome of one round of speculative decoding.
 
     Attributes:
       tokens: int [..., G + 1]; the accepted draft tokens, then one token of the
@@ -42,7 +42,9 @@ def acceptance_rate(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Probability that a drafted token is accepted.
+    r"""Probability that the target model accepts a drafted token.
+
+    Use it to judge a draft model without decoding.
 
     .. math:: \alpha = \sum_v \min(p_v, q_v) = 1 - \tfrac12 \sum_v |p_v - q_v|
 
@@ -81,7 +83,7 @@ def residual_distribution(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""What a token is drawn from when the drafted one was rejected.
+    r"""Distribution of the token that replaces a rejected draft.
 
     .. math:: \frac{\max(p - q, 0)}{\sum_v \max(p_v - q_v, 0)}
 
@@ -110,7 +112,9 @@ def residual_distribution(
 def expected_accepted_length(
     alpha: ArrayLike, gamma: int, *, bonus: bool = False
 ) -> jax.Array:
-    r"""Mean number of drafted tokens accepted in a round, if each is by itself.
+    r"""Expected number of drafts accepted in a round, if each is independent.
+
+    Use it to choose how many tokens to draft.
 
     .. math:: \sum_{i=1}^{\gamma} \alpha^i
 
@@ -148,7 +152,7 @@ def speculative_speedup(
     draft_cost: ArrayLike,
     verify_cost: ArrayLike = 1.0,
 ) -> jax.Array:
-    r"""How many times faster than the target alone.
+    r"""Speedup of speculative decoding over decoding with the target alone.
 
     .. math:: \frac{\sigma}{\gamma \, T_q / T_p + T_p(\gamma) / T_p(1)}
 
@@ -182,7 +186,7 @@ def speculative_sample(
     temperature: ArrayLike = 1.0,
     greedy: bool = False,
 ) -> Speculation:
-    r"""Accepts drafted tokens so that the output is the target's own, exactly.
+    r"""Accepts or replaces drafted tokens; the output follows the target exactly.
 
     Token by token, a draft is accepted with probability :math:`\min(1, p / q)`; the
     first that is rejected is replaced by a draw from ``residual_distribution``, and

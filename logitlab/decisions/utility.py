@@ -19,7 +19,7 @@ def candidate_probs(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Probabilities of the candidates of a set, from their utilities.
+    r"""Softmax probabilities of a set of candidates, from their utilities.
 
     .. math:: P(y) = e^{U(y) / T} / \sum_{y' \in S} e^{U(y') / T}
 
@@ -54,7 +54,9 @@ def candidate_probs(
 
 
 def mbr_decision(probs: ArrayLike, gain_matrix: ArrayLike) -> jax.Array:
-    r"""The candidate with the largest expected gain (minimum Bayes risk).
+    r"""Minimum-Bayes-risk decision: the candidate of largest expected gain.
+
+    Use it to choose one of several sampled answers by a similarity of your own.
 
     .. math:: \arg\max_y \sum_{y'} P(y')\, g(y, y')
 

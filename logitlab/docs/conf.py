@@ -10,7 +10,7 @@ import re
 
 import logitlab
 from logitlab.losses._purposes import PURPOSES
-from logitlab.losses.catalogue import PARTS
+from logitlab.losses.catalogue import CATALOGUE, PARTS, use
 
 project = "logitlab"
 author = "the logitlab authors"
@@ -41,7 +41,8 @@ def pages() -> dict[str, str]:
     """Name of each page in ``api/`` -> its text, as reStructuredText."""
     found = {room: _room(room) for room in ROOMS if room != "losses"}
     for number, purpose in enumerate(PURPOSES, 1):
-        uses = {n: f"Use it when {use}." for n, use in purpose.losses.items()}
+        losses = (CATALOGUE[name].loss for name in purpose.losses)
+        uses = {loss.__name__: f"Use it when {use(loss)}." for loss in losses}
         title, advice = purpose.title, purpose.advice
         found[f"losses_{number:02}"] = _losses(title, advice, uses)
     parts = {name: f"See {text}." for name, text in PARTS.items()}

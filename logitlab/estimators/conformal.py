@@ -15,7 +15,9 @@ __all__ = ["cqr_calibrate", "cqr_scores"]
 
 
 def cqr_scores(lower: ArrayLike, upper: ArrayLike, target: ArrayLike) -> jax.Array:
-    r"""Conformity scores of intervals: by how much a target is outside.
+    r"""Conformity scores of intervals: how far a target lies outside.
+
+    Use it on held-out examples and hand the scores to ``cqr_calibrate``.
 
     .. math:: s = \max(q_{lo} - y, y - q_{hi})
 
@@ -41,7 +43,9 @@ def cqr_scores(lower: ArrayLike, upper: ArrayLike, target: ArrayLike) -> jax.Arr
 
 
 def cqr_calibrate(scores: ArrayLike, alpha: float) -> jax.Array:
-    r"""What to subtract from the lower and add to the upper quantile.
+    r"""Conformal correction of an interval: subtract it below, add it above.
+
+    Use it when predicted quantiles must cover a target with a guaranteed rate.
 
     .. math:: s_{(k)}, \quad k = \lceil (n + 1)(1 - \alpha) \rceil
 

@@ -35,7 +35,7 @@ _POLYNOMIALS = {
 
 
 def dual_activation(name: str, r: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    r"""Correlation after one layer of a wide network, and its derivative.
+    r"""Correlation of two inputs after one wide layer, and its derivative.
 
     .. math:: \frac{\arcsin(2r/3)}{\arcsin(2/3)}, \quad \frac{\sinh(ar)}{\sinh(a)},
         \quad \frac{r (\pi - \arccos r) + \sqrt{1 - r^2}}{\pi}, \quad r^k
@@ -233,7 +233,7 @@ def kernel_classify(k_train: ArrayLike, y: ArrayLike, k_cross: ArrayLike) -> jax
 def hilbert_estimate(
     x_train: ArrayLike, y: ArrayLike, x_test: ArrayLike, *, power: ArrayLike
 ) -> jax.Array:
-    r"""The vote of all points by a singular kernel.
+    r"""Vote of all training labels, weighted by a singular (Hilbert) kernel.
 
     .. math:: \sum_i \frac{y_i}{\|x - x_i\|^a} \Big/ \sum_i \frac{1}{\|x - x_i\|^a}
 

@@ -21,7 +21,9 @@ def fit_density_classifier(
     l2: ArrayLike = 1.0,
     steps: int = 30,
 ) -> DensityClassifier:
-    r"""Logistic regression of thumbs-up on prompts, both classes of one total weight.
+    r"""Class-balanced logistic regression of desirable against other prompts.
+
+    Use it before ``weights.density_ratio_weight``, for BCO on shifted prompts.
 
     .. math:: \min_{w, b} \tfrac{\lambda}{2} \|w\|^2 + \sum_i \frac{n}{2 n_{y_i}}\,
         \mathrm{sp}(-s_i (w^\top x_i + b)), \quad s_i = \pm 1

@@ -37,7 +37,7 @@ class GaussianNBState(NamedTuple):
 def gaussian_nb_init(
     num_classes: int, dim: int, *, dtype: DTypeLike | None = None
 ) -> GaussianNBState:
-    """Moments of no examples; ``dtype`` is JAX's default float unless given.
+    """State without examples; ``dtype`` is JAX's default float unless given.
 
     The two sizes are shapes, so not traced.
     """
@@ -108,7 +108,9 @@ def gaussian_nb_update(
 def gaussian_nb_logits(
     state: GaussianNBState, x: ArrayLike, *, var_eps: float = 1e-9
 ) -> jax.Array:
-    r"""Logits of naive Bayes.
+    r"""Class logits of Gaussian naive Bayes with a shared variance.
+
+    Use it as a linear probe of features, where a fit must take no iterations.
 
     .. math:: \log \pi_k - \frac{1}{2} \sum_f (x_f - \mu_{kf})^2 / v_f, \quad
         v = \sum_k \pi_k \mathrm{var}_k + \epsilon
@@ -155,7 +157,7 @@ def gaussian_nb_logits(
 def gaussian_nb_linear(
     state: GaussianNBState, *, var_eps: float = 1e-9
 ) -> tuple[jax.Array, jax.Array]:
-    r"""The same classifier as a linear head: ``x @ w.T + b``.
+    r"""Gaussian naive Bayes as a linear head: ``x @ w.T + b``.
 
     .. math:: w_k = \mu_k / v, \quad
         b_k = \log \pi_k - \frac{1}{2} \sum_f \frac{\mu_{kf}^2}{v_f}

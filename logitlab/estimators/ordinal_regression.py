@@ -188,7 +188,9 @@ def _descend(smooth, proximal, w, t):
 
 
 def presto_lambda_max(x: ArrayLike, labels: ArrayLike, num_classes: int) -> jax.Array:
-    r"""The smallest ``lam`` of ``fit_presto`` that leaves no weight, with ``l1=1``.
+    r"""Smallest ``lam`` of ``fit_presto`` with all weights 0, for ``l1=1``.
+
+    Use it as the upper end of a grid for ``lam``.
 
     .. math:: \max_{k, d} \Bigl| \frac{\partial}{\partial \psi_{kd}} \frac{1}{n}
         \sum_i \ell_i \Bigr|

@@ -20,7 +20,7 @@ __all__ = [
 def krr_self_distill(
     kernel: ArrayLike, y: ArrayLike, *, ridge: ArrayLike, alphas: ArrayLike
 ) -> jax.Array:
-    r"""Fitted values of every step of self-distillation.
+    r"""Fitted values at every step of self-distilled kernel ridge regression.
 
     .. math:: \hat y^\tau = K (K + \lambda I)^{-1}
         (\alpha_\tau y + (1 - \alpha_\tau) \hat y^{\tau - 1}), \quad \hat y^0 = y
@@ -66,7 +66,7 @@ def krr_predict(
     ridge: ArrayLike,
     alphas: ArrayLike,
 ) -> jax.Array:
-    r"""Predictions of every step of self-distillation at other points.
+    r"""Predictions at new points for every step of self-distillation.
 
     .. math:: f_\tau(x) = k(x, X) (K + \lambda I)^{-1}
         (\alpha_\tau y + (1 - \alpha_\tau) \hat y^{\tau - 1})
@@ -214,7 +214,9 @@ def optimal_alpha(
     *,
     clip: bool = True,
 ) -> jax.Array:
-    r"""The share of the true targets with the least squared error elsewhere.
+    r"""Weight of the true targets with the least squared held-out error.
+
+    Use it in place of a grid over ``alpha`` of self-distillation.
 
     .. math:: \alpha^* = \frac{\langle y - g, f - g \rangle}{\|f - g\|^2}
 

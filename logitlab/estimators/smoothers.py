@@ -13,7 +13,9 @@ __all__ = ["effective_parameters", "leaf_smoother", "ridge_smoother"]
 
 
 def effective_parameters(weights: ArrayLike) -> jax.Array:
-    r"""Generalised effective parameters of ``f(x) = sum_i s_i(x) y_i``.
+    r"""Generalized effective number of parameters of a linear smoother.
+
+    Use it to compare smoothers by complexity, on training or on other points.
 
     .. math:: p = \frac{n}{|I|} \sum_{j \in I} \|s(x_j)\|^2
 
@@ -87,7 +89,7 @@ def ridge_smoother(features: ArrayLike, query: ArrayLike, l2: ArrayLike) -> jax.
 
 
 def leaf_smoother(leaf_train: ArrayLike, leaf_query: ArrayLike) -> jax.Array:
-    r"""Weights of a forest: in each tree, equal ones over the leaf of the point.
+    r"""Smoother weights of a forest: uniform over each tree's leaf of the point.
 
     .. math:: s_i(x) = \frac{1}{T} \sum_t
         \frac{[\ell_t(x) = \ell_t(x_i)]}{|\{j : \ell_t(x_j) = \ell_t(x)\}|}

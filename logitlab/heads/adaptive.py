@@ -31,7 +31,7 @@ def adaptive_log_prob(
     *,
     cutoffs: Sequence[int],
 ) -> jax.Array:
-    r"""Log-probability of a class: in the short list, or of its cluster and in it.
+    r"""Log-probability of a class under adaptive softmax: direct or by cluster.
 
     .. math:: \log p_y = \begin{cases} \log \mathrm{softmax}(a)_y & y < c_1 \\
         \log \mathrm{softmax}(a)_{c_1 + i} + \log \mathrm{softmax}(t_i)_{y - c_{i+1}}
@@ -134,6 +134,8 @@ def adaptive_softmax(
     capacity: Sequence[int] | None = None,
 ) -> jax.Array:
     r"""Negative log-likelihood of a head whose rare classes have narrow kernels.
+
+    Use it for a large vocabulary with a few very frequent tokens.
 
     .. math:: \ell = -\log p_y \text{ of } a = h A + b, \quad t_i = (h D_i) U_i
 
@@ -264,7 +266,7 @@ def adaptive_predict(
 def adaptive_capacity(
     masses: Sequence[float], tokens: int, *, slack: float = 1.2
 ) -> tuple[int, ...]:
-    """Rows of the buffers of :func:`adaptive_softmax`: the expected ones and some more.
+    """Number of buffer rows that :func:`adaptive_softmax` needs, with a margin.
 
     Args:
       masses: of each cluster, the share of labels that are expected in it.

@@ -29,7 +29,7 @@ LLOYD_STEPS = 25
 def vq_mapping(
     array: ArrayLike, k: int, *, method: str, key: jax.Array | None = None
 ) -> jax.Array:
-    """Which code each class gets; all methods but ``kmeans`` run on the host.
+    """Maps each class to a code; all methods but ``kmeans`` run on the host.
 
     * ``random``: clusters of equal size.
     * ``frequency``: bands of ranks, in which counts differ by the same factor at most;
@@ -91,7 +91,7 @@ def vq_mapping(
 
 
 def vq_centroids(embedding: ArrayLike, mapping: ArrayLike, k: int) -> jax.Array:
-    """The mean embedding of the classes of each code, 0 for a code of none.
+    """Mean class embedding of each code; 0 for a code without classes.
 
     Shapes: embedding [V, D], mapping [V] -> [K, D]
 

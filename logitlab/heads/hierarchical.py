@@ -26,7 +26,7 @@ __all__ = [
 
 
 class TwoLevelLayout(NamedTuple):
-    """Where each of V classes is among K clusters of up to M members.
+    """Layout of a two-level softmax: the cluster and the place of each class.
 
     Attributes:
       cluster: c(v), [V].
@@ -40,7 +40,7 @@ class TwoLevelLayout(NamedTuple):
 
 
 class HuffmanTree(NamedTuple):
-    """The path to each of V leaves of a binary tree, L decisions at most.
+    """Huffman tree over V classes: the path to each leaf, at most L decisions.
 
     Attributes:
       nodes: inner nodes from the root, 0, on; ints in ``[0, V - 1)``, [V, L].
@@ -104,7 +104,9 @@ def two_level_softmax(
     class_bias: ArrayLike | None = None,
     member_bias: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Negative log-likelihood of a cluster, and of the class among its members.
+    r"""Negative log-likelihood of a cluster, and of the class within it.
+
+    Use it when the cost of a step must grow with the root of the vocabulary.
 
     .. math:: \ell = -\log \mathrm{softmax}(h U)_{c(y)}
         - \log \mathrm{softmax}(h W_{c(y)})_{m(y)}
@@ -264,7 +266,7 @@ def build_huffman(counts: ArrayLike) -> HuffmanTree:
 def hierarchical_log_prob(
     node_logits: ArrayLike, signs: ArrayLike, where: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Log-probability of a path: of all its decisions, each by a logistic.
+    r"""Log-probability of a tree path: the sum of its logistic decisions.
 
     .. math:: \log p = \sum_j \log \sigma(s_j a_j)
 
@@ -312,7 +314,9 @@ def hierarchical_softmax(
     bias: ArrayLike | None = None,
     transposed: bool = False,
 ) -> jax.Array:
-    r"""Negative log-likelihood of a class by the decisions on the way to its leaf.
+    r"""Hierarchical softmax: negative log-likelihood of the path to the label.
+
+    Use it when the cost of a step must grow with the log of the vocabulary.
 
     .. math:: \ell = -\sum_j \log \sigma(s_j h \cdot \theta_j)
 

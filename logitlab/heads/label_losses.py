@@ -38,6 +38,8 @@ def fused_linear_cross_entropy(
 ) -> jax.Array:
     r"""Cross-entropy of a linear head, evaluated in blocks of the vocabulary.
 
+    Use it to train a language model without the array of all logits.
+
     .. math:: \ell = -(1 - \epsilon) w_y \log p_y
         - \frac{\epsilon}{V} \sum_c w_c \log p_c
         + \lambda \big(\log \sum_c e^{z_c}\big)^2
@@ -130,7 +132,9 @@ def linear_label_loss(
     axis_name: str | tuple[str, ...] | None = None,
     batch_axes: str | tuple[str, ...] | None = None,
 ) -> jax.Array:
-    r"""Any loss of the label's probability alone, in blocks of the vocabulary.
+    r"""Any loss of the label's probability, for a linear head, in blocks.
+
+    Use it for focal, comp-sum and other losses that need no second class.
 
     .. math:: \ell = f(p_y), \quad p = \mathrm{softmax}(t(h W + b))
 

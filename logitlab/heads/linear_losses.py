@@ -79,6 +79,8 @@ def linear_loss(
 ) -> jax.Array | tuple[jax.Array, Any]:
     r"""Loss of ``hidden @ kernel + bias`` and its gradient, in chunks of tokens.
 
+    Use it for any loss whose logits array does not fit into memory.
+
     .. math:: \ell_i = \mathrm{loss}(t(h_i W + b), a_i), \qquad
         \frac{\sum_i w_i \ell_i}{\sum_i w_i} \text{ with weights}
 

@@ -27,7 +27,7 @@ def vq_label_log_probs(
     log_cluster_mass: ArrayLike,
     token_bias: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Log-probability of a label whose logit is its code's, without the other classes.
+    r"""Log-probability of the label under a vector-quantized head, in O(K).
 
     .. math:: \log p_y = L_{M(y)} + b_y - \log \sum_k e^{L_k + \log n_k}, \quad
         n_k = \sum_{v : M(v) = k} e^{b_v}
@@ -84,7 +84,9 @@ def vq_label_log_probs(
 def vq_scatter_logits(
     code_logits: ArrayLike, mapping: ArrayLike, *, token_bias: ArrayLike | None = None
 ) -> jax.Array:
-    r"""The logits of all classes, to sample from or to look at.
+    r"""Logits of all classes from the logits of their codes.
+
+    Use it to sample from a vector-quantized head or to look at it.
 
     .. math:: z_v = L_{M(v)} + b_v
 

@@ -35,7 +35,9 @@ def sampled_softmax_loss(
     sampled_log_q: ArrayLike,
     hit_mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Cross-entropy among the true classes and a sample, without the sampler's bias.
+    r"""Sampled softmax loss of true and drawn classes, with log-Q correction.
+
+    Use it when the logits of the label and of the sample exist already.
 
     .. math:: \ell = -\tfrac{1}{T} \sum_{t \le T} \log \mathrm{softmax}([z'_T, z'_S])_t,
         \quad z'_v = z_v - \log \max(Q_v, 10^{-20})
@@ -145,7 +147,9 @@ def sampled_softmax(
     remove_accidental_hits: bool = True,
     transposed: bool = False,
 ) -> jax.Array:
-    r"""The loss of a linear head among the label and a sample of its other classes.
+    r"""Sampled softmax of a linear head: the label among a sample of classes.
+
+    Use it when even one pass over the vocabulary per step is too much.
 
     .. math:: \ell = \text{sampled\_softmax\_loss of } z = h W + b, \;
         \text{at the labels and at } S \text{ drawn classes}
@@ -227,7 +231,9 @@ def sampled_softmax(
 def in_batch_softmax_loss(
     scores: ArrayLike, log_freq: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Each query against the items of all others, one loss for each query of a batch.
+    r"""In-batch softmax: each query's item among the items of all queries.
+
+    Use it for two-tower retrieval, with log-Q correction for frequent items.
 
     .. math:: \ell_i = -\log \mathrm{softmax}(s_{i \cdot} - \log p_\cdot)_i
 

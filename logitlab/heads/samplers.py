@@ -25,7 +25,7 @@ CELLS = 256
 
 
 class ClassSample(NamedTuple):
-    """Classes that were drawn, shared by a batch.
+    """Sampled classes with their log expected counts, shared by a batch.
 
     Attributes:
       ids: [S].
@@ -94,7 +94,9 @@ def log_uniform_log_q(
 def log_uniform_sample(
     key: jax.Array, num: int, vocab: int, *, unique: bool
 ) -> ClassSample:
-    r"""Draws classes sorted by falling frequency nearly as often as Zipf's law has it.
+    r"""Draws classes from the log-uniform distribution, nearly Zipf's law.
+
+    Use it when class ids are sorted by falling frequency.
 
     .. math:: k = \lfloor e^{u \log(V + 1)} \rfloor - 1, \quad u \sim U[0, 1)
 
@@ -165,7 +167,7 @@ def uniform_sample(
 
 
 def streaming_frequency_init(size: int, *, gap: float) -> StreamingFrequency:
-    """No item seen yet, before step 1.
+    """State of the frequency estimator before any item was seen.
 
     Args:
       size: how many items there are, or places of a hash table.
@@ -183,7 +185,9 @@ def streaming_frequency_init(size: int, *, gap: float) -> StreamingFrequency:
 def streaming_frequency_update(
     state: StreamingFrequency, ids: ArrayLike, step: ArrayLike, *, rate: ArrayLike
 ) -> tuple[StreamingFrequency, jax.Array]:
-    r"""The gap between sightings of each item, after one more batch of a stream.
+    r"""Updates each item's mean gap between occurrences with one more batch.
+
+    Use it for the log-Q correction where item frequencies are not known.
 
     .. math:: B_j \leftarrow (1 - a) B_j + a (t - A_j), \quad A_j \leftarrow t, \quad
         p_j = 1 / B_j

@@ -103,7 +103,7 @@ def spherical_output_stats(
     *,
     mask: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""Sum, sum of squares and label score: what a spherical loss depends on.
+    r"""Sum, sum of squares and label score of the logits of a factored head.
 
     .. math:: o = w_k \cdot h, \quad q = \sum_c (w_c \cdot h)^2 = h^\top Q h, \quad
         s = \sum_c w_c \cdot h = \bar w \cdot h

@@ -60,7 +60,9 @@ def label_stats(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> LabelStats:
-    r"""The statistics of logits that exist: ``linear_loss(..., aux=label_stats)``.
+    r"""Label log-probability, log-sum-exp and entropy of logits that exist.
+
+    Use it as ``linear_loss(..., aux=label_stats)``.
 
     .. math:: \log p_y, \; \log \sum_c e^{z_c}, \; -\sum_c p_c \log p_c, \;
         \sum_c w_c z_c, \; -\sum_c w_c \log p_c
@@ -126,7 +128,9 @@ def linear_label_stats(
     axis_name: str | tuple[str, ...] | None = None,
     batch_axes: str | tuple[str, ...] | None = None,
 ) -> LabelStats:
-    r"""Log-probability of the label, log-sum-exp and entropy of a head, blockwise.
+    r"""Label log-probability, log-sum-exp and entropy of a head, blockwise.
+
+    Use it for preference and policy losses over a large vocabulary.
 
     .. math:: z = t(h W + b), \quad \log p_y, \; \log \sum_c e^{z_c}, \;
         -\sum_c p_c \log p_c, \; \sum_c w_c z_c, \; -\sum_c w_c \log p_c

@@ -31,7 +31,7 @@ def vocab_parallel_label_stats(
     where: ArrayLike | None = None,
     shard_start: ArrayLike | None = None,
 ) -> LabelStats:
-    r"""Log-probability of the label and its like, of rows that a mesh axis splits.
+    r"""Label statistics of logits whose classes are sharded over a mesh axis.
 
     .. math:: \log p_y, \; \log \sum_c e^{z_c}, \; -\sum_c p_c \log p_c, \;
         \sum_c z_c, \; -\sum_c \log p_c

@@ -17,6 +17,8 @@ def stablemax(
 ) -> jax.Array:
     r"""StableMax: a softmax with polynomial instead of exponential tails.
 
+    Use it to grok without weight decay: no margin rounds its loss to zero.
+
     .. math:: g(x) = \mathrm{sign}(x)\,\log(1 + |x|), \quad
         \mathrm{softmax}(g(x))_c = s(x_c) / \sum_j s(x_j), \quad s(x) = e^{g(x)}
 

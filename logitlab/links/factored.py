@@ -19,6 +19,8 @@ def checkered(
 ) -> jax.Array:
     r"""Checkered softmax: the circular convolution of the softmax of every factor.
 
+    Use it for classes with XOR-like boundaries; train with ``optim.xgd``.
+
     .. math:: \Xi_y(Z) = \sum_{\upsilon_1 + \dots + \upsilon_m \equiv y \; (C)} \;
         \prod_k \mathrm{softmax}(Z_k)_{\upsilon_k}
 

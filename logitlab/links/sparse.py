@@ -17,6 +17,8 @@ def sparsemax(
 ) -> jax.Array:
     r"""Sparsemax: the logarithm of the point of the simplex nearest to the scores.
 
+    Use it for sparse probabilities; train with ``losses.fenchel_young_loss``.
+
     .. math:: \log p_c = \log \max(0, z_c - \tau), \quad
         p = \arg\min_{p \in \Delta} \|p - z\|_2
 
@@ -59,6 +61,8 @@ def entmax(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Entmax: the logarithm of sparse probabilities between softmax and sparsemax.
+
+    Use it for probabilities less sparse than sparsemax's, by ``alpha``.
 
     .. math:: \log p_c = \tfrac{1}{\alpha - 1} \log [1 + (\alpha - 1)(z_c - \lambda)]_+,
         \quad p = \arg\max_{p \in \Delta} p \cdot z + H_\alpha(p), \quad

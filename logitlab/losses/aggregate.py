@@ -29,6 +29,8 @@ def bag_loss(
 ) -> jax.Array:
     r"""Loss of each bag's mean prediction: one value per bag.
 
+    Use it when privacy or reporting leaves only averages over bags.
+
     .. math:: \ell_a = -\sum_c \bar y_{ac} \log \frac{1}{k} \sum_{i \in B_a} p_{ic}
 
     For ``sigmoid`` the two classes of one score, for ``identity`` the squared error
@@ -84,6 +86,8 @@ def instance_loss(
 ) -> jax.Array:
     r"""Mean over each bag of the loss against the bag's label: one value per bag.
 
+    Use it when bags are pure enough to lend each member the bag's label.
+
     .. math:: \ell_a = -\frac{1}{k} \sum_{i \in B_a} \sum_c \bar y_{ac} \log p_{ic}
 
     Never below ``bag_loss``; for ``identity`` above it by the variance of the bag.
@@ -118,6 +122,8 @@ def interpolated_aggregate_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Between the loss of a bag and the losses of its instances: one value per bag.
+
+    Use it when you want something between ``bag_loss`` and ``instance_loss``.
 
     .. math:: (1 - \rho)\,\ell^{bag}_a + \rho\,\ell^{instance}_a
 

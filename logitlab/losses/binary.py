@@ -22,6 +22,8 @@ def sigmoid_cross_entropy(
 ) -> jax.Array:
     r"""Binary cross-entropy with logits, one number per label.
 
+    Use it when every label is present or absent by itself.
+
     .. math:: \ell = w\, t \log(1 + e^{-z}) + (1-t) \log(1 + e^z)
 
     For binary and multi-label classification. Its mean over the classes is

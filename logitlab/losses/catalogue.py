@@ -11,16 +11,17 @@ import importlib
 import inspect
 import math
 import pkgutil
+import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from logitlab.losses import _rows
 from logitlab.losses._purposes import PURPOSES
 from logitlab.losses._rows import Definition, Kind, Row
 
-__all__ = ["CATALOGUE", "PARTS", "merge", "modules", "page", "problems", "table"]
+__all__ = ["CATALOGUE", "PARTS", "merge", "modules", "page", "problems", "table", "use"]
 
 PARTS = {
     "adaptive_weight": "the token weights of aligndistil_loss, without a gradient",
@@ -89,21 +90,26 @@ def page() -> str:
     sections = []
     for purpose in PURPOSES:
         rows = [CATALOGUE[name] for name in purpose.losses]
-        sections.append(
-            f"### {purpose.title}\n\n{purpose.advice}\n\n{table(rows, purpose.losses)}"
-        )
+        sections.append(f"### {purpose.title}\n\n{purpose.advice}\n\n{table(rows)}")
     return "\n\n".join(sections)
 
 
-def table(rows: Iterable[Row], uses: Mapping[str, str] | None = None) -> str:
-    """The rows as a markdown table.
+def use(loss: Callable) -> str:
+    """When to use a loss, as markdown: what follows "Use it when" in its docstring.
 
-    Args:
-      rows: in the order of the table.
-      uses: name -> what completes "Use it when"; by default as on the page of losses.
+    >>> from logitlab import losses
+    >>> from logitlab.losses import catalogue
+    >>> catalogue.use(losses.focal_loss)
+    'easy examples drown the hard ones'
     """
-    if uses is None:
-        uses = {name: use for group in PURPOSES for name, use in group.losses.items()}
+    found = re.search(
+        r"^Use it when (.+?)\.$\n\n", inspect.getdoc(loss) or "", re.S | re.M
+    )
+    return " ".join(found[1].split()).replace("``", "`") if found else ""
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as a markdown table, in their order."""
     header = ["loss", "use it when", "one value per", "properties"]
     header += ["bounds", "definition", "source"]
     lines = [header, ["---"] * len(header)]
@@ -112,7 +118,7 @@ def table(rows: Iterable[Row], uses: Mapping[str, str] | None = None) -> str:
         origin = f"{row.definition}, golden" if row.golden else row.definition
         source = f"{row.source}. {row.note}" if row.note else row.source
         lines.append(
-            [f"`{row.name}`", uses[row.name], row.kind, ", ".join(true) or "none"]
+            [f"`{row.name}`", use(row.loss), row.kind, ", ".join(true) or "none"]
             + [_bounds(row), origin, source]
         )
     cells = ([_escaped(cell) for cell in line] for line in lines)
@@ -138,6 +144,8 @@ def _contradictions(row: Row) -> Iterator[str]:
     doc = row.loss.__doc__
     if not doc:
         yield "the loss has no docstring"
+    elif not use(row.loss):
+        yield "its docstring has no paragraph 'Use it when ...'"
     if row.definition not in _DEFINITIONS:
         yield f"definition {row.definition!r}, expected one of {_DEFINITIONS}"
     if row.golden and row.definition != "code":

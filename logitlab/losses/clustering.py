@@ -22,6 +22,9 @@ def depict_loss(
 ) -> jax.Array:
     r"""Cross-entropy of the noisy encoder against the targets, one value per example.
 
+    Use it when unlabeled images are clustered; ``targets.cluster_targets`` makes the
+    targets.
+
     .. math:: \ell = -\sum_k q_k \log p_k
 
     The reconstruction errors of the layers, which the paper adds, are the model's.

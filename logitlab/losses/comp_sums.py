@@ -38,6 +38,9 @@ def cross_entropy(
 ) -> jax.Array:
     r"""Cross-entropy that never rounds to zero, one value per example.
 
+    Use it when an example has one class, or a distribution over classes; exact at any
+    margin.
+
     .. math:: \ell = \log(1 + \sum_{c \ne y} e^{z_c - z_y}), \quad
         \text{or } -\sum_c q_c \log p_c \text{ for a distribution } q
 
@@ -124,6 +127,9 @@ def comp_sum_loss(
 ) -> jax.Array:
     r"""Comp-sum loss: sum-exponential, cross-entropy, mean absolute error and between.
 
+    Use it when you want one knob, ``tau``, from the sum-exponential loss through
+    cross-entropy to the absolute error.
+
     .. math:: \ell_\tau = \frac{S^{1-\tau} - 1}{1 - \tau}, \quad
         S = \sum_c e^{z_c - z_y} = 1 / p_y, \quad \ell_1 = \log S
 
@@ -179,6 +185,8 @@ def comp_rho_margin_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Comp-sum loss of clipped margins, which the adversarial theory needs.
+
+    Use it when you need the loss of the adversarial theory without an attack.
 
     .. math:: \Phi_\tau\Bigl(\sum_{c \ne y} \min(\max(0, 1 - (z_y - z_c)/\rho), 1)
         \Bigr), \quad \Phi_\tau(u) = \frac{(1 + u)^{1-\tau} - 1}{1 - \tau}
@@ -278,7 +286,9 @@ def focal_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Focal loss over a softmax: cross-entropy that fades on easy examples.
+    r"""Focal loss over a softmax: cross-entropy, down-weighted on easy examples.
+
+    Use it when easy examples drown the hard ones.
 
     .. math:: \ell = -w_y (1 - p_y)^\gamma \log p_y, \quad \text{or }
         -\sum_c q_c w_c (1 - p_c)^\gamma \log p_c \text{ for a distribution } q
@@ -332,6 +342,8 @@ def weighted_cross_entropy(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Cross-entropy times the weight of the label's class.
+
+    Use it when you have a weight for each class.
 
     .. math:: \ell = -w_y \log p_y, \quad \text{or } -\sum_c w_c q_c \log p_c
         \text{ for a distribution } q

@@ -29,7 +29,10 @@ def anyloss(
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""One minus a metric of the confusion matrix of a set of examples: one number.
+    r"""AnyLoss: one minus a smooth confusion-matrix metric; one number per batch.
+
+    Use it when the F-score, the balanced accuracy or another metric of the confusion
+    matrix is what you report.
 
     .. math:: q = \sigma(L\,(\sigma(s) - 1/2)), \quad 1 - \begin{cases}
         (TP + TN) / N & \text{accuracy} \\
@@ -128,6 +131,8 @@ def anyloss_hybrid(
 ) -> jax.Array:
     r"""Mixture of a balanced cross-entropy and a metric: one number for a set.
 
+    Use it when ``anyloss`` alone learns too slowly at the start.
+
     .. math:: \frac{1 - r}{N} \sum_i \Bigl( \frac{n_0}{N} t_i \log(1 + e^{-s_i}) +
         \frac{n_1}{N} (1 - t_i) \log(1 + e^{s_i}) \Bigr) + r\,(1 - \mathrm{metric})
 
@@ -183,7 +188,9 @@ def anyloss_hybrid(
 
 
 def splitter_penalty(logits: ArrayLike) -> jax.Array:
-    r"""What keeps probabilities away from a half, elementwise, to be added to a loss.
+    r"""Penalty that pushes probabilities away from 1/2, elementwise.
+
+    Use it when you keep ``anyloss``'s probabilities away from one half.
 
     .. math:: \frac14 - \Bigl(p - \frac12\Bigr)^2 = \sigma(s)\,\sigma(-s)
 

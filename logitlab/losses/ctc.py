@@ -22,6 +22,8 @@ def ctc_loss(
 ) -> jax.Array:
     r"""Connectionist temporal classification, one value per sequence.
 
+    Use it when speech or handwriting comes without an alignment to its text.
+
     For speech, handwriting and other sequences of frames of which only the sequence of
     labels is known, not when each of them occurs.
 

@@ -26,6 +26,8 @@ def nce_loss(
 ) -> jax.Array:
     r"""Noise-contrastive estimation: one number for a set of data and noise.
 
+    Use it when an unnormalized density is learned against noise.
+
     .. math:: \mathrm{mean}_{data}\, \mathrm{softplus}(-G) +
         \nu\, \mathrm{mean}_{noise}\, \mathrm{softplus}(G), \quad
         G = f - \log Z - \log q - \log \nu
@@ -86,7 +88,9 @@ def meco_loss(
     mask: ArrayLike | None = None,
     noise_mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""A number whose gradient is MECO's estimate of the likelihood's.
+    r"""MECO surrogate: its gradient estimates that of the negative log-likelihood.
+
+    Use it when an unnormalized density is learned by maximum likelihood.
 
     .. math:: -\mathrm{mean}_{data} f + \mathrm{mean}_{noise}\, w f, \quad
         w = e^{f - \log q - \log u} \text{ without gradient}

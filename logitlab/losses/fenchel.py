@@ -25,6 +25,8 @@ def fenchel_young_loss(
 ) -> jax.Array:
     r"""Fenchel-Young loss of a Tsallis entropy: softmax, entmax or sparsemax loss.
 
+    Use it when probabilities should be sparse: it trains sparsemax and entmax.
+
     .. math:: \ell = m \, \Omega^*(z) + \Omega(q) - z \cdot q, \quad
         \Omega(q) = \sum_c \frac{q_c^\alpha - q_c}{\alpha (\alpha - 1)}, \quad
         \nabla_z \ell = m p - q, \quad p = \mathrm{entmax}_\alpha(z)
@@ -98,6 +100,8 @@ def fenchel_young_max_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Fenchel-Young loss of any regularised maximum, given as a function.
+
+    Use it when you have a regularized maximum function of your own.
 
     .. math:: \ell = \Omega^*(z) + \Omega(y) - z \cdot y, \quad
         \Omega^*(z) = \max_y z \cdot y - \Omega(y), \quad

@@ -30,6 +30,8 @@ def listwise_softmax_loss(
 ) -> jax.Array:
     r"""Softmax cross-entropy of a list with its relevances, ListNet's loss.
 
+    Use it when a list of documents has graded relevances.
+
     .. math:: \ell = -\sum_i q_i \log \mathrm{softmax}(z)_i, \quad
         q_i = w_i y_i / \sum_j w_j y_j
 
@@ -90,6 +92,8 @@ def listwise_mle_loss(
 ) -> jax.Array:
     r"""ListMLE: minus the log-likelihood of the order of the relevances.
 
+    Use it when the whole order of the list counts.
+
     .. math:: \ell = \sum_i w_i \log \sum_{j \text{ not before } i} e^{z_j - z_i}
 
     under Plackett and Luce, who draw the items one by one. Where the order itself is
@@ -141,7 +145,9 @@ def pairwise_logistic_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""RankNet: a logistic loss for each two items of which one is more relevant.
+    r"""RankNet: logistic loss of all pairs of items with unequal relevance.
+
+    Use it when which of two items is more relevant counts.
 
     .. math:: \ell = \sum_{i, j : y_i > y_j} w_i \log(1 + e^{z_j - z_i})
 
@@ -189,7 +195,9 @@ def pairwise_hinge_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""RankSVM: a hinge for each two items of which one is more relevant.
+    r"""RankSVM: hinge loss of all pairs of items with unequal relevance.
+
+    Use it when which of two items is more relevant counts, up to a margin.
 
     .. math:: \ell = \sum_{i, j : y_i > y_j} w_i \max(0, m - (z_i - z_j))
 
@@ -238,6 +246,8 @@ def approx_ndcg_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""ApproxNDCG: one minus the NDCG of smooth ranks.
+
+    Use it when NDCG is what you report.
 
     .. math:: \ell = 1 - \frac{1}{D} \sum_i \frac{g_i}{\log_2(1 + r_i)}, \quad
         r_i = 1 + \sum_{j \ne i} \sigma\Bigl(\frac{z_j - z_i}{T}\Bigr), \quad

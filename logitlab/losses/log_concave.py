@@ -16,7 +16,9 @@ __all__ = ["checkered_cross_loss", "cross_loss", "sum_log_concave_loss"]
 
 
 def sum_log_concave_loss(partial_losses: ArrayLike, *, axis: int = -1) -> jax.Array:
-    r"""Minus the log of the sum of what the partial losses are minus the logs of.
+    r"""Negative log of a sum of terms, given the negative log of each term.
+
+    Use it when a label can come about in several ways.
 
     .. math:: F = -\log \sum_s e^{-\ell_s}
 
@@ -51,7 +53,9 @@ def sum_log_concave_loss(partial_losses: ArrayLike, *, axis: int = -1) -> jax.Ar
 def cross_loss(
     partial_losses: ArrayLike, weights: ArrayLike, *, axis: int = -1
 ) -> jax.Array:
-    r"""The loss of the sum, with the gradient that its terms have by given weights.
+    r"""Negative log of a sum of terms, whose gradient uses given weights.
+
+    Use it when the gradient should use the weights of another point.
 
     .. math:: F = -\log \sum_s e^{-\ell_s}, \qquad
         \nabla^{\mu} F = \sum_s \mu_s \nabla \ell_s
@@ -106,6 +110,8 @@ def checkered_cross_loss(
     factor_axis: int = -2,
 ) -> jax.Array:
     r"""Cross-entropies of all factors of a checkered model, with their soft targets.
+
+    Use it when all factors get soft targets at once.
 
     .. math:: \sum_k \Big( -\sum_l q_{k,l} \log \mathrm{softmax}(Z_k)_l \Big)
 

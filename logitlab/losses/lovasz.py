@@ -30,6 +30,8 @@ def lovasz_softmax_loss(
 ) -> jax.Array:
     r"""Lovasz-softmax: a surrogate of the mean Jaccard index of a set; one number.
 
+    Use it when the mean IoU (Jaccard index) is what you report.
+
     .. math:: \frac{1}{|\mathcal C|} \sum_{c \in \mathcal C}
         \sum_i m_{(i)} \bigl(\Delta_c(\{(1), \dots, (i)\})
         - \Delta_c(\{(1), \dots, (i-1)\})\bigr)
@@ -99,6 +101,8 @@ def lovasz_hinge_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Lovasz hinge: a convex surrogate of the Jaccard index of one binary problem.
+
+    Use it when the IoU of one binary mask is what you report.
 
     .. math:: \sum_i \max(0, m_{(i)}) \bigl(\Delta(\{(1), \dots, (i)\})
         - \Delta(\{(1), \dots, (i-1)\})\bigr), \quad m_i = 1 - (2 t_i - 1) z_i

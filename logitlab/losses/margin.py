@@ -32,6 +32,8 @@ def multiclass_hinge_loss(
 ) -> jax.Array:
     r"""Crammer-Singer hinge: the best rival must stay a margin below the label.
 
+    Use it when you want a support vector machine: the best rival stays a margin below.
+
     .. math:: \ell = \max(0,\; m + \max_{c \ne y} z_c - z_y)
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -77,6 +79,8 @@ def weston_watkins_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Weston-Watkins hinge: every rival must stay a margin below the label.
+
+    Use it when every rival should stay a margin below the label.
 
     .. math:: \ell = \sum_{c \ne y} \max(0,\; m + z_c - z_y)^p
 
@@ -128,6 +132,8 @@ def multi_margin_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Multi-class margin loss: the mean hinge over the classes, weighted by the label.
+
+    Use it when you want PyTorch's mean over classes, with class weights.
 
     .. math:: \ell = \frac{w_y}{C} \sum_{c \ne y} \max(0,\; m + z_c - z_y)^p
 
@@ -189,6 +195,8 @@ def lee_lin_wahba_loss(
 ) -> jax.Array:
     r"""Lee-Lin-Wahba hinge: centred scores of the rivals, Fisher consistent.
 
+    Use it when the hinge has to be consistent for many classes.
+
     .. math:: \ell = \sum_{c \ne y} \max\Bigl(0,\; z_c - \bar z + \frac{1}{C-1}\Bigr)
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -240,6 +248,8 @@ def ovr_hinge_loss(
 ) -> jax.Array:
     r"""One-versus-rest hinge: a binary hinge for each class, summed.
 
+    Use it when each class has a binary machine of its own.
+
     .. math:: \ell = \sum_c \max(0,\; m - T_c z_c), \quad T_y = 1, \; T_{c \ne y} = -1
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -283,6 +293,8 @@ def squared_hinge_loss(
 ) -> jax.Array:
     r"""Squared one-versus-rest hinge: ``ovr_hinge_loss`` with each term squared.
 
+    Use it when you want the L2-SVM, which is differentiable.
+
     .. math:: \ell = \sum_c \max(0,\; m - T_c z_c)^2
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -324,6 +336,8 @@ def l2_svm_objective(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Half the squared norm of the head plus the summed losses: one number.
+
+    Use it when you want the whole objective, with the head's norm.
 
     .. math:: \tfrac12 \lVert W \rVert_F^2 + c \sum_i \ell_i
 
@@ -374,6 +388,8 @@ def multilabel_margin_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Multi-label margin loss: every label a margin above every class that is none.
+
+    Use it when every present label should lead every absent one by a margin.
 
     .. math:: \ell = \frac1C \sum_{j \in P} \sum_{i \notin P} \max(0,\; m + z_i - z_j)
 

@@ -19,7 +19,9 @@ def mnl_loss(
     outside: ArrayLike = 0.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Minus the log-likelihood of a choice, one value per example.
+    r"""Multinomial logit loss: negative log-likelihood of a choice, per example.
+
+    Use it when people chose one of several offers, or none of them.
 
     .. math:: \ell = -\log p_y, \quad y = -1 \text{ for none of the alternatives}
 

@@ -36,6 +36,8 @@ def cumulative_logit_loss(
 ) -> jax.Array:
     r"""Negative log-likelihood of an ordered class, one value per example.
 
+    Use it when you fit ordinal regression or PRESTO yourself.
+
     .. math:: -\log \max(\sigma(\eta_{y+1}) - \sigma(\eta_y), p_{\min}), \quad
         \eta_0 = -\infty, \; \eta_K = \infty
 
@@ -89,6 +91,8 @@ def proportional_odds_loss(
     logits: ArrayLike, labels: ArrayLike, thresholds: ArrayLike
 ) -> jax.Array:
     r"""Negative log-likelihood under one score for all thresholds.
+
+    Use it when one score and a list of thresholds make the probabilities.
 
     .. math:: -\log(\sigma(s + \alpha_{y+1}) - \sigma(s + \alpha_y)), \quad
         \alpha_0 = -\infty, \; \alpha_K = \infty
@@ -145,6 +149,8 @@ def coral_loss(
 ) -> jax.Array:
     r"""CORAL: one binary cross-entropy per threshold, one value per example.
 
+    Use it when classes are ratings or ages, in an order.
+
     .. math:: \ell = \sum_{k=1}^{K-1} \lambda_k \log(1 + e^{\mp z_k}), \quad
         - \text{ where } y \ge k, \; + \text{ where } y < k
 
@@ -191,6 +197,8 @@ def coral_loss(
 
 def corn_loss(logits: ArrayLike, labels: ArrayLike, *, axis: int = -1) -> jax.Array:
     r"""CORN: conditional binary cross-entropies of the thresholds up to the label.
+
+    Use it when the thresholds should not share one weight vector.
 
     .. math:: \ell = \sum_{k \le y} \log(1 + e^{-z_k})
         + [y < K - 1] \log(1 + e^{z_{y+1}})
@@ -248,7 +256,7 @@ def presto_penalty(
     l2: ArrayLike = 0.0,
     penalize_first: bool = True,
 ) -> jax.Array:
-    r"""How far the weights of the thresholds are from proportional odds: one number.
+    r"""PRESTO's elastic net on differences between thresholds: one number.
 
     .. math:: l_1 \sum_k \|\psi_k\|_1 + \frac{l_2}{2} \sum_k \|\psi_k\|_2^2
 

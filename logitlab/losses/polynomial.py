@@ -25,7 +25,9 @@ def poly1_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Poly-1 loss: cross-entropy with another first coefficient in :math:`1 - p_y`.
+    r"""Poly-1 loss: cross-entropy plus a multiple of :math:`1 - p_y`.
+
+    Use it when you want to tune how much easy examples count.
 
     .. math:: \ell = -\log p_y + \epsilon (1 - p_y), \quad \text{or }
         \sum_c q_c \bigl(-\log p_c + \epsilon (1 - p_c)\bigr)
@@ -75,7 +77,9 @@ def poly_n_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Poly-N loss: cross-entropy with other first coefficients in :math:`1 - p_y`.
+    r"""Poly-N loss: cross-entropy plus a polynomial in :math:`1 - p_y`.
+
+    Use it when you want to tune more than one coefficient of ``poly1_loss``.
 
     .. math:: \ell = -\log p_y + \sum_{j=1}^N \epsilon_j (1 - p_y)^j
 

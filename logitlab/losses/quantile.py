@@ -21,7 +21,9 @@ __all__ = [
 
 
 def pinball_loss(pred: ArrayLike, target: ArrayLike, levels: ArrayLike) -> jax.Array:
-    r"""Pinball loss of each quantile.
+    r"""Pinball (quantile) loss of each quantile.
+
+    Use it when you predict quantiles.
 
     .. math:: \max(\tau e, (\tau - 1) e), \quad e = y - q
 
@@ -57,7 +59,9 @@ def pinball_loss(pred: ArrayLike, target: ArrayLike, levels: ArrayLike) -> jax.A
 def huber_pinball_loss(
     pred: ArrayLike, target: ArrayLike, levels: ArrayLike, *, width: ArrayLike
 ) -> jax.Array:
-    r"""Pinball loss with a parabola around the tie.
+    r"""Pinball loss with a parabola around zero error.
+
+    Use it when you predict quantiles and want a smooth kink.
 
     .. math:: |\tau - [e < 0]| \, H_a(e) / a, \quad H_a(e) = \begin{cases} e^2 / 2 &
         |e| \le a \\ a (|e| - a / 2) & \text{else} \end{cases}
@@ -101,6 +105,8 @@ def huber_pinball_loss(
 def interval_score(pred: ArrayLike, target: ArrayLike, levels: ArrayLike) -> jax.Array:
     r"""Interval score of each pair of symmetric quantiles.
 
+    Use it when you judge intervals by width and misses.
+
     .. math:: (u - l) + \frac{2}{\alpha} (l - y)_+ + \frac{2}{\alpha} (y - u)_+, \quad
         \alpha = 2 \tau_l
 
@@ -138,6 +144,8 @@ def weighted_interval_score(
 ) -> jax.Array:
     r"""Twice the summed pinball loss, one value per example.
 
+    Use it when you judge all quantiles of a forecast at once.
+
     .. math:: 2 \sum_\tau \max(\tau e, (\tau - 1) e) =
         |y - m| + \sum_i \alpha_i IS_{\alpha_i}
 
@@ -168,7 +176,9 @@ def weighted_interval_score(
 
 
 def crossing_penalty(pred: ArrayLike, *, margin: ArrayLike = 0.0) -> jax.Array:
-    r"""How far quantiles are out of order, one value per example.
+    r"""Penalty on quantiles that are out of order, one value per example.
+
+    Use it when quantiles cross and should not.
 
     .. math:: \frac{2}{Q (Q - 1)} \sum_{i < j} (q_i - q_j + \delta_{ij})_+
 

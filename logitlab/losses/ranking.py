@@ -16,7 +16,9 @@ __all__ = ["bpr_loss", "pairwise_bce_loss"]
 
 
 def bpr_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
-    r"""Bayesian personalised ranking: a liked item should score above another one.
+    r"""Bayesian personalized ranking (BPR): logistic loss of a clicked item's lead.
+
+    Use it when users clicked some items of a shop or feed (implicit feedback).
 
     .. math:: \ell = \log(1 + e^{s_- - s_+})
 
@@ -47,7 +49,9 @@ def bpr_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
 
 
 def pairwise_bce_loss(pos: ArrayLike, neg: ArrayLike) -> jax.Array:
-    r"""Binary cross-entropy of a liked item and another one.
+    r"""Binary cross-entropies of a clicked item and of another one, summed.
+
+    Use it when clicks are noisy and each should count as its own example.
 
     .. math:: \ell = \log(1 + e^{-s_+}) + \log(1 + e^{s_-})
 

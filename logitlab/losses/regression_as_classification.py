@@ -30,6 +30,8 @@ def hl_gauss_loss(
 ) -> jax.Array:
     r"""Cross-entropy against a Gaussian histogram, one value per example.
 
+    Use it when you regress a number, say the value of a state, with a classifier.
+
     .. math:: \ell = -\sum_i q_i \log p_i, \quad q = \text{hl\_gauss\_probs}(t)
 
     Shapes: logits [..., C], target [...] -> [...]
@@ -78,6 +80,8 @@ def two_hot_loss(
 ) -> jax.Array:
     r"""Cross-entropy against the two atoms around the target, one value per example.
 
+    Use it when you regress a number by the mass on its two nearest atoms.
+
     .. math:: \ell = -\sum_i q_i \log p_i, \quad q = \text{two\_hot\_probs}(t)
 
     Shapes: logits [..., C], target [...] -> [...]
@@ -124,6 +128,8 @@ def c51_loss(
     axis: int = -1,
 ) -> jax.Array:
     r"""Cross-entropy against the projected Bellman target, one value per example.
+
+    Use it when you learn the distribution of the return (C51).
 
     .. math:: \ell = -\sum_i \hat q_i \log p_i, \quad
         \hat q = \text{projection of } (r + \gamma c_j, p'_j) \text{ on } c

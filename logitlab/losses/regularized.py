@@ -40,6 +40,8 @@ def label_smoothing_loss(
 ) -> jax.Array:
     r"""Cross-entropy against a label that shares some of its mass with all classes.
 
+    Use it when predictions are overconfident.
+
     .. math:: \ell = -(1 - \epsilon) w_y \log p_y
         - \frac{\epsilon}{C} \sum_c w_c \log p_c, \quad \text{or }
         -\sum_c w_c \bigl((1 - \epsilon) q_c + \epsilon / C\bigr) \log p_c
@@ -124,6 +126,9 @@ def logit_norm_loss(
 ) -> jax.Array:
     r"""LogitNorm: cross-entropy of the direction of the logits.
 
+    Use it when the norm of the logits should not decide confidence, as for detecting
+    inputs from elsewhere (out-of-distribution).
+
     .. math:: \ell = -\log \mathrm{softmax}\Bigl(
         \frac{z}{T (\|z\|_2 + 10^{-7})} \Bigr)_y
 
@@ -183,6 +188,8 @@ def bootstrapping_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Cross-entropy against a mixture of the label and the model's own answer.
+
+    Use it when the model's own answers are better than some of the labels.
 
     .. math:: \ell = -\sum_c [\beta 1_{c = y} + (1 - \beta) t_c] \log p_c
 
@@ -252,7 +259,9 @@ def confidence_penalty(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Minus the entropy of the probabilities, to be added to a loss.
+    r"""Negative entropy of the probabilities, to be added to a loss.
+
+    Use it when you add a price on low entropy to another loss.
 
     .. math:: \ell = -\beta H(p) = \beta \sum_c p_c \log p_c
 
@@ -295,6 +304,8 @@ def confidence_penalized_cross_entropy(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Cross-entropy of a set of examples plus a price on confidence: one number.
+
+    Use it when you study cross-entropy's parts and price confidence alone.
 
     .. math:: -\frac1N \sum_i \log p_{i, y_i} + \lambda \log \sum_e Q_e, \quad
         Q_e = \exp \Bigl(\frac{1}{N_e} \sum_{i: e_i = e} \log p_{i, y_i} \Bigr)
@@ -367,6 +378,8 @@ def z_loss(
 ) -> jax.Array:
     r"""Squared log-partition of the logits, to be added to a loss.
 
+    Use it when logits drift: keeps the log-partition of a softmax near zero.
+
     .. math:: \ell = k \Bigl(\log \sum_c e^{z_c}\Bigr)^2
 
     Not to be confused with ``spherical_z_loss``.
@@ -408,6 +421,8 @@ def brier_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Brier score: squared error between the probabilities and the one-hot label.
+
+    Use it when probabilities matter, not only the top class, in a bounded proper score.
 
     .. math:: \ell = (1 - p_y)^2 + \sum_{c \ne y} p_c^2
 
@@ -451,6 +466,8 @@ def spherical_score_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Spherical score: one minus the label's part of the probabilities' direction.
+
+    Use it when you want a second bounded proper score.
 
     .. math:: \ell = 1 - p_y / \|p\|_2 = 1 - \sqrt{\mathrm{softmax}(2 z)_y}
 

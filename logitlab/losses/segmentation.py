@@ -37,7 +37,9 @@ def dice_loss(
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Soft Dice of a whole set of examples: one number.
+    r"""Soft Dice loss over a whole set of examples: one number.
+
+    Use it when overlap of a mask is what counts, in one number for a set.
 
     .. math:: 1 - \frac{2 \sum p t + g}{\sum p^2 + \sum t^2 + g}
 
@@ -96,7 +98,9 @@ def class_dice_loss(
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Soft Dice of each class over a whole set of examples: one number per class.
+    r"""Soft Dice loss of each class over a whole set: one number per class.
+
+    Use it when you report the Dice score of every class.
 
     .. math:: \ell_c = 1 - \frac{2 \sum p_c t_c + g}{\sum p_c^2 + \sum t_c^2 + g}
 
@@ -151,6 +155,8 @@ def generalized_dice_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Generalised Dice: all classes in one ratio, rare ones weighted up; one number.
+
+    Use it when regions of rare classes should count as much.
 
     .. math:: 1 - 2\, \frac{\sum_c w_c \sum p_c t_c}{\sum_c w_c \sum (p_c + t_c)},
         \quad w_c = \Bigl(\sum t_c\Bigr)^{-q}
@@ -213,7 +219,9 @@ def dsc_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Self-adjusting Dice, one value per example.
+    r"""Self-adjusting Dice loss, one value per example.
+
+    Use it when you want Dice for each example, for imbalanced tagging.
 
     .. math:: 1 - \frac{2 w t + g}{w^2 + t^2 + g}, \quad w = (1 - p)^\alpha p
 
@@ -287,7 +295,9 @@ def tversky_loss(
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Tversky index of a whole set of examples: one number.
+    r"""Tversky loss over a whole set of examples: one number.
+
+    Use it when missing a pixel and marking one too many differ in price.
 
     .. math:: 1 - \frac{\sum p t + g}
         {\sum p t + \alpha \sum p (1 - t) + \beta \sum (1 - p) t + g}
@@ -345,6 +355,8 @@ def focal_tversky_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Focal Tversky: roots of Tversky losses, for small regions; one number.
+
+    Use it when small regions are lost in large ones.
 
     .. math:: \sum_c (1 - \mathrm{TI}_c)^{1/\gamma}
 

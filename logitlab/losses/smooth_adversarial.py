@@ -33,6 +33,8 @@ def smooth_adversarial_comp_sum_loss(
 ) -> jax.Array:
     r"""Comp-sum loss of the clean margins plus how far an attack moves them.
 
+    Use it when you train on clean and attacked inputs together.
+
     .. math:: \ell = \Phi_\tau\Bigl(\sum_{c \ne y} e^{-(z_y - z_c)/\rho}\Bigr)
         + \nu \|D(x') - D(x)\|_2, \quad D_c(x) = z_y(x) - z_c(x)
 
@@ -95,7 +97,10 @@ def margin_shift_penalty(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""How far an attack moves the margins of the label: what the attacker maximises.
+    r"""Distance that an attack moves the label's margins; its objective.
+
+    Use it when you need the objective of the attack on
+    ``smooth_adversarial_comp_sum_loss``.
 
     .. math:: \sqrt{\|D(x') - D(x)\|_2^2 + \epsilon}, \quad
         D_c(x) = z_y(x) - z_c(x), \quad c \ne y
@@ -168,6 +173,8 @@ def adversarial_comp_rho_margin_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Comp-rho-margin loss of an attacked example, which the smooth loss bounds.
+
+    Use it when you evaluate attacked examples alone, by the loss of the theory.
 
     .. math:: \Phi_\tau\Bigl(\sum_{c \ne y} \min(\max(0, 1 - (z_y - z_c)/\rho), 1)\Bigr)
 

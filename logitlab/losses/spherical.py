@@ -32,6 +32,8 @@ def spherical_z_loss(
 ) -> jax.Array:
     r"""Z-loss: a softplus of the label's standardised score.
 
+    Use it when the number of classes is huge and the head is updated in factors.
+
     .. math:: \ell = \tfrac{1}{a} \log(1 + e^{a (b - \zeta)}), \quad
         \zeta = \frac{z_y - \mu}{\sigma + \epsilon}
 
@@ -108,6 +110,8 @@ def spherical_softmax_loss(
 ) -> jax.Array:
     r"""Log loss of the spherical softmax, ``links.spherical_softmax``.
 
+    Use it when probabilities grow with the square of a score.
+
     .. math:: \ell = -\log \frac{z_y^2 + \epsilon}{\sum_c (z_c^2 + \epsilon)}
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -152,6 +156,8 @@ def taylor_softmax_loss(
 ) -> jax.Array:
     r"""Log loss of the Taylor softmax, ``links.taylor_softmax``.
 
+    Use it when you compare the Taylor softmax with the exponential one.
+
     .. math:: \ell = -\log \frac{1 + z_y + z_y^2 / 2}{\sum_c (1 + z_c + z_c^2 / 2)}
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -190,6 +196,8 @@ def spherical_mse_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Squared error between the scores themselves and the one-hot label.
+
+    Use it when scores themselves should be probabilities, fitted by squared error.
 
     .. math:: \ell = \sum_c z_c^2 - 2 z_y + 1
 

@@ -26,6 +26,8 @@ def topk_hinge_loss(
 ) -> jax.Array:
     r"""Top-k hinge: the k best rivals together must stay a margin below the label.
 
+    Use it when the label need only be among the best k (top-5 error).
+
     .. math:: \ell = \max\Bigl(0,\; m + \frac1k \sum_{j=1}^k (z_{[j]} - z_y)\Bigr)
 
     with :math:`z_{[j]}` the j-th largest of the rivals' scores; all rivals where there
@@ -83,7 +85,10 @@ def smooth_topk_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Smooth top-k SVM: is the label in the top k, with all k-subsets at once.
+    r"""Smooth top-k SVM: a log-sum-exp over all sets of k classes.
+
+    Use it when the label need only be among the best k and a deep network needs
+    gradients.
 
     .. math:: \ell = \tau \log\Bigl(1 + e^{m/\tau}
         \frac{\sigma_k(x)}{x_y\,\sigma_{k-1}(x)}\Bigr), \quad x_c = e^{z_c / (k \tau)}

@@ -58,7 +58,9 @@ def softmax_collapse_fraction(
     *,
     mask: ArrayLike | None = None,
 ) -> Mean:
-    """Share of collapsed rows, see :func:`softmax_collapse_rows`.
+    """Share of rows whose softmax has collapsed to one-hot by rounding.
+
+    Use it to see whether rounding has stopped a network from learning.
 
     Shapes: logits [..., C], mask [...] -> ([], [])
     """

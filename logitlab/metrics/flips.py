@@ -19,6 +19,8 @@ def negative_flip_rate(
 ) -> Mean:
     r"""Share of examples that the old model has right and the new one wrong.
 
+    Use it to report what an update of a deployed model breaks.
+
     .. math:: \frac1N \sum_n [\hat y^{old}_n = y_n \wedge \hat y^{new}_n \ne y_n]
 
     Shapes: new_logits [..., C], old_logits [..., K], labels [...], mask [...]
@@ -56,7 +58,9 @@ def relative_negative_flip_rate(
     *,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Negative flips over those of a new model whose errors do not know the old one's.
+    r"""Negative flip rate over that of a model with independent errors.
+
+    Use it to compare updates whose new models differ in accuracy.
 
     .. math:: \frac{NFR}{(1 - e_{old}) \, e_{new}}
 

@@ -14,7 +14,9 @@ __all__ = ["coverage"]
 def coverage(
     pred: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Share of the targets at or below each quantile.
+    r"""Share of the targets at or below each predicted quantile.
+
+    Use it to check quantiles: each should have its own level as share.
 
     .. math:: \frac{1}{n} \sum_i [y_i \le q_{ij}]
 

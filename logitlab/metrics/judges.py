@@ -31,7 +31,9 @@ def expected_score(
     eps: float = 1e-8,
     scale_to: float | None = None,
 ) -> jax.Array:
-    r"""The score that a judge expects to give, from 1 to S.
+    r"""Expected score of a judge, from the probabilities of the scores 1 to S.
+
+    Use it in place of the most likely score, which has many ties.
 
     .. math:: \sum_s s\, w_s, \quad w = \mathrm{softmax}(z / T)
 
@@ -97,7 +99,7 @@ def pairwise_from_bidirectional(
     tolerance: ArrayLike = 0.0,
     method: str = "likelihood",
 ) -> jax.Array:
-    r"""Which of two answers is better, from verdicts in both orders.
+    r"""Preferred of two answers, from a judge's verdicts in both orders.
 
     .. math:: \arg\max\; p^{(1)} + \mathrm{swap}(p^{(2)})
 
@@ -147,7 +149,7 @@ def pairwise_from_perplexity(
     *,
     tolerance: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Which of two answers is better: the verdict that the judge is surer of.
+    r"""Preferred of two answers: the verdict in the order of lower perplexity.
 
     That of the order whose text has the lower perplexity :math:`e^{-\bar \ell}`; a tie
     where both are equal or no further apart than the tolerance.
@@ -195,7 +197,7 @@ def pairwise_from_perplexity(
 def conflict_ratio(
     scores: ArrayLike, relations: ArrayLike, *, tolerance: ArrayLike = 0.0
 ) -> Mean:
-    r"""Share of pairs of answers whose scores and whose comparison disagree.
+    r"""Share of pairs whose scores disagree with their comparison.
 
     Shapes: scores [..., N], relations [..., N, N] -> ([], [])
 
@@ -234,6 +236,8 @@ def non_transitivity_ratio(
     relation_matrix: ArrayLike, *, k: int = 3, fault: str = "any"
 ) -> Mean:
     r"""Share of sets of k answers whose comparisons contradict each other.
+
+    Use it to judge a judge: 0 for one whose preferences are an order.
 
     A set is at fault if three of its answers are: the relations of i to j and of j to
     k force that of i to k, and it is another one.

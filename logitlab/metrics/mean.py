@@ -13,7 +13,7 @@ from logitlab import numerics
 
 
 class Mean(NamedTuple):
-    """A mean on its way: sums and counts add up, whoever reports divides once.
+    """Mean kept as a sum and a count, so that it merges and is divided once.
 
     A mean of means is wrong on the last batch and on every device. ``Mean`` is a pytree
     of two arrays, so ``psum``, ``scan`` and ``jax.tree.map(jnp.add, a, b)`` merge it;

@@ -15,7 +15,7 @@ from logitlab import numerics
 
 
 class RankStats(NamedTuple):
-    """What a decomposition of cross-entropy needs, on its way: it adds up.
+    """Mergeable sums by rank of the label, for ``ce_decomposition``.
 
     A pytree of two arrays, so ``psum``, ``scan`` and ``jax.tree.map(jnp.add, a, b)``
     merge it over batches and devices; whoever reports asks for ``value``, once.
@@ -63,7 +63,7 @@ def rank_error(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""How many classes score above the label; 0 if none does.
+    r"""Number of classes that score above the label; 0 if none does.
 
     .. math:: e = \#\{c : z_c > z_y\}
 

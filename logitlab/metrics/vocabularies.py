@@ -15,7 +15,7 @@ __all__ = ["coactivation_degree"]
 def coactivation_degree(
     logits: ArrayLike, *, k: int = 10, mask: ArrayLike | None = None
 ) -> jax.Array:
-    r"""How strongly each token of a vocabulary is active together with all others.
+    r"""Mean coactivation of each token of a vocabulary with all others.
 
     .. math:: f_i = \frac1V \sum_j A_{ij}, \quad
         A = \frac{1}{|m|} \sum_t m_t \tilde z_t \tilde z_t^\top

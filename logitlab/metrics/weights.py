@@ -12,7 +12,7 @@ __all__ = ["weight_kurtosis", "weight_skewness"]
 
 
 def weight_skewness(w: ArrayLike) -> jax.Array:
-    r"""Mean third power of standardised weights; 0 for a symmetric distribution.
+    r"""Skewness of weights: mean cube after standardizing, 0 if symmetric.
 
     .. math:: \frac1n \sum_i \Bigl(\frac{w_i - \bar w}{\sigma}\Bigr)^3
 
@@ -33,7 +33,9 @@ def weight_skewness(w: ArrayLike) -> jax.Array:
 
 
 def weight_kurtosis(w: ArrayLike) -> jax.Array:
-    r"""Mean fourth power of standardised weights; 3 for a Gaussian, 1.8 for a uniform.
+    r"""Kurtosis of weights: 3 for a Gaussian, 1.8 for a uniform distribution.
+
+    Use it to see how well weights will be quantized: flat ones lose least.
 
     .. math:: \frac1n \sum_i \Bigl(\frac{w_i - \bar w}{\sigma}\Bigr)^4
 

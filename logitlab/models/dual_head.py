@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 
 class DualHead(nn.Module):
-    r"""Main and auxiliary logits, for losses that would disturb each other on one head.
+    r"""Two linear heads on one trunk: main and auxiliary logits.
 
     The main head learns from the labels and predicts; the auxiliary one learns from the
     teacher's logits (``normalized_binary_kl``) and is dropped afterwards. With features

@@ -25,6 +25,8 @@ def log_softmax(
 ) -> jax.Array:
     r"""Log-probabilities of a softmax, exact for the confident class too.
 
+    Use it wherever you would write ``jax.nn.log_softmax``.
+
     .. math:: \log p_c = -(z_k - z_c) - \log(1 + \sum_{j \ne k} e^{z_j - z_k})
 
     with :math:`k` the top class. Derivatives of every order are as exact as the value,
@@ -237,7 +239,7 @@ def below_top(z: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
 def softmax(
     logits: ArrayLike, *, axis: int = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Probabilities whose derivatives keep what the confident class has left.
+    r"""Softmax with derivatives that stay accurate for confident rows.
 
     .. math:: p_c = e^{z_c - z_k} / \sum_j e^{z_j - z_k}, \quad dp = p \, d\log p
 

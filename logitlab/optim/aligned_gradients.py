@@ -10,7 +10,7 @@ import optax
 
 
 def align_gradients(main_grads: Any, aux_grads: Any) -> Any:
-    r"""Sum of two gradients, the second without its part against the first.
+    r"""Sum of two gradients, the second without its conflict with the first.
 
     .. math:: g_1 + g_2 - \frac{\min(g_1 \cdot g_2, 0)}{\|g_1\|^2} g_1
 
@@ -56,7 +56,7 @@ def align_gradients(main_grads: Any, aux_grads: Any) -> Any:
 
 
 def gradient_alignment() -> optax.GradientTransformationExtraArgs:
-    """Adds a second objective's gradients, aligned with those that come in.
+    """Adds a second objective's gradients without their conflict with the first.
 
     Goes first in a chain: ``optax.chain(gradient_alignment(), optax.sgd(0.05))``, with
     ``update(grads, state, params, aux_grads=...)``. Needs no ``params``.

@@ -30,7 +30,9 @@ def value_and_cross_grad(
     reduce: Callable[[jax.Array], jax.Array] = jnp.mean,
     has_aux: bool = False,
 ) -> Callable:
-    r"""``jax.value_and_grad`` for a sum of log-concave terms, seen from elsewhere.
+    r"""Loss and cross-gradient of a sum of log-concave terms.
+
+    Use it in place of ``jax.value_and_grad`` where the loss has saddles.
 
     .. math:: F(\theta) = -\log \sum_s e^{-\ell_s(\theta)}, \qquad
         \nabla^{\mu} F(\theta) = \sum_s \mu_s \nabla \ell_s(\theta)
@@ -96,7 +98,7 @@ def value_and_cross_grad(
 
 
 def cross_gradient(partial_losses_fn: Callable, params: Any, weights: ArrayLike) -> Any:
-    r"""The gradients of the partial losses, averaged by given weights.
+    r"""Average of the partial losses' gradients, with given weights.
 
     .. math:: \nabla^{\mu} F(\theta) = \sum_s \mu_s \nabla \ell_s(\theta)
 
@@ -127,7 +129,7 @@ def cross_convex_lower_bound(
     weights: ArrayLike | None = None,
     reduce: Callable[[jax.Array], jax.Array] = jnp.mean,
 ) -> jax.Array:
-    r"""What the cross-gradient at one point says of the loss at another: no less.
+    r"""Lower bound on the loss at one point from the cross-gradient at another.
 
     .. math:: F(\eta) \ge F(\theta) + \nabla^{\mu} F(\theta)^\top (\eta - \theta)
         + KL(\mu \,\|\, p(\theta)) - KL(\mu \,\|\, p(\eta))
@@ -206,7 +208,7 @@ def xgd(
     reference: Any,
     refresh_every: int | None = 50,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Cross-gradient descent: an optimiser that keeps the point it is seen from.
+    r"""Cross-gradient descent (XGD): an optimizer that keeps a reference point.
 
     .. math:: \theta_{t+1} = \theta_t - \gamma_t \nabla^{\eta} F(\theta_t), \qquad
         \eta \leftarrow \theta_t \text{ every K updates}
@@ -269,7 +271,7 @@ def xgd(
 
 
 def random_point(key: jax.Array, *, scale: float = 1.0) -> Callable[[Any], Any]:
-    """A reference for :func:`xgd`: independent normal numbers.
+    """Reference point for :func:`xgd`: independent normal numbers.
 
     Args:
       key: a ``jax.random.key``.
@@ -299,7 +301,7 @@ def random_point(key: jax.Array, *, scale: float = 1.0) -> Callable[[Any], Any]:
 
 
 def subgradient_schedule(distance: float, lipschitz: float) -> optax.Schedule:
-    r"""The step sizes of the convergence theorem of cross-gradient descent.
+    r"""Step sizes of the convergence theorem of cross-gradient descent.
 
     .. math:: \gamma_t = \frac{D}{B \sqrt{t}}, \quad t = 1, 2, \dots
 

@@ -20,7 +20,9 @@ def ortho_grad(
     min_ratio: float = 0.0,
     mask: Any = None,
 ) -> optax.GradientTransformation:
-    r"""Drops from each gradient the part along the weights, which only rescales them.
+    r"""Removes from each gradient its component along the weights (perpGrad).
+
+    Use it when training accuracy is perfect and the network does not generalize.
 
     .. math:: g_\perp = g - \frac{\langle w, g \rangle}{\langle w, w \rangle + \epsilon}
         w, \qquad g \leftarrow g_\perp \frac{\lVert g \rVert}{\lVert g_\perp \rVert +

@@ -14,7 +14,7 @@ from logitlab.numerics.arguments import check_range
 
 
 class ProxState(NamedTuple):
-    """Steps taken so far, which a schedule of learning rates is asked about."""
+    """State of a proximal step: the steps so far, for a learning rate schedule."""
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count
 
@@ -120,7 +120,7 @@ def fused_soft_threshold(
 
 
 def soft_threshold(x: ArrayLike, threshold: ArrayLike) -> jax.Array:
-    r"""Proximal step of the absolute value: towards 0, and not past it.
+    r"""Soft thresholding: the proximal step of the L1 norm.
 
     .. math:: \mathrm{sign}(x) \, (|x| - t)_+
 
@@ -151,7 +151,7 @@ def soft_threshold(x: ArrayLike, threshold: ArrayLike) -> jax.Array:
 def tv_prox(
     x: ArrayLike, strength: ArrayLike, *, axis: int = -1, anchored: bool = False
 ) -> jax.Array:
-    r"""Proximal step of the total variation, the one-dimensional fused lasso, exactly.
+    r"""Proximal step of the total variation (one-dimensional fused lasso), exact.
 
     .. math:: \arg\min_v \tfrac{1}{2} \sum_k (v_k - x_k)^2 + \lambda \sum_{k \ge 2}
         |v_k - v_{k-1}| \; [{} + \lambda |v_1|]

@@ -22,7 +22,9 @@ def weight_distribution_penalty(
     skew_rate: ArrayLike = 1.0,
     mask: Any = None,
 ) -> jax.Array:
-    r"""Weight distribution regularisation (WDR): weights that are easy to quantise.
+    r"""Weight distribution regularization (WDR), for weights easy to quantize.
+
+    Use it beside the loss before quantizing to 2 to 4 bits.
 
     .. math:: \frac1L \sum_l \bigl[ a (\mathrm{Kurt}_l - 1.8)^2
         + b \, \mathrm{Skew}_l^2 \bigr]

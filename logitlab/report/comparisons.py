@@ -1,5 +1,6 @@
 """Figures that compare final numbers between arms, showing every seed."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from logitlab.report import figures
+from logitlab.report.legends import ENTRIES, add_legends, split
 
 __all__ = ["differences", "frontier", "intervals", "ranking", "trends"]
 
@@ -59,38 +61,49 @@ def intervals(
         import matplotlib
 
         with matplotlib.rc_context(figures._LOOK):
-            width = max(1, len(ticks) * len(series) / 12)
-            figure = figures._figure((5.6 * width, 3.2), 1, 1, title)
-            axes = figure.subplots()
-            entries, spread = [], (0.3 if joined else 0.7) / len(series)
-            drawn: list[np.ndarray] = []
-            for place, (name, arms) in enumerate(series.items()):
-                style = figures._style(place, place // len(figures.PALETTE))
-                shift = spread * (place - (len(series) - 1) / 2)
-                numbers = {
-                    tick + shift: results[arm].final(metric)
-                    for tick, arm in enumerate(arms)
-                    if arm in results
-                }
-                means = _draw_means(axes, numbers, style.color, spread / 4)
-                drawn += numbers.values()
-                line = style.line if joined else ""
-                look = dict(color=style.color, linestyle=line)
-                if joined and means:
-                    axes.plot(*zip(*means, strict=True), **look)
-                entries.append((axes.plot([], [], marker="o", **look)[0], name))
+            groups = split(list(series))
+            width = max(1, len(ticks) * len(groups[0]) / 12)
+            figure, grid = _rows((4.8 * width, 3.2), len(groups), title)
+            legends, drawn = [], []
+            for axes, group in zip(grid, groups, strict=True):
+                entries, spread = [], (0.3 if joined else 0.7) / len(group)
+                for place, (name, style) in enumerate(_styles(series, group)):
+                    shift = spread * (place - (len(group) - 1) / 2)
+                    numbers = {
+                        tick + shift: results[arm].final(metric)
+                        for tick, arm in enumerate(series[name])
+                        if arm in results
+                    }
+                    means = _draw_means(axes, numbers, style.color, spread / 4)
+                    drawn += numbers.values()
+                    line = style.line if joined else ""
+                    look = dict(color=style.color, linestyle=line)
+                    if joined and means:
+                        axes.plot(*zip(*means, strict=True), **look)
+                    entries.append((axes.plot([], [], marker="o", **look)[0], name))
+                axes.grid(False, axis="x")
+                axes.set_ylabel(figures._words(metric) if label is None else label)
+                legends.append((axes, entries if len(series) > 1 else ()))
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set_xlim(-0.6, len(ticks) - 0.4)
-            axes.grid(False, axis="x")
             axes.set_xlabel(across)
-            axes.set_ylabel(figures._words(metric) if label is None else label)
             if log:
                 axes.set_yscale("log")
-            note = _note(drawn, dots)
-            figures._add_legend(figure, entries if len(series) > 1 else (), note)
+            add_legends(figure, legends, _note(drawn, dots))
         return figure
 
     return draw
+
+
+def _rows(size: tuple[float, float], many: int, title: str | None) -> tuple[Any, Any]:
+    """A figure, and panels below each other that have the same axes."""
+    figure = figures._figure(size, 1, many, title)
+    grid = figure.subplots(many, sharex=True, sharey=True, squeeze=False)
+    return figure, grid[:, 0]
+
+
+def _styles(names: Iterable[str], group: Sequence[str]) -> Iterable[tuple[str, Any]]:
+    return figures.styles_of(names, group).items()
 
 
 def _note(drawn: Iterable[np.ndarray], dots: str) -> str:
@@ -179,7 +192,7 @@ def differences(
             won.set_ylabel("seeds ahead")
             won.tick_params(length=0)
             won.spines["right"].set_visible(False)
-            figures._add_legend(figure, (), _note(ahead.values(), "seeds"))
+            add_legends(figure, [], _note(ahead.values(), "seeds"))
         return figure
 
     return draw
@@ -267,27 +280,36 @@ def trends(
         import matplotlib
 
         with matplotlib.rc_context(figures._LOOK):
-            figure = figures._figure((5.6, 3.2), 1, 1, title)
-            axes = figure.subplots()
-            entries, bars = [], False
-            for place, (name, arm) in enumerate(results.items()):
-                here = [x for x, metric in metrics.items() if metric in arm]
-                if not here or (arms is not None and name not in arms):
-                    continue
-                rows = [np.asarray(arm.final(metrics[x]), float) for x in here]
-                known = [values[np.isfinite(values)] for values in rows]
-                means, halves = zip(*map(mean_interval, known), strict=True)
-                style = figures._style(place, place // len(figures.PALETTE))
-                look = dict(color=style.color, linestyle=style.line)
-                marks = dict(marker=style.marker or "o", capsize=3)
-                spread = halves if any(half > 0 for half in halves) else None
-                bars |= spread is not None
-                axes.errorbar(here, means, yerr=spread, **look, **marks)
-                line = axes.plot([], [], marker=marks["marker"], **look)[0]
-                entries.append((line, arm.label))
-            if bound is not None:
-                look = dict(color=figures._GRAY, linestyle=":", linewidth=1)
-                entries.append((axes.axhline(bound[0], **look), bound[1]))
+            drawn = [
+                name
+                for name, arm in results.items()
+                if (arms is None or name in arms)
+                and any(metric in arm for metric in metrics.values())
+            ]
+            first = next(iter(metrics.values()))
+            groups = split(drawn, ENTRIES - (bound is not None))
+            figure, grid = _rows((4.8, 3.2), len(groups), title)
+            legends, bars = [], False
+            for axes, group in zip(grid, groups, strict=True):
+                entries = []
+                for name, style in _styles(results, group):
+                    arm = results[name]
+                    here = [x for x, metric in metrics.items() if metric in arm]
+                    rows = [np.asarray(arm.final(metrics[x]), float) for x in here]
+                    known = [values[np.isfinite(values)] for values in rows]
+                    means, halves = zip(*map(mean_interval, known), strict=True)
+                    look = dict(color=style.color, linestyle=style.line)
+                    marks = dict(marker=style.marker or "o", capsize=3)
+                    spread = halves if any(half > 0 for half in halves) else None
+                    bars |= spread is not None
+                    axes.errorbar(here, means, yerr=spread, **look, **marks)
+                    line = axes.plot([], [], marker=marks["marker"], **look)[0]
+                    entries.append((line, arm.label))
+                if bound is not None:
+                    look = dict(color=figures._GRAY, linestyle=":", linewidth=1)
+                    entries.append((axes.axhline(bound[0], **look), bound[1]))
+                axes.set_ylabel(figures._words(first) if label is None else label)
+                legends.append((axes, entries))
             if log_across:
                 axes.set_xscale("log")
             if log:
@@ -295,10 +317,8 @@ def trends(
             axes.set_xticks(list(metrics), [format(x, "g") for x in metrics])
             axes.set_xticks([], minor=True)
             axes.set_xlabel(across)
-            first = next(iter(metrics.values()))
-            axes.set_ylabel(figures._words(first) if label is None else label)
             note = "bars: 95 % interval of the mean over seeds" if bars else ""
-            figures._add_legend(figure, entries, note)
+            add_legends(figure, legends, note)
         return figure
 
     return draw
@@ -338,36 +358,42 @@ def frontier(
 
         halo = patheffects.withStroke(linewidth=2.5, foreground="white")
         with matplotlib.rc_context(figures._LOOK):
-            figure = figures._figure((5.6, 3.6), 1, 1, title)
-            axes = figure.subplots()
-            entries, bars = [], False
-            for place, (name, arms) in enumerate(series.items()):
-                here = {arm: mark for arm, mark in arms.items() if arm in results}
-                if not here:
-                    continue
-                (x, x_half), (y, y_half) = (
-                    zip(
-                        *(mean_interval(results[arm].final(metric)) for arm in here),
-                        strict=True,
+            groups = split([n for n in series if any(a in results for a in series[n])])
+            figure, grid = _rows((4.8, 3.6), len(groups), title)
+            legends, bars = [], False
+            for axes, group in zip(grid, groups, strict=True):
+                entries = []
+                for side, (name, style) in zip(
+                    itertools.cycle(_SIDES), _styles(series, group), strict=False
+                ):
+                    arms = series[name]
+                    here = {arm: mark for arm, mark in arms.items() if arm in results}
+                    (x, x_half), (y, y_half) = (
+                        zip(
+                            *(
+                                mean_interval(results[arm].final(metric))
+                                for arm in here
+                            ),
+                            strict=True,
+                        )
+                        for metric, _ in (across, up)
                     )
-                    for metric, _ in (across, up)
-                )
-                style = figures._style(place, place // len(figures.PALETTE))
-                line = dict(color=style.color, marker=style.marker or "o")
-                ends = dict(elinewidth=0.8, capsize=2)
-                axes.errorbar(x, y, xerr=x_half, yerr=y_half, **line, **ends)
-                bars |= bool(max(x_half + y_half) > 0)
-                side = _SIDES[place % len(_SIDES)]  # each series has its own
-                for mark, *point in zip(here.values(), x, y, strict=True):
-                    near = dict(xytext=side, textcoords="offset points", fontsize=8)
-                    look = dict(ha="center", va="center", color=style.color, zorder=5)
-                    axes.annotate(mark, point, **near, **look, path_effects=[halo])
-                entries.append((axes.plot([], [], **line)[0], name))
+                    line = dict(color=style.color, marker=style.marker or "o")
+                    ends = dict(elinewidth=0.8, capsize=2)
+                    axes.errorbar(x, y, xerr=x_half, yerr=y_half, **line, **ends)
+                    bars |= bool(max(x_half + y_half) > 0)
+                    for mark, *point in zip(here.values(), x, y, strict=True):
+                        near = dict(xytext=side, textcoords="offset points", fontsize=8)
+                        look = dict(ha="center", va="center", color=style.color)
+                        look |= dict(zorder=5, path_effects=[halo])
+                        axes.annotate(mark, point, **near, **look)
+                    entries.append((axes.plot([], [], **line)[0], name))
+                axes.set_ylabel(up[1])
+                legends.append((axes, entries))
             axes.set_xlabel(across[1])
-            axes.set_ylabel(up[1])
             axes.margins(0.08)
             notes = [marks, "bars: 95 % intervals of the mean over seeds" * bars]
-            figures._add_legend(figure, entries, "; ".join(filter(None, notes)))
+            add_legends(figure, legends, "; ".join(filter(None, notes)))
         return figure
 
     return draw

@@ -120,16 +120,20 @@ def environment() -> dict[str, str]:
 
 
 @functools.cache
-def _commit() -> str:
-    """The commit that the code is of, and whether it was changed since."""
-    folder = pathlib.Path(__file__).parent
+def _commit(file: str = __file__) -> str:
+    """The commit of a source file, and whether its repository was changed since.
+
+    An installed copy may lie in a folder of some other repository, which does not track
+    it: then the commit says nothing about the code.
+    """
 
     def git(*arguments):
-        command = ["git", "-C", str(folder), *arguments]
+        command = ["git", "-C", str(pathlib.Path(file).parent), *arguments]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         return run.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", file)
         commit = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):

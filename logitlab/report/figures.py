@@ -1,20 +1,24 @@
 """Figures of a study: functions from the results of all arms to one figure.
 
 One look for all of them. An arm keeps its color in every figure of a study: it goes by
-the arm's place in the results. Thin lines are seeds and the thick one is their median,
-which ends where the first seed ends: the median of the survivors is another quantity.
+the arm's place in the results. More arms than a legend holds are drawn in groups, one
+below the other, with the same axes. Thin lines are seeds and the thick one is their
+median, which ends where the first seed ends: the median of the survivors is another
+quantity.
 """
 
+import collections
 import dataclasses
 import io
+import itertools
 import math
 import os
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitlab.report.legends import add_legends, extent, split, wrap
 from logitlab.train.files import write_file
 
 Results = Mapping[str, Any]
@@ -27,16 +31,22 @@ PALETTE = (
     "#E69F00", "#56B4E9", "#882255", "#000000",
 )  # fmt: skip
 
-# Each round through the palette has its own dashes, for a metric and for the one that
-# is drawn beside it, and its own marker: no two arms look alike, nor do the metrics.
+# Arms of one color in the same panel differ by dashes, for a metric and for the one
+# that is drawn beside it, and by markers. The words are for the notes.
 _ROUNDS = (
-    ("-", (0, (3.2, 1.6)), ""),
-    ((0, (7, 1.5, 1.2, 1.5)), (0, (1.2, 1.4)), "o"),
-    ((0, (10, 1.5)), (0, (1.2, 2.6)), "s"),
-    ((0, (7, 1.5, 1.2, 1.5, 1.2, 1.5)), (0, (3.2, 1.4, 1.2, 1.4)), "^"),
+    ("-", (0, (3.2, 1.6)), "", "solid", "dashed"),
+    ((0, (7, 1.5, 1.2, 1.5)), (0, (1.2, 1.4)), "o", "dash-dotted", "dotted"),
+    ((0, (10, 1.5)), (0, (1.2, 2.6)), "s", "long-dashed", "wide-dotted"),
+    (
+        (0, (7, 1.5, 1.2, 1.5, 1.2, 1.5)),
+        (0, (3.2, 1.4, 1.2, 1.4)),
+        "^",
+        "dash-dot-dotted",
+        "short-dash-dotted",
+    ),
 )
 
-_PANEL_SIZE, _SMALL_PANEL_SIZE, _MIN_WIDTH = (3.1, 2.2), (2.3, 1.6), 5.6  # inches
+_PANEL_SIZE, _SMALL_PANEL_SIZE, _MIN_WIDTH = (3.1, 2.2), (2.3, 1.6), 4.4  # inches
 _GRAY = "#555555"
 _TINY = 1e-300  # numbers below have no power of ten to be drawn at
 _LOOK = {
@@ -124,7 +134,9 @@ def panels(
     arms: Sequence[str] | None = None,
     across: str = "step",
 ) -> Drawing:
-    """Rows of panels, which need not be of the same length, over one legend.
+    """Rows of panels, which need not be of the same length, beside one legend.
+
+    More than six arms are drawn in groups: all rows again for each, with its legend.
 
     Args:
       rows: the panels, row by row.
@@ -147,30 +159,39 @@ def panels(
 
         # A grid on which rows of any lengths come out even: 2 above 3 need 6.
         width = math.lcm(*map(len, rows))
+        traces = {p: _traces(results, arms, p) for row in rows for p in row}
+        drawn = [trace for each in traces.values() for trace in each]
+        shown = {trace.arm for trace in drawn}
+        groups = split([arm for arm in results if arm in shown])
         styles = {
-            arm: _style(place, place // len(PALETTE))
-            for place, arm in enumerate(results)
+            k: v for group in groups for k, v in styles_of(results, group).items()
         }
-        drawn, ended = [], False
+        legends, first, ended = [], {}, False
         with matplotlib.rc_context(_LOOK):
-            figure = _figure(_PANEL_SIZE, max(map(len, rows)), len(rows), title)
-            grid = figure.add_gridspec(len(rows), width)
-            for i, row in enumerate(rows):
-                span = width // len(row)
+            down = len(rows) * len(groups)
+            figure = _figure(_PANEL_SIZE, max(map(len, rows)), down, title)
+            grid = figure.add_gridspec(down, width)
+            places = itertools.product(enumerate(groups), enumerate(rows))
+            for (k, group), (i, row) in places:
+                span, line = width // len(row), k * len(rows) + i
                 for j, panel in enumerate(row):
-                    axes = figure.add_subplot(grid[i, j * span : (j + 1) * span])
-                    traces = _traces(results, arms, panel)
-                    drawn += traces
-                    ended |= _paint(axes, traces, traces, styles)
-                    _scale(axes, "x", [t.steps for t in traces], log_steps)
-                    note = _scale(axes, "y", [t.values for t in traces], panel.log)
-                    axes.set_ylabel(_wrap(_value_label(panel), 28) + note)
-                    if i == len(rows) - 1:
+                    same = first.get((i, j))
+                    place = grid[line, j * span : (j + 1) * span]
+                    axes = figure.add_subplot(place, sharex=same, sharey=same)
+                    first.setdefault((i, j), axes)
+                    every = traces[panel]
+                    mine = [trace for trace in every if trace.arm in group]
+                    ended |= _paint(axes, mine, every, styles)
+                    _scale(axes, "x", [t.steps for t in every], log_steps)
+                    note = _scale(axes, "y", [t.values for t in every], panel.log)
+                    axes.set_ylabel(wrap(_value_label(panel), 28) + note)
+                    if line == down - 1:
                         axes.set_xlabel(across)
+                if i == 0:
+                    legends.append((axes, _arm_entries(results, styles, group)))
             figure.align_ylabels()
-            entries = _arm_entries(results, styles, drawn)
-            entries += _pair_entries([p for row in rows for p in row], styles, drawn)
-            _add_legend(figure, entries, _notes(drawn, ended))
+            notes = _notes([p for row in rows for p in row], styles, drawn, ended)
+            add_legends(figure, legends, notes)
         return figure
 
     return draw
@@ -217,7 +238,7 @@ def small_multiples(
         # Alone in its panel an arm needs its color only, not the dashes of its round.
         meant = {arm: (colors or {}).get(arm, arm) for arm in results}
         places = list(dict.fromkeys(meant.values()))
-        styles = {arm: _style(places.index(what), 0) for arm, what in meant.items()}
+        styles = {arm: style(places.index(what)) for arm, what in meant.items()}
         ended = False
         with matplotlib.rc_context(_LOOK):
             figure = _figure(_SMALL_PANEL_SIZE, across, down, title)
@@ -235,13 +256,12 @@ def small_multiples(
                 # In the last row there may be no panel below this one.
                 axes.tick_params(labelbottom=place + across >= len(names))
                 if mine:
-                    axes.set_title(_wrap(results[names[place]].label, 30))
+                    axes.set_title(wrap(results[names[place]].label, 30))
             _scale(grid[0, 0], "x", [t.steps for t in traces], log_steps)
             note = _scale(grid[0, 0], "y", [t.values for t in traces], log_values)
             for axes in grid[:, 0]:
-                axes.set_ylabel(_wrap(_value_label(panel), 20) + note)
-            entries = _pair_entries([panel], styles, traces)
-            _add_legend(figure, entries, _notes(traces, ended))
+                axes.set_ylabel(wrap(_value_label(panel), 20) + note)
+            add_legends(figure, [], _notes([panel], styles, traces, ended))
         return figure
 
     return draw
@@ -255,12 +275,14 @@ def save(figure: Any, path: str | os.PathLike) -> None:
 
 
 class _Style(NamedTuple):
-    """How an arm looks: for a metric, and for the one drawn beside it."""
+    """How an arm looks: for a metric, and for the one drawn beside it; in words too."""
 
     color: str
     line: Any
     beside: Any
     marker: str
+    line_word: str
+    beside_word: str
 
 
 class _Trace(NamedTuple):
@@ -272,8 +294,21 @@ class _Trace(NamedTuple):
     values: np.ndarray  # (points, seeds)
 
 
-def _style(place: int, turn: int) -> _Style:
+def style(place: int, turn: int = 0) -> _Style:
+    """The look of the arm in this place, after ``turn`` others of its color."""
     return _Style(PALETTE[place % len(PALETTE)], *_ROUNDS[turn % len(_ROUNDS)])
+
+
+def styles_of(names: Iterable[str], group: Sequence[str]) -> dict[str, _Style]:
+    """Looks of a group, colored by their places among all names: no two are alike."""
+    places = {name: place for place, name in enumerate(names) if name in group}
+    turns: collections.Counter[int] = collections.Counter()
+    styles = {}
+    for name in group:
+        color = places[name] % len(PALETTE)
+        styles[name] = style(color, turns[color])
+        turns[color] += 1
+    return styles
 
 
 def _traces(results: Results, arms: Sequence[str] | None, panel: Panel) -> list[_Trace]:
@@ -315,9 +350,9 @@ def _paint(
         axes.text(0.5, 0.5, "not logged", color=_GRAY, **where)
     ended = False
     for order, trace in enumerate(traces):
-        style = styles[trace.arm]
-        line = style.beside if trace.beside else style.line
-        look = dict(color=style.color, linestyle=line)
+        mine = styles[trace.arm]
+        line = mine.beside if trace.beside else mine.line
+        look = dict(color=mine.color, linestyle=line)
         several = trace.values.shape[1] > 1
         if several:
             thin = dict(linewidth=0.7, alpha=0.4, zorder=2)
@@ -325,11 +360,11 @@ def _paint(
         median = np.median(trace.values, axis=1)  # NaN as soon as one seed has ended
         # The first arm, often the baseline, stays on top of the later ones.
         thick = dict(linewidth=_width(trace.beside), zorder=3 + 0.5 / (1 + order))
-        axes.plot(trace.steps, median, **look, **thick, **_marks(style), markevery=0.2)
+        axes.plot(trace.steps, median, **look, **thick, **_marks(mine), markevery=0.2)
         for point, seed in _ends(trace, peers):
             end = trace.steps[point], trace.values[point, seed]
             size = 4 if several else 7
-            axes.plot(*end, ".", color=style.color, markersize=size, zorder=4)
+            axes.plot(*end, ".", color=mine.color, markersize=size, zorder=4)
             ended = True
     return ended
 
@@ -417,88 +452,44 @@ def _figure(size: tuple[float, float], columns: int, rows: int, title: str | Non
     width = max(_MIN_WIDTH, columns * size[0])
     figure = Figure(figsize=(width, rows * size[1]), layout="constrained")
     if title:
-        _, height = _extent(figure, figure.suptitle(_wrap(title, int(11 * width))))
+        _, height = extent(figure, figure.suptitle(wrap(title, int(11 * width))))
         figure.set_figheight(figure.get_figheight() + height)
     return figure
 
 
 def _arm_entries(
-    results: Results, styles: Mapping[str, _Style], traces: Sequence[_Trace]
+    results: Results, styles: Mapping[str, _Style], arms: Sequence[str]
 ) -> list[tuple]:
-    """(handle, label) for each arm that was drawn."""
+    """(handle, label) for each of some arms."""
     from matplotlib.lines import Line2D
 
     entries = []
-    for arm in dict.fromkeys(trace.arm for trace in traces):
-        style = styles[arm]
-        look = dict(color=style.color, linestyle=style.line, linewidth=_width(False))
-        line = Line2D([], [], **look, **_marks(style))
-        entries.append((line, _wrap(results[arm].label, 40)))
+    for arm in arms:
+        mine = styles[arm]
+        look = dict(color=mine.color, linestyle=mine.line, linewidth=_width(False))
+        entries.append((Line2D([], [], **look, **_marks(mine)), results[arm].label))
     return entries
 
 
-def _pair_entries(
-    drawn: Sequence[Panel], styles: Mapping[str, _Style], traces: Sequence[_Trace]
-) -> list[tuple]:
-    """(handle, label) for the two metrics of panels that have two."""
-    from matplotlib.lines import Line2D
-
-    entries = []
+def _notes(
+    drawn: Sequence[Panel],
+    styles: Mapping[str, _Style],
+    traces: Sequence[_Trace],
+    ended: bool,
+) -> str:
+    """What lines are: of which metric, where panels have two, of a seed or of all."""
+    notes, used = [], [styles[trace.arm] for trace in traces]
     for beside in (False, True):
-        metrics = [
-            panel.also if beside else panel.name for panel in drawn if panel.also
-        ]
+        metrics = [p.also if beside else p.name for p in drawn if p.also]
         words = ", ".join(dict.fromkeys(_words(metric) for metric in metrics))
-        used = [styles[trace.arm] for trace in traces]
-        dashes = dict.fromkeys(s.beside if beside else s.line for s in used)
-        look = dict(color=_GRAY, linewidth=_width(beside))
-        lines = tuple(Line2D([], [], linestyle=dash, **look) for dash in dashes)
+        lines = dict.fromkeys(s.beside_word if beside else s.line_word for s in used)
         if words and lines:
-            entries.append((lines, _wrap(words, 40)))
-    return entries
-
-
-def _notes(traces: Sequence[_Trace], ended: bool) -> str:
-    notes = []
+            notes.append(f"{' or '.join(lines)}: {words}")
     if any(trace.values.shape[1] > 1 for trace in traces):
         notes.append("thin: each seed, thick: the median")
     if ended:
         notes.append("dot: a run ended there")
     return "; ".join(notes)
-
-
-def _add_legend(figure: Any, entries: Sequence[tuple], notes: str) -> None:
-    """Puts all entries below the panels, for which the figure grows."""
-    from matplotlib.legend_handler import HandlerTuple
-
-    if not entries and not notes:
-        return
-    handles, labels = [handle for handle, _ in entries], [label for _, label in entries]
-    several = any(isinstance(h, tuple) and len(h) > 1 for h in handles)
-    look = dict(
-        loc="outside lower center",
-        frameon=False,
-        handlelength=4.4 if several else 3.2,
-        columnspacing=1.6,
-        title=notes or None,
-        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.6)},
-    )
-    for rows in range(1, max(2, len(entries) + 1)):  # as few as fit the width
-        columns = max(1, -(-len(entries) // rows))
-        legend = figure.legend(handles, labels, ncols=columns, **look)
-        width, height = _extent(figure, legend)
-        if width <= figure.get_figwidth() - 0.2 or columns == 1:
-            break
-        legend.remove()
-    figure.set_figheight(figure.get_figheight() + height)
-
-
-def _extent(figure: Any, artist: Any) -> tuple[float, float]:
-    """Width and height of an artist, in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    box = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())
-    return box.width / figure.dpi, box.height / figure.dpi
 
 
 def _value_label(panel: Panel) -> str:
@@ -511,7 +502,3 @@ def _value_label(panel: Panel) -> str:
 
 def _words(name: str) -> str:
     return name.replace("/", " ").replace("_", " ")
-
-
-def _wrap(text: str, width: int) -> str:
-    return textwrap.fill(text, max(8, width))

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from logitlab.report import figures
+from logitlab.report.legends import add_legends, extent, wrap
 
 __all__ = ["Map", "Sheet", "probability_maps", "surfaces"]
 
-_MAP_WIDTHS, _SHEET_SIZE = (2.1, 2.8), (3.1, 2.75)  # inches
+_MAPS_WIDTH, _MAP_WIDTHS, _SHEET_SIZE = 5.6, (2.1, 2.8), (3.1, 2.75)  # inches
 _PIXELS = 300  # of a map, along each side
 _MESH = 30  # lines of a sheet, along each side
 _UNKNOWN = 0.88  # the gray of a map where there are no numbers, or no map
@@ -169,7 +170,7 @@ def probability_maps(
             many = len(drawn)
             across = min(many, columns or (3 if many in (5, 6, 9) else min(4, many)))
             down = -(-many // across)
-            width = float(np.clip(figures._MIN_WIDTH / across, *_MAP_WIDTHS))
+            width = float(np.clip(_MAPS_WIDTH / across, *_MAP_WIDTHS))
             figure = figures._figure((width, width), across, down, title)
             grid = figure.subplots(
                 down, across, sharex=True, sharey=True, squeeze=False
@@ -188,7 +189,7 @@ def probability_maps(
             for axes in grid[:, 0]:
                 axes.set_ylabel(labels[1])
             entries = _map_entries(drawn.values())
-            figures._add_legend(figure, entries, "white: undecided")
+            add_legends(figure, [(grid[0, -1], entries)], "white: undecided")
             _fit(figure, grid, (high[1] - low[1]) / (high[0] - low[0]), width)
         return figure
 
@@ -231,7 +232,7 @@ def surfaces(
         with matplotlib.rc_context(figures._LOOK):
             figure = figures._figure(_SHEET_SIZE, across, down, title)
             # The layout knows only roughly how far labels in space reach.
-            figure.get_layout_engine().set(h_pad=0.06)
+            figure.get_layout_engine().set(h_pad=0.08)
             for place, (name, sheet) in enumerate(sheets.items()):
                 axes = figure.add_subplot(down, across, place + 1, projection="3d")
                 _paint_sheet(axes, sheet, low, high)
@@ -241,7 +242,8 @@ def surfaces(
                 _narrow(figure, axes.set_title(name), 0.9 * _SHEET_SIZE[0])
             lines = max(axes.get_title().count("\n") for axes in figure.axes)
             figure.set_figheight(figure.get_figheight() + 0.15 * lines * down)
-            figures._add_legend(figure, _sheet_entries(sheets.values()), "")
+            corner = figure.axes[min(across, many) - 1]
+            add_legends(figure, [(corner, _sheet_entries(sheets.values()))])
         return figure
 
     return draw
@@ -334,9 +336,9 @@ def _narrow(figure: Any, text: Any, inches: float) -> None:
     """Breaks the lines of a text until it is no wider than this."""
     words = text.get_text()
     for width in range(int(16 * inches), 7, -1):
-        if figures._extent(figure, text)[0] <= inches:
+        if extent(figure, text)[0] <= inches:
             break
-        text.set_text(figures._wrap(words, width))
+        text.set_text(wrap(words, width))
 
 
 def _resample(across, up, values, width, height):
@@ -450,7 +452,7 @@ def _sheet_entries(sheets: Sequence[Sheet]) -> list[tuple]:
     for place, (color, alpha) in enumerate(_SHEETS):
         names = ", ".join(dict.fromkeys(sheet.names[place] for sheet in sheets))
         patch = Patch(facecolor=to_rgba(color, alpha), edgecolor=color, linewidth=0.5)
-        entries.append((patch, figures._wrap(names, 40)))
+        entries.append((patch, wrap(names, 40)))
     return [*entries, (Line2D([], [], **_DOT), "where they meet")]
 
 

@@ -25,7 +25,9 @@ _SCALES = ("group", "batch", "none")
 def group_advantages(
     rewards: ArrayLike, *, scale: str = "group", eps: ArrayLike = 1e-4
 ) -> jax.Array:
-    r"""GRPO's advantages: rewards against their group, in its standard deviations.
+    r"""GRPO's advantages: rewards standardized within their group.
+
+    Use it with ``losses.ppo_clip_loss``.
 
     .. math:: A_i = \frac{r_i - \bar r}{s + \epsilon}
 
@@ -78,7 +80,9 @@ def ngrpo_advantages(
     n_virtual: int = 1,
     eps: ArrayLike = 1e-6,
 ) -> jax.Array:
-    r"""NGRPO's advantages: GRPO's among rollouts that imagined ones have joined.
+    r"""NGRPO's advantages: GRPO's after adding virtual rollouts of full reward.
+
+    Use it when groups without a right answer should teach, too.
 
     .. math:: A_i = \frac{r_i - \bar r}{s + \epsilon}, \quad
         \bar r, s \text{ of } (r_1, \dots, r_G, r_{max}, \dots, r_{max})
@@ -129,7 +133,9 @@ def ngrpo_advantages(
 def rloo_advantages(
     rewards: ArrayLike, *, normalize: bool = False, eps: ArrayLike = 1e-4
 ) -> jax.Array:
-    r"""RLOO's advantages: a reward less the mean of the others in its group.
+    r"""RLOO's advantages: the reward less the mean of the others in its group.
+
+    Use it for an unbiased baseline without a value function.
 
     .. math:: A_i = r_i - \frac{1}{G - 1} \sum_{j \ne i} r_j =
         \frac{G}{G - 1} (r_i - \bar r)

@@ -27,7 +27,7 @@ def kto_kl_estimate(
     *,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""KTO's reference point: how far the policy is from its reference, from one batch.
+    r"""KTO's reference point: estimate of the KL divergence from a batch.
 
     .. math:: z_0 = \max\Bigl(0, \mathrm{mean}\, \log
         \frac{\pi(y_{i-1} | x_i)}{\pi_{ref}(y_{i-1} | x_i)}\Bigr)
@@ -69,7 +69,7 @@ def kto_kl_estimate(
 def running_mean_update(
     state: RunningMean, rewards: ArrayLike, *, mask: ArrayLike | None = None
 ) -> RunningMean:
-    r"""The mean of all rewards after another batch: BCO's shift.
+    r"""Running mean of all rewards after another batch: BCO's shift.
 
     .. math:: \mu' = \mu + (\bar r - \mu) \frac{B}{n + B}, \quad n' = n + B
 

@@ -27,7 +27,7 @@ class BetaSampler(NamedTuple):
 
 
 def variance_gain(rate: jax.Array) -> jax.Array:
-    """Variance of the reward at a success rate: what a group tells GRPO.
+    """Variance of a 0/1 reward at a success rate: what a group teaches GRPO.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.rl import variance_gain
@@ -38,7 +38,7 @@ def variance_gain(rate: jax.Array) -> jax.Array:
 
 
 def beta_sampler_init(n: int) -> BetaSampler:
-    """A sampler that knows nothing of n prompts: every success rate is as likely.
+    """Prompt sampler with a uniform prior on each of n success rates.
 
     Raises:
       ValueError: ``n`` is below 1.
@@ -60,7 +60,9 @@ def beta_sampler_select(
     *,
     gain: Callable[[jax.Array], jax.Array] = variance_gain,
 ) -> jax.Array:
-    r"""Draws a success rate of each prompt, and takes the prompts that gain most.
+    r"""Thompson sampling of prompts: those of largest gain at drawn rates.
+
+    Use it to spend rollouts on prompts that are neither solved nor hopeless.
 
     .. math:: \operatorname{top}_B\; g(\tilde p_i), \quad
         \tilde p_i \sim \mathrm{Beta}(\alpha_i, \beta_i)
@@ -170,7 +172,7 @@ def _refuse(name, array, fine, expected):
 
 
 def historical_variance_rank(history: ArrayLike) -> jax.Array:
-    r"""Prompts by how much their accuracy has moved in training, most first.
+    r"""Prompts sorted by the variance of their accuracy in training, descending.
 
     .. math:: \operatorname{argsort}_n \; -\sqrt{\tfrac1E \sum_e (a_{ne} - \bar a_n)^2}
 

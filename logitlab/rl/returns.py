@@ -204,7 +204,7 @@ def psr_nsr_advantages(
     positive_weight: ArrayLike = 0.1,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Learning from right answers only, from wrong ones only, or mostly from these.
+    r"""Advantages of PSR, NSR and weighted REINFORCE: right or wrong answers only.
 
     .. math:: R_t \ (\text{positive}), \quad R_t - 1 \ (\text{negative}), \quad
         \begin{cases} w R_t & \text{right} \\ R_t - 1 & \text{wrong} \end{cases} \

@@ -15,7 +15,9 @@ __all__ = ["combine_rewards_and", "lsc_transform", "reference_quantile"]
 
 
 def lsc_transform(reward: ArrayLike, ref_reward: ArrayLike) -> jax.Array:
-    r"""Log-sigmoid-centred reward: the log-probability of being good enough.
+    r"""Log-sigmoid-centered (LSC) reward: log-probability of being good enough.
+
+    Use it before adding up rewards, so that no single one can be hacked.
 
     .. math:: u = \log \sigma(r - r_{ref}) = -\mathrm{sp}(r_{ref} - r)
 
@@ -59,7 +61,7 @@ def reference_quantile(
     axis: int = -1,
     gaussian: bool = False,
 ) -> jax.Array:
-    r"""What is just good enough for a prompt: a quantile of the base policy's rewards.
+    r"""Quantile of the base policy's rewards for a prompt: LSC's reference.
 
     Args:
       ref_rewards: [..., N], of answers of the base policy to one prompt.
@@ -101,7 +103,7 @@ def reference_quantile(
 def combine_rewards_and(
     rewards: ArrayLike, ref_rewards: ArrayLike, *, axis: int = 0
 ) -> jax.Array:
-    r"""Utility of an answer that should be good in every respect.
+    r"""Combined utility of several rewards: a sum that acts as a logical AND.
 
     .. math:: u = \sum_k \log \sigma(r_k - r_{ref, k})
 

@@ -16,7 +16,7 @@ __all__ = ["aggregate_tokens", "length_weights"]
 def length_weights(
     lengths: ArrayLike, correct: ArrayLike, *, lam: ArrayLike, max_length: ArrayLike
 ) -> jax.Array:
-    r"""DRPO's weights of the right answers to a prompt: the shorter, the larger.
+    r"""DRPO's weights of right answers: shorter ones weigh more.
 
     .. math:: w_i = e^{(1 - l_i) / \lambda} \Big/ \sum_{j\ \text{right}}
         e^{(1 - l_j) / \lambda}, \quad l_i = |y_i| / L
@@ -75,7 +75,7 @@ def aggregate_tokens(
     mode: str = "token_mean",
     constant: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""The one number that an algorithm makes of its token losses.
+    r"""Reduces token losses to one number, as PPO, GRPO or Dr. GRPO does.
 
     .. math:: \frac{\sum_{b,t} m_{bt} \ell_{bt}}{\sum_{b,t} m_{bt}}, \quad
         \frac1B \sum_b \frac{\sum_t m_{bt} \ell_{bt}}{\sum_t m_{bt}}, \quad

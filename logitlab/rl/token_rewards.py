@@ -21,7 +21,7 @@ def dpo_token_rewards(
     clip: ArrayLike = 0.05,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""What a policy trained on preferences says each token is worth.
+    r"""Token rewards from the log-ratio of a DPO policy to its reference.
 
     .. math:: \mathrm{clip}\bigl(\beta_1 (\log \pi^{dpo}_t - \log \pi^{ref}_t),
         -c, c \bigr)

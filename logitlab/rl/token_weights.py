@@ -28,7 +28,7 @@ def importance_weights(
     clip_high: ArrayLike = 3.0,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Weights of token losses where an inference engine sampled, not the policy.
+    r"""Importance weights of tokens sampled by another engine, clipped or masked.
 
     .. math:: \mathrm{clip}(\rho, C_{lo}, C_{hi}), \quad \text{or} \quad
         \rho\, [C_{lo} \le \rho \le C_{hi}], \quad
@@ -101,7 +101,7 @@ def off_policy_mask(
     threshold: ArrayLike,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Which sequences to learn from: not the bad ones that have become unlikely.
+    r"""Mask that drops bad answers which have become unlikely.
 
     .. math:: A \ge 0 \quad \text{or} \quad \frac{1}{|y|} \sum_t
         \log \frac{\pi^{old}_t}{\pi_t} \le \delta

@@ -26,7 +26,7 @@ def hl_gauss_probs(
     num_bins: int,
     sigma_ratio: ArrayLike = 0.75,
 ) -> jax.Array:
-    r"""Histogram of a Gaussian around the target, cut off at the ends of the range.
+    r"""Histogram of a Gaussian around the target, cut off at the range's ends.
 
     .. math:: q_i = \frac{\Phi((e_{i+1} - t)/\sigma) - \Phi((e_i - t)/\sigma)}
         {\Phi((e_m - t)/\sigma) - \Phi((e_0 - t)/\sigma)}, \quad
@@ -79,7 +79,7 @@ def hl_gauss_probs(
 def two_hot_probs(
     target: ArrayLike, *, vmin: ArrayLike, vmax: ArrayLike, num_atoms: int
 ) -> jax.Array:
-    r"""The target shared linearly between its two neighbours among the atoms.
+    r"""Two-hot encoding: the target's mass on its two neighboring atoms.
 
     .. math:: q_i = \max(0, 1 - |t - c_i| / \delta), \quad
         \delta = (v_{max} - v_{min}) / (m - 1)
@@ -117,7 +117,7 @@ def two_hot_probs(
 def categorical_projection(
     shifted_atoms: ArrayLike, probs: ArrayLike, atoms: ArrayLike
 ) -> jax.Array:
-    r"""A distribution over moved atoms, projected on fixed ones (C51).
+    r"""C51's projection of a distribution over moved atoms onto fixed ones.
 
     .. math:: \hat q_i = \sum_j p_j \max(0, 1 - |\mathrm{clip}(s_j) - c_i| / \delta)
 
@@ -171,7 +171,9 @@ def categorical_value(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Mean of the distribution that logits put on a support.
+    r"""Mean of the distribution that logits put on the atoms of a support.
+
+    Use it to read a value off the logits of ``losses.two_hot_loss``.
 
     .. math:: \sum_i \mathrm{softmax}(z)_i \, c_i
 

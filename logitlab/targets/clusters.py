@@ -21,7 +21,7 @@ def cluster_targets(
     axis_name: str | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Targets that favour small clusters, from the probabilities of a whole set.
+    r"""DEPICT's balanced targets, from the probabilities of a whole set.
 
     .. math:: q_{ik} \propto p_{ik}^a \Big/ \Big(\sum_{i'} p_{i'k}\Big)^b
 

@@ -21,7 +21,7 @@ def dirichlet_responsibilities(
     classes: int,
     concentration: float = 1.0,
 ) -> jax.Array:
-    r"""Soft targets for the factors of a checkered model, at random for each example.
+    r"""Random Dirichlet soft targets for the factors of a checkered model.
 
     .. math:: \mu \sim \mathrm{Dirichlet}(\alpha), \quad
         q_{k,l} = \sum_{\upsilon \,:\, \sum_j \upsilon_j \equiv y, \; \upsilon_k = l}

@@ -33,7 +33,7 @@ def compose_teacher_logits(
     weight: ArrayLike,
     contrastive: bool = True,
 ) -> jax.Array:
-    r"""Logits of a teacher that goes further the way from one model to another.
+    r"""Teacher logits extrapolated along the difference of two models.
 
     .. math:: z^* = d + w (d - r), \quad \text{or } w d + (1 - w) r
 
@@ -176,7 +176,7 @@ def omd_target(
     eta: ArrayLike,
     tau: ArrayLike,
 ) -> jax.Array:
-    r"""The policy after one step of online mirror descent: INPO's minimiser.
+    r"""Policy after one step of online mirror descent: INPO's minimizer.
 
     .. math:: \pi_{t+1} \propto e^{P \pi_t / \eta}\, \pi_{ref}^{\tau/\eta}\,
         \pi_t^{1 - \tau/\eta}

@@ -73,7 +73,7 @@ def comp_sum_bayes_risk(
 def minimizability_gap(
     best_risk: ArrayLike, probs: ArrayLike, *, tau: ArrayLike, axis: int = -1
 ) -> jax.Array:
-    r"""How far a family of models stays above the pointwise optimum.
+    r"""Minimizability gap: best risk of a family above the pointwise best.
 
     .. math:: M = \inf_{h \in H} E[\ell_\tau] - E_x[\text{best conditional risk}(q(x))]
 
@@ -111,7 +111,7 @@ def minimizability_gap(
 def hconsistency_transform(
     beta: ArrayLike, *, tau: ArrayLike, num_classes: ArrayLike
 ) -> jax.Array:
-    r"""The convex function that links an excess zero-one risk to an excess loss.
+    r"""H-consistency transform: least excess loss for an excess zero-one risk.
 
     .. math:: T(b) = \frac{2^{1-\tau}}{1-\tau} (1 - m^{2-\tau}) \ (\tau < 1), \quad
         \frac{m^{2-\tau} - 1}{(\tau - 1) n^{\tau - 1}} \ (1 < \tau < 2), \quad
@@ -173,7 +173,7 @@ def hconsistency_bound(
     minimizability_gap_01: ArrayLike = 0.0,
     closed_form: bool = False,
 ) -> jax.Array:
-    r"""Excess zero-one risk that an excess comp-sum risk still allows.
+    r"""Upper bound on the excess zero-one risk, from an excess comp-sum risk.
 
     .. math:: R_{01}(h) - R_{01}^* \le
         \Gamma_\tau(R_\tau(h) - R_\tau^* + M_\tau) - M_{01}, \quad \Gamma_\tau = T^{-1}

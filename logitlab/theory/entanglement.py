@@ -25,7 +25,7 @@ def margin_coefficients(
     *args: ArrayLike,
     **hyper: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""How strongly a loss pushes the chosen answer up and the rejected one down.
+    r"""Derivatives of a margin loss in the two answers' log-probabilities.
 
     .. math:: d_w = -\frac{\partial \ell}{\partial \log \pi(y_w)}, \quad
         d_l = \frac{\partial \ell}{\partial \log \pi(y_l)}
@@ -71,7 +71,7 @@ def entanglement_diagnostics(
     d_w: ArrayLike = 1.0,
     d_l: ArrayLike = 1.0,
 ) -> dict[str, jax.Array]:
-    r"""What a step along the negative gradient does to both answers of one pair.
+    r"""First-order change of both answers' log-probabilities after a step.
 
     .. math:: \Delta \log \pi(y_w) \approx \eta (d_w \|g_w\|^2
         - d_l \langle g_w, g_l \rangle), \quad
@@ -128,7 +128,7 @@ def pairwise_normalized_gradient(
     pairs: Any,
     coeff: tuple[ArrayLike, ArrayLike],
 ) -> Any:
-    r"""A gradient to descend in which no answer of a pair outweighs the other.
+    r"""Gradient in which both answers of a pair have unit-norm gradients.
 
     .. math:: -\frac{1}{B} \sum_i \Bigl(d_{w,i} \frac{g_{w,i}}{\|g_{w,i}\|}
         - d_{l,i} \frac{g_{l,i}}{\|g_{l,i}\|}\Bigr)

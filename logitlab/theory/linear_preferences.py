@@ -14,7 +14,7 @@ __all__ = ["linear_margin_preference_grad"]
 def linear_margin_preference_grad(
     teacher_chosen: ArrayLike, teacher_rejected: ArrayLike
 ) -> jax.Array:
-    r"""The slope of the expected margin of logistic regression between two teachers.
+    r"""Gradient of a linear student's expected margin between two teachers.
 
     .. math:: \nabla_\theta\, \mathbb{E}_x \bigl[\log p_\theta(\hat y_c | x)
         - \log p_\theta(\hat y_r | x)\bigr]

@@ -25,7 +25,7 @@ WORLDS = ("TT", "TF", "FT", "FF")  # is the chosen answer valid, is the rejected
 
 
 class DerivedLoss(NamedTuple):
-    """A loss that a structure with a link is: with ``options`` for ``dpa_loss``.
+    """A known loss as a preference structure and a link, for ``dpa_loss``.
 
     ``loss`` takes the log-probabilities of both answers, and if ``reference`` those
     under the reference, sums or means as the loss itself wants them.
@@ -39,7 +39,7 @@ class DerivedLoss(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceStructure:
-    """One row of the catalogue: what is preferred, and which worlds are counted.
+    """Preference structure of a loss: its formulas, as sets of possible worlds.
 
     Attributes:
       formula: the preference in words of logic, W for a valid chosen and L for a valid
@@ -112,7 +112,7 @@ def semantic_preference_ratio(
     numerator: Sequence[str] = ("TT", "TF"),
     denominator: Sequence[str] = ("TT", "FT"),
 ) -> jax.Array:
-    r"""Log-ratio of how likely two sets of worlds are.
+    r"""Log-ratio of the probabilities of two sets of worlds.
 
     .. math:: \rho = \log \sum_{num} P(world) - \log \sum_{den} P(world)
 

@@ -68,7 +68,7 @@ class Signals:
 
 
 class Progress:
-    """Where a study is: which arms there are, and how long what is left may take.
+    """Progress of a study: its arms, and the estimate of the time left.
 
     Training steps, and the seeds of computed arms, are taken to last as long as those
     of the same kind before them.

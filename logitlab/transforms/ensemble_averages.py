@@ -21,7 +21,9 @@ def ensemble_logits(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""One teacher made of several: logits of the mean of what the members say.
+    r"""Ensemble logits: of the members' mean probabilities or mean logits.
+
+    Use it to distill several teachers as one.
 
     .. math:: T \log \sum_m w_m \, \mathrm{softmax}(z_m / T), \quad \text{or }
         \sum_m w_m z_m

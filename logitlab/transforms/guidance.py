@@ -15,7 +15,9 @@ __all__ = ["classifier_free_guidance"]
 def classifier_free_guidance(
     cond: ArrayLike, uncond: ArrayLike, scale: ArrayLike
 ) -> jax.Array:
-    r"""Output of a guided denoiser.
+    r"""Classifier-free guidance of a denoiser's conditional output.
+
+    Use it at sampling time, to follow the condition more closely.
 
     .. math:: u + \kappa (c - u)
 

@@ -13,7 +13,7 @@ __all__ = ["amplify"]
 
 
 def amplify(probs: ArrayLike, *, scale: ArrayLike = 73.0) -> jax.Array:
-    r"""Pushes probabilities towards 0 and 1.
+    r"""Pushes probabilities towards 0 and 1 by a steep sigmoid.
 
     .. math:: q = \sigma(L\,(p - 1/2))
 

@@ -55,7 +55,7 @@ def cumulative_probs(logits: ArrayLike, *, axis: int = -1) -> jax.Array:
 
 
 def ordered_thresholds(raw: ArrayLike, *, axis: int = -1) -> jax.Array:
-    r"""Increasing thresholds from numbers without order.
+    r"""Increasing thresholds from unconstrained numbers.
 
     .. math:: \alpha_1 = r_1, \quad \alpha_k = \alpha_{k-1} + \log(1 + e^{r_k})
 

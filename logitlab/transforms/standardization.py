@@ -18,7 +18,9 @@ def standardize_logits(
     ddof: int = 1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Logits without their mean, divided by their standard deviation.
+    r"""Logits minus their mean, divided by their standard deviation.
+
+    Use it before a distillation loss if teacher and student differ in scale.
 
     .. math:: Z_c = \frac{z_c - \bar z}{\epsilon + \sigma}, \quad
         \sigma^2 = \frac{1}{C - \text{ddof}} \sum_c (z_c - \bar z)^2

@@ -14,6 +14,8 @@ __all__ = ["class_balanced_weights", "inverse_frequency_weights"]
 def class_balanced_weights(counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
     r"""Class weights by effective numbers of examples; they sum to C.
 
+    Use it when inverse frequencies weigh rare classes too much.
+
     .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}
 
     A class without examples gets the weight of one example.

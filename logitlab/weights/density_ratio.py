@@ -28,7 +28,7 @@ def density_ratio_weight(
     min_ratio: ArrayLike = 0.5,
     max_ratio: ArrayLike = 10.0,
 ) -> jax.Array:
-    r"""How much likelier a prompt is among desirable answers: BCO's weights.
+    r"""Density ratio of desirable to other prompts: BCO's weights.
 
     .. math:: w = \mathrm{clip}\Bigl(\frac{p}{1 - p + 10^{-8}}, w_{min}, w_{max}\Bigr)
 

@@ -97,7 +97,7 @@ def loss_scores(
     mask: ArrayLike | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    r"""How much each loss of a batch deserves attention.
+    r"""Scores of a batch's losses, of which ``loss_weights`` is the softmax.
 
     .. math:: h = 2\delta\,\frac{\ell - (\ell_{max} + \ell_{min})/2}
         {\max(\ell_{max} - \ell_{min}, 10^{-6})}

@@ -20,7 +20,7 @@ def meco_update(
     gamma: ArrayLike,
     noise_mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""The tracked log-normaliser after another batch of noise.
+    r"""Tracked log-normalizer of ``losses.meco_loss`` after a batch of noise.
 
     .. math:: \log u' = \log\big((1 - \gamma) u + \gamma\, \mathrm{mean}\,
         e^{f - \log q}\big)

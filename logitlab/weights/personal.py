@@ -19,7 +19,7 @@ def personal_loss_probs(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""How likely each of a user's items is to be trained on: the less it costs.
+    r"""Sampling probabilities of a user's items: larger for smaller losses.
 
     .. math:: p_i = e^{-\ell_i / T} / \sum_j e^{-\ell_j / T}
 
@@ -61,7 +61,7 @@ def personal_loss_resample(
     temperature: ArrayLike = 0.1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Draws one of each user's items, the cheap ones more often.
+    r"""Draws one item of each user, those with small losses more often.
 
     With the probabilities of ``personal_loss_probs``. Train on what comes out and on
     the negative that the losses were computed with. No gradient reaches the losses.

@@ -59,13 +59,13 @@ def test_every_public_loss_has_a_row():
 
 def test_table():
     rare = dataclasses.replace(ROW, lower=None, upper=2, convex=False, note="a|b")
-    uses = {"cross_entropy": "an example has one class"}
-    header, rule, first, second = catalogue.table([ROW, rare], uses).splitlines()
+    header, rule, first, second = catalogue.table([ROW, rare]).splitlines()
     count = header.count("|")
     assert rule.count("|") == first.count("|") == count
     assert second.replace("\\|", "").count("|") == count
     assert first.startswith(
-        "| `cross_entropy` | an example has one class | example | "
+        "| `cross_entropy` | an example has one class, or a distribution over classes; "
+        "exact at any margin | example | "
         "shift-invariant, convex, calibrated, proper | [0, ∞) | paper | softmax"
     )
     assert "| shift-invariant, calibrated, proper | (-∞, 2] |" in second

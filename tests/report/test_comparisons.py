@@ -24,6 +24,10 @@ RESULTS = {
 }
 
 
+def words(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
 def lines(axes):
     return [c.lines[0] for c in axes.containers]
 
@@ -36,9 +40,8 @@ def test_trends_go_through_the_means_of_what_is_finite():
     got = [line.get_xydata().tolist() for line in lines(axes)]
     assert got == [[[2, 2], [8, 4]], [[2, 10], [8, 20]]]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words == ["the first", "the other", "the end"]
-    assert "interval" in figure.legends[0].get_title().get_text()
+    assert words(axes) == ["the first", "the other", "the end"]
+    assert "interval" in figure.get_supxlabel()
 
 
 def test_trends_of_some_arms_keep_their_colors():
@@ -46,9 +49,7 @@ def test_trends_of_some_arms_keep_their_colors():
     some = report.trends({2: "at2"}, arms=("other",))(RESULTS)
     colors = [line.get_color() for line in lines(whole.axes[0])]
     assert [line.get_color() for line in lines(some.axes[0])] == colors[1:]
-    assert (
-        "interval" not in some.legends[0].get_title().get_text()
-    )  # two seeds are left
+    assert "interval" not in some.get_supxlabel()  # two seeds are left
 
 
 def test_trends_need_a_metric():
@@ -58,15 +59,37 @@ def test_trends_need_a_metric():
 
 def test_intervals_of_one_series_need_no_legend():
     draw = report.intervals({"x": ("first", "")}, ("one", "two"), "at2", dots="folds")
-    (legend,) = draw(RESULTS).legends
-    assert not legend.get_texts()
-    assert "dots: folds" in legend.get_title().get_text()
+    figure = draw(RESULTS)
+    assert figure.axes[0].get_legend() is None
+    assert "dots: folds" in figure.get_supxlabel()
 
 
 def test_intervals_name_more_than_one_series():
     series = {"x": ("first",), "y": ("other",)}
-    (legend,) = report.intervals(series, ("one",), "at2")(RESULTS).legends
-    assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
+    (axes,) = report.intervals(series, ("one",), "at2")(RESULTS).axes
+    assert words(axes) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        report.trends({1: "y"}, bound=(3, "the bound")),
+        report.intervals({str(i): [str(i)] for i in range(9)}, ["tick"], "y"),
+        report.frontier(
+            {str(i): {str(i): ""} for i in range(9)}, across=("y", ""), up=("y", "")
+        ),
+    ],
+    ids=["trends", "intervals", "frontier"],
+)
+def test_more_than_six_are_drawn_in_panels_of_their_own(draw):
+    results = {str(i): arm(str(i), seeds=1, y=[float(i)]) for i in range(9)}
+    first, second = draw(results).axes
+    bound = ["the bound"] if "the bound" in words(first) else []
+    assert words(first) == ["0", "1", "2", "3", "4", *bound]
+    assert words(second) == ["5", "6", "7", "8", *bound]
+    assert first.get_ylim() == second.get_ylim()
+    assert len(lines(first)) == 5
+    assert len(lines(second)) == 4
 
 
 def test_a_frontier_goes_through_the_means_both_ways():
@@ -80,9 +103,8 @@ def test_a_frontier_goes_through_the_means_both_ways():
     assert [line.get_xydata().tolist() for line in lines(axes)] == [[[2, 4]], [[1, 6]]]
     assert [text.get_text() for text in axes.texts] == ["1", "3"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("two", "eight")
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["x", "y"]
-    assert legend.get_title().get_text().startswith("numbers: n; bars")
+    assert words(axes) == ["x", "y"]
+    assert figure.get_supxlabel().startswith("numbers: n; bars")
     with pytest.raises(ValueError, match="series is empty"):
         report.frontier({}, across=("a", ""), up=("b", ""))
 
@@ -127,11 +149,11 @@ def test_two_seeds_have_no_interval():
     results = {name: arm(name, seeds=2, accuracy=[0.75, 1.0]) for name in "ab"}
     figure = report.intervals({"a": "a", "b": "b"}, ("0",), "accuracy")(results)
     assert figure.axes[0].get_ylim()[1] < 1.1
-    assert figure.legends[0].get_title().get_text() == "dots: seeds"
+    assert figure.get_supxlabel() == "dots: seeds"
     figure = report.frontier(
         {"a": {"a": ""}}, across=("accuracy", "a"), up=("accuracy", "a")
     )(results)
-    assert not figure.legends[0].get_title().get_text()
+    assert not figure.get_supxlabel()
 
 
 def test_mean_interval():

@@ -59,6 +59,13 @@ def median_lines(axes):
     ]
 
 
+def entries(axes):
+    """Labels and handles of the legend beside a panel."""
+    legend = axes.get_legend()
+    labels = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+    return dict(zip(labels, legend.legend_handles, strict=True))
+
+
 def tick_labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
 
@@ -91,9 +98,7 @@ def check_layout(figure):
     """No two boxes overlap, none leaves the page, and none is too small to read."""
     renderer = rendered(figure)
     boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
-    boxes += [legend.get_window_extent(renderer) for legend in figure.legends]
-    if figure.get_suptitle():
-        boxes.append(figure.texts[0].get_window_extent(renderer))
+    boxes += [text.get_window_extent(renderer) for text in figure.texts]
     for a, b in itertools.combinations(boxes, 2):
         across = min(a.x1, b.x1) - max(a.x0, b.x0)
         along = min(a.y1, b.y1) - max(a.y0, b.y0)
@@ -127,40 +132,59 @@ def test_panels_and_labels():
     assert min(widths[:2]) > max(widths[2:])
 
 
-def test_one_legend_entry_per_arm():
+def test_legends_of_at_most_six_entries():
     results = study(16)
     results["closed form"] = Arm("no curves", test_error=np.zeros((8, 1)))
-    (legend,) = curves("train/accuracy", "test/accuracy")(results).legends
-    shown = [text.get_text() for text in legend.get_texts()]
-    assert shown == [f"arm number {i}, with a name" for i in range(16)]
-    for handle, arm in zip(legend.legend_handles, range(16), strict=True):
+    figure = curves("train/accuracy", "test/accuracy")(results)
+    beside = [axes for axes in figure.axes if axes.get_legend()]
+    assert [axes.get_ylabel() for axes in beside] == ["test accuracy"] * 3
+    shown = [entries(axes) for axes in beside]
+    assert [len(legend) for legend in shown] == [6, 5, 5]
+    named = {name: handle for legend in shown for name, handle in legend.items()}
+    assert list(named) == [f"arm number {i}, with a name" for i in range(16)]
+    for arm, handle in enumerate(named.values()):
         assert handle.get_color() == PALETTE[arm % 8]
-    assert legend.get_title().get_text() == (
+    assert figure.get_supxlabel() == (
         "thin: each seed, thick: the median; dot: a run ended there"
     )
-    (legend,) = curves("test/accuracy")(study(2, seeds=1)).legends
-    assert legend.get_title().get_text() == ""
+    assert curves("test/accuracy")(study(2, seeds=1)).get_supxlabel() == ""
 
 
-def test_legend_explains_dashes():
-    (legend,) = panels([[PAIR, LOSS]])(study(2)).legends
-    shown = [text.get_text() for text in legend.get_texts()]
-    assert shown[2:] == ["test accuracy", "train accuracy"]
+def test_each_group_is_drawn_beside_its_names():
+    figure = curves("test/accuracy")(study(9, seeds=1))
+    upper, lower = figure.axes
+    for axes, arms in ((upper, range(5)), (lower, range(5, 9))):
+        drawn = [line.get_color() for line in median_lines(axes)]
+        assert drawn == [PALETTE[arm % 8] for arm in arms]
+        assert [h.get_color() for h in entries(axes).values()] == drawn
+    assert upper.get_ylim() == lower.get_ylim()
+    assert upper.get_xlim() == lower.get_xlim()
+    assert (upper.get_xlabel(), lower.get_xlabel()) == ("", "step")
+
+
+def test_notes_explain_dashes():
+    figure = panels([[PAIR, LOSS]])(study(2, seeds=1))
+    assert len(entries(figure.axes[1])) == 2
+    assert figure.get_supxlabel() == "solid: test accuracy; dashed: train accuracy"
     figure = small_multiples(("test/accuracy", "train/accuracy"))(study(16))
-    shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["test accuracy", "train accuracy"]
-    solid, dashed = (h.get_linestyle() for h in figure.legends[0].legend_handles)
-    assert (solid, dashed) == ("-", "--")
+    assert figure.get_supxlabel().startswith("solid: test accuracy; dashed: train")
+    assert not any(axes.get_legend() for axes in figure.axes)
+    # Two arms of one color in a panel: the second has dashes of its own.
+    figure = panels([[PAIR]], arms=["arm1", "arm9"])(study(10, seeds=1))
+    assert figure.get_supxlabel() == (
+        "solid or dash-dotted: test accuracy; dashed or dotted: train accuracy"
+    )
 
 
 def test_no_two_lines_look_alike():
-    figure = panels([[PAIR]])(study(16))
-    looks = [  # get_linestyle says "--" for every pattern
-        (line.get_color(), line._unscaled_dash_pattern)
-        for line in median_lines(figure.axes[0])
-    ]
-    assert len(looks) == 32
-    assert len({str(look) for look in looks}) == 32
+    every_eighth = [f"arm{i}" for i in range(0, 32, 8)]  # all of one color
+    for arms, lines in ((None, 12), (every_eighth, 8)):
+        for axes in panels([[PAIR]], arms=arms)(study(32, seeds=1)).axes:
+            looks = [  # get_linestyle says "--" for every pattern
+                (line.get_color(), line._unscaled_dash_pattern)
+                for line in median_lines(axes)
+            ]
+            assert len({str(look) for look in looks}) == len(looks) <= lines
 
 
 def test_an_arm_keeps_its_color():
@@ -168,8 +192,8 @@ def test_an_arm_keeps_its_color():
     everywhere = curves("test/accuracy", "train/accuracy")(results)
     some = curves("test/accuracy", arms=["arm7", "arm3", "was not run"])(results)
     small = small_multiples("test/accuracy")(results)
-    for axes in everywhere.axes:
-        colors = [line.get_color() for line in median_lines(axes)]
+    for group in (everywhere.axes[::2], everywhere.axes[1::2]):
+        colors = [line.get_color() for axes in group for line in median_lines(axes)]
         assert colors == [PALETTE[i % 8] for i in range(10)]
     colors = [line.get_color() for line in median_lines(some.axes[0])]
     assert colors == [PALETTE[3], PALETTE[7]]
@@ -324,7 +348,8 @@ def test_what_was_not_logged_is_said():
             rendered(figure)
             (axes,) = figure.axes
             assert [text.get_text() for text in axes.texts] == ["not logged"]
-            assert not figure.legends
+            assert axes.get_legend() is None
+            assert figure.get_supxlabel() == ""
 
 
 @pytest.mark.parametrize("arms", [1, 2, 5, 6, 7, 13, 16])

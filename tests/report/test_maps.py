@@ -62,8 +62,13 @@ def image(figure, panel=0):
     return np.asarray(found.get_array())
 
 
+def legend(figure):
+    (found,) = filter(None, (axes.get_legend() for axes in figure.axes))
+    return found
+
+
 def words(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.get_text() for text in legend(figure).get_texts()]
 
 
 def test_two_classes_meet_in_white():
@@ -162,7 +167,7 @@ def test_legend_names_what_is_there():
     assert words(drawn(plane(lines=line))) == ["class 0", "class 1", "hyperplanes"]
     assert words(drawn(plane(), thirds)) == ["class 0", "class 1", "class 2"]
     figure = drawn(plane())
-    colors = [handle.get_color() for handle in figure.legends[0].legend_handles]
+    colors = [handle.get_color() for handle in legend(figure).legend_handles]
     np.testing.assert_allclose(colors, [BLUE, ORANGE])
 
 
@@ -198,10 +203,7 @@ def test_note_and_title():
 def boxes_of(figure):
     _, renderer = rendered(figure)
     boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
-    boxes += [legend.get_window_extent(renderer) for legend in figure.legends]
-    if figure.get_suptitle():
-        boxes.append(figure.texts[0].get_window_extent(renderer))
-    return boxes
+    return boxes + [text.get_window_extent(renderer) for text in figure.texts]
 
 
 def check_boxes(boxes, figure):

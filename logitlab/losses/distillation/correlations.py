@@ -34,6 +34,8 @@ def dist_loss(
 ) -> jax.Array:
     r"""Distillation from a stronger teacher (DIST), one number for a batch.
 
+    Use it when the teacher is much stronger than the student.
+
     .. math:: \ell = \beta \frac1N \sum_n (1 - \rho(q_{n\cdot}, p_{n\cdot})) +
         \gamma \frac1C \sum_c (1 - \rho(q_{\cdot c}, p_{\cdot c})), \quad
         \rho(a, b) = \frac{\sum \bar a \bar b}{\|\bar a\| \|\bar b\| + 10^{-8}}
@@ -93,6 +95,8 @@ def dist_inter_loss(
 ) -> jax.Array:
     r"""One minus the correlation of two models' probabilities across the classes.
 
+    Use it when you want the part of ``dist_loss`` across classes.
+
     .. math:: \ell = 1 - \rho(q, p), \quad
         \rho(a, b) = \frac{\sum_c \bar a_c \bar b_c}{\|\bar a\| \|\bar b\| + 10^{-8}}
 
@@ -140,6 +144,8 @@ def dist_intra_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""The part of ``dist_loss`` across the examples, one number for each class.
+
+    Use it when you want the part of ``dist_loss`` across examples.
 
     .. math:: \ell_c = 1 - \rho(q_{\cdot c}, p_{\cdot c})
 

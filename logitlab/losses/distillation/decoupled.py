@@ -79,7 +79,9 @@ def dkd_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array | dict[str, jax.Array]:
-    r"""Decoupled distillation: the label against the rest, and the rest by itself.
+    r"""Decoupled distillation (DKD): target-class and non-target-class terms.
+
+    Use it when the teacher is confident: non-label classes get a weight.
 
     .. math:: \ell = T^2 [\alpha \mathrm{KL}(b \| b') +
         \beta \mathrm{KL}(\hat p \| \hat q)], \quad b = (p_y, 1 - p_y), \quad
@@ -189,7 +191,9 @@ def nkd_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array | dict[str, jax.Array]:
-    r"""Normalised distillation: the non-label parts add up to one on both sides.
+    r"""Normalized distillation (NKD): non-label classes renormalized on both sides.
+
+    Use it when the teacher is confident: non-label classes are compared renormalized.
 
     .. math:: \ell = -p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p_c \log \hat q_c,
         \quad \hat p_c = p^{(T)}_c / (1 - p^{(T)}_y)
@@ -259,7 +263,9 @@ def wsld_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Weighted soft labels: less of them where the student is ahead of its teacher.
+    r"""Weighted soft-label distillation (WSLD): less where the student leads.
+
+    Use it when soft labels should count less where the student is ahead.
 
     .. math:: \ell = -\alpha T^2 w \sum_c p_c \log q_c, \quad
         w = 1 - \exp\Bigl(-\frac{\ell_s}{\ell_t + 10^{-7}}\Bigr)

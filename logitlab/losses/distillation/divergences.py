@@ -38,6 +38,8 @@ def kd_loss(
 ) -> jax.Array:
     r"""Hinton's knowledge distillation, one value per example.
 
+    Use it when a small student learns from a teacher's logits.
+
     .. math:: \ell = T^2 \, \mathrm{KL}(p \| q), \quad p = \mathrm{softmax}(t / T),
         \quad q = \mathrm{softmax}(s / T)
 
@@ -100,7 +102,9 @@ def reverse_kl(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Kullback-Leibler divergence from the student's side, which seeks one mode.
+    r"""Reverse KL divergence, of the student from the teacher: mode-seeking.
+
+    Use it when the student should seek one mode rather than cover all.
 
     .. math:: \ell = T^2 \, \mathrm{KL}(q \| p), \quad p = \mathrm{softmax}(t / T),
         \quad q = \mathrm{softmax}(s / T)
@@ -149,7 +153,9 @@ def symmetric_kl(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Forward and reverse divergence, weighed.
+    r"""Weighted sum of the forward and the reverse KL divergence.
+
+    Use it when you want both directions, weighted.
 
     .. math:: \ell = T^2 [(1 - \lambda) \mathrm{KL}(p \| q)
         + \lambda \mathrm{KL}(q \| p)]
@@ -205,6 +211,8 @@ def total_variation_divergence(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Total variation distance, in [0, 1] at temperature 1.
+
+    Use it when you want the distance that draft acceptance depends on.
 
     .. math:: \ell = T^2 \, \tfrac12 \sum_c |p_c - q_c|
 

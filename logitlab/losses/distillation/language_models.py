@@ -30,7 +30,9 @@ def adaptive_weight(
     half: bool = True,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""How far to go, token by token: as far as two models differ.
+    r"""AlignDistil's token weights: the total variation of two models, scaled.
+
+    Use it as the extrapolation weight of ``targets.compose_teacher_logits``.
 
     .. math:: a = \text{scale} \cdot \tfrac12 \sum_c |p_c - q_c| + \epsilon
 
@@ -80,6 +82,8 @@ def aligndistil_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Token-level alignment as distillation of a policy, one value per token.
+
+    Use it when a policy learns token by token from two DPO models.
 
     .. math:: \ell = \frac{\beta}{a} \mathrm{KL}(\mathrm{softmax}(z) \|
         \mathrm{softmax}(d + a (d - d^-))), \quad
@@ -157,6 +161,8 @@ def online_distill_loss(
 ) -> jax.Array:
     r"""Training of a draft model while its target runs, one value per token.
 
+    Use it when you train a draft model for speculative decoding while its target runs.
+
     .. math:: \ell = -\lambda_z \sum_c p_c \log q_c +
         \lambda_f \frac1D \sum_i h(f^q_i - f^p_i)
 
@@ -233,7 +239,9 @@ def qcrd_loss(
     positive_mask: ArrayLike | None = None,
     negative_mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Contrastive distillation of rationales, good against bad, by their quality.
+    r"""Contrastive distillation of good and bad rationales, weighted by quality.
+
+    Use it when rationales are good and bad, and both are learned from.
 
     .. math:: \ell = D^+ \min_j l^+_j - \beta (1 - D^-)
         \max_k \min(l^-_k - \delta, 0)

@@ -40,7 +40,9 @@ def logit_mse_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Squared differences of logits.
+    r"""Squared error of the student's logits against the teacher's.
+
+    Use it when teacher and student have logits of one scale.
 
     .. math:: \ell = \text{scale} \cdot \frac1C \sum_c (s_c - t_c)^2
 
@@ -100,6 +102,8 @@ def self_distill_mse_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Squared errors of probabilities, against the label and against a teacher.
+
+    Use it when a model is fitted to its own predictions again.
 
     .. math:: \ell = \frac{\alpha}{C} \sum_c (q_c - [c = y])^2 +
         \frac{1 - \alpha}{C} \sum_c (q_c - p_c)^2
@@ -165,6 +169,8 @@ def binary_kl(
 ) -> jax.Array:
     r"""Divergence of Bernoulli distributions, one for each class, summed.
 
+    Use it when each class is a binary problem, on a head of its own.
+
     .. math:: \ell = T^2 \sum_c \mathrm{KL}(\mathrm{Bern}(\sigma(t_c / T)) \|
         \mathrm{Bern}(\sigma(s_c / T)))
 
@@ -225,6 +231,8 @@ def normalized_binary_kl(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Log-cosh of the differences of logits, summed.
+
+    Use it when each class is a binary problem and only differences of logits count.
 
     .. math:: \ell = T^2 \sum_c \mathrm{KL}(\mathrm{Bern}(\tfrac12) \|
         \mathrm{Bern}(\sigma((s_c - t_c) / T)))

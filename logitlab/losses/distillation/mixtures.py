@@ -36,6 +36,8 @@ def js_divergence(
 ) -> jax.Array:
     r"""Jensen-Shannon divergence of teacher and student; skewed, that of GKD.
 
+    Use it when you want a bounded divergence, or GKD's skewed one.
+
     .. math:: \ell = T^2 [\kappa \mathrm{KL}(p \| m) + (1 - \kappa)
         \mathrm{KL}(q \| m)], \quad m = \kappa p + (1 - \kappa) q
 
@@ -99,7 +101,9 @@ def skew_kl(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Divergence of the teacher from a student with some teacher mixed in.
+    r"""Skewed KL: of the teacher from a mixture of student and teacher.
+
+    Use it when an LLM student learns from its own or its teacher's texts.
 
     .. math:: \ell = T^2 \, \mathrm{KL}(p \| \kappa p + (1 - \kappa) q)
 
@@ -154,7 +158,10 @@ def skew_reverse_kl(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Divergence of the student from a teacher with some student mixed in.
+    r"""Skewed reverse KL: of the student from a mixture of teacher and student.
+
+    Use it when an LLM student learns by the divergence of ``skew_kl`` from its own
+    side.
 
     .. math:: \ell = T^2 \, \mathrm{KL}(q \| \kappa p + (1 - \kappa) q)
 

@@ -29,7 +29,9 @@ def margin_calibrated_cross_entropy(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Cross-entropy that asks more of old classes, against negative flips.
+    r"""Cross-entropy with a training-time bias on the logits of new classes.
+
+    Use it when a new version adds classes and must keep the old ones' margins.
 
     .. math:: \ell = -\log \mathrm{softmax}(z + b \, 1_{new})_y
 
@@ -86,7 +88,9 @@ def focal_distillation_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Distillation from another model, more where that model is right.
+    r"""Distillation from the old model, weighted up where that model is right.
+
+    Use it when a new version must not break what the old one got right.
 
     .. math:: \ell = w \, \mathrm{KL}(\mathrm{softmax}(v / \tau) \|
         \mathrm{softmax}(z / \tau)), \quad w = \alpha + \beta [\arg\max_c v_c = y]
@@ -175,6 +179,8 @@ def makd_loss(
     axis: int = -1,
 ) -> jax.Array:
     r"""Multi-aspect distillation from a language model's answers to yes-no questions.
+
+    Use it when a large model also answered questions about the inputs.
 
     .. math:: \ell = -\log \mathrm{softmax}(z_{<C})_y + \alpha \frac1A \sum_a
         \bigl[\log(1 + e^{x_a}) - r_a x_a\bigr], \quad x = z_{\ge C}

@@ -26,6 +26,8 @@ def class_correlation_loss(
 ) -> jax.Array:
     r"""Squared difference of two models' class correlations, one number for a batch.
 
+    Use it when you want the part of ``mlkd_loss`` between classes.
+
     .. math:: \ell = \frac1C \| P_t^\top P_t - P_s^\top P_s \|_F^2
 
     with a row of probabilities for each example, at temperature T; no factor
@@ -70,6 +72,8 @@ def batch_correlation_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Squared difference of two models' example correlations, one number for a batch.
+
+    Use it when you want the part of ``mlkd_loss`` between examples.
 
     .. math:: \ell = \frac1N \| P_t P_t^\top - P_s P_s^\top \|_F^2
 
@@ -121,6 +125,8 @@ def mlkd_loss(
     mask: ArrayLike | None = None,
 ) -> dict[str, jax.Array]:
     r"""Multi-level logit distillation of two views of a batch, as four numbers.
+
+    Use it when you have weak and strong augmentations and want all levels together.
 
     .. math:: \ell = \ell_{ce} + \ell_{kd} + \ell_{cc} + \ell_{bc}
 

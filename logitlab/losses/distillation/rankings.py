@@ -29,7 +29,9 @@ def pld_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Plackett-Luce distillation: one weighed list in place of two losses.
+    r"""Plackett-Luce distillation (PLD): weighted likelihood of a ranking.
+
+    Use it when the order of the teacher's classes should be learned at once.
 
     .. math:: \ell = \sum_k \alpha_k \Bigl[ \log \sum_{l \ge k} e^{s_{\pi_l}}
         - s_{\pi_k} \Bigr], \quad \alpha_k = \mathrm{softmax}(t / T)_{\pi_k}
@@ -87,7 +89,9 @@ def list_mle_distillation_loss(
     *,
     axis: int = -1,
 ) -> jax.Array:
-    r"""Minus the log-likelihood of a ranking under Plackett and Luce.
+    r"""ListMLE: negative Plackett-Luce log-likelihood of a ranking of classes.
+
+    Use it when you have a ranking of classes, no logits.
 
     .. math:: \ell = \sum_k w_k \Bigl[ \log \sum_{l \ge k} e^{z_{\pi_l}}
         - z_{\pi_k} \Bigr]

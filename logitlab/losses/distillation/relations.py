@@ -21,6 +21,8 @@ def rkd_distance_loss(
 ) -> jax.Array:
     r"""Relational distillation of distances, one value per pair of examples.
 
+    Use it when distances between embeddings should be kept.
+
     .. math:: \ell_{ij} = h\Bigl(\frac{d^s_{ij}}{\mu^s} - \frac{d^t_{ij}}{\mu^t}\Bigr),
         \quad d_{ij} = \sqrt{\max(\|e_i - e_j\|^2, 10^{-12})}, \quad d_{ii} = 0
 
@@ -64,6 +66,8 @@ def rkd_angle_loss(
 ) -> jax.Array:
     r"""Relational distillation of angles, one value per triple of examples.
 
+    Use it when angles between embeddings should be kept.
+
     .. math:: \ell_{ijk} = h(\cos^s_{ijk} - \cos^t_{ijk}), \quad
         \cos_{ijk} = \langle u_{ij}, u_{ik} \rangle, \quad
         u_{ij} = \frac{e_j - e_i}{\|e_j - e_i\|}
@@ -105,6 +109,8 @@ def similarity_preserving_loss(
 ) -> jax.Array:
     r"""Similarity-preserving distillation (SP), one number for a batch.
 
+    Use it when similarities within a batch should be kept.
+
     .. math:: \ell = \frac{1}{N^2} \| \tilde G_s - \tilde G_t \|_F^2, \quad
         G = Z Z^\top
 
@@ -142,6 +148,8 @@ def pkt_loss(
     student: ArrayLike, teacher: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
     r"""Probabilistic knowledge transfer, one number for a batch.
+
+    Use it when similarities should be kept as probabilities of being neighbors.
 
     .. math:: \ell = \frac{1}{N^2} \sum_{ij} P^t_{ij}
         \log \frac{P^t_{ij} + 10^{-7}}{P^s_{ij} + 10^{-7}}, \quad

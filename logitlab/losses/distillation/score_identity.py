@@ -29,6 +29,8 @@ def sid_generator_loss(
 ) -> jax.Array:
     r"""The generator's loss, elementwise.
 
+    Use it when a one-step generator learns from a denoiser.
+
     .. math:: \frac{(\phi - \psi) \bigl[(\phi - x) - \alpha (\phi - \psi)\bigr]}
         {\max(\mathrm{mean} |x - \phi|, \epsilon)}
 
@@ -92,6 +94,8 @@ def denoising_score_loss(
 ) -> jax.Array:
     r"""The fake denoiser's loss, elementwise.
 
+    Use it when the fake denoiser follows the one-step generator of SiD.
+
     .. math:: \frac{\sigma^2 + \sigma_d^2}{(\sigma \sigma_d)^2} (\psi - x)^2
 
     Shapes: x [B, D], fake_denoised [B, D], sigma [B] -> [B, D]
@@ -124,6 +128,8 @@ def sid_adversarial_loss(
     fake_logits: ArrayLike, *, clip: ArrayLike = 10.0
 ) -> jax.Array:
     r"""The generator's part against a discriminator, elementwise.
+
+    Use it when the generator also meets a discriminator.
 
     .. math:: \log(1 + e^{-\mathrm{clip}(d, -c, c)})
 
@@ -161,6 +167,8 @@ def sid_discriminator_loss(
     sigma_data: ArrayLike = 0.5,
 ) -> jax.Array:
     r"""The discriminator's loss on pairs of real and generated samples, elementwise.
+
+    Use it when you train the discriminator of ``sid_adversarial_loss``.
 
     .. math:: \frac{\sigma^2 + \sigma_d^2}{2 (\sigma \sigma_d)^2}
         \bigl[\log(1 + e^{-d_{real}}) + \log(1 + e^{d_{fake}})\bigr]

@@ -32,7 +32,7 @@ def uskd_parts(
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> dict[str, jax.Array]:
-    r"""Universal self-knowledge distillation, its three parts for each example.
+    r"""Universal self-knowledge distillation (USKD): its three parts per example.
 
     .. math:: \ell = \alpha (-P \log q_y) +
         \beta \Bigl(-\sum_{c \ne y} \hat z_c \log \hat q_c\Bigr) +
@@ -145,7 +145,9 @@ def uskd_loss(
     where: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Universal self-knowledge distillation, one number for a batch.
+    r"""Universal self-knowledge distillation (USKD), one number for a batch.
+
+    Use it when there is no teacher: the model makes soft labels itself.
 
     .. math:: \ell = \frac1N \sum_n (\alpha \ell_n^{target} +
         \beta \ell_n^{non-target} + \mu \ell_n^{weak})

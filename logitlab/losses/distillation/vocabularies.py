@@ -25,7 +25,9 @@ def uld_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Distance of sorted probabilities, whatever the classes are called.
+    r"""Universal logit distillation (ULD): L1 distance of sorted probabilities.
+
+    Use it when the teacher has another tokenizer or vocabulary.
 
     .. math:: \ell = \sum_i |p_{(i)} - q_{(i)}|
 
@@ -93,6 +95,9 @@ def gld_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Graph-on-logits distillation, one value for each sequence.
+
+    Use it when the teacher has another vocabulary and the structure of top tokens
+    counts.
 
     .. math:: \ell = \frac1V \sum_i |f^s_{(i)} - f^t_{(i)}|^{\text{power}}
 

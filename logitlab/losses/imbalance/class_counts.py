@@ -27,6 +27,8 @@ def balanced_softmax_loss(
 ) -> jax.Array:
     r"""Cross-entropy of logits raised by the log of the class counts.
 
+    Use it when you have class counts and want no hyper-parameter.
+
     .. math:: \ell = -\log \frac{n_y e^{z_y}}{\sum_c n_c e^{z_c}}
 
     For training only; predict with the plain logits.
@@ -70,6 +72,9 @@ def logit_adjusted_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Cross-entropy of logits raised by ``tau`` times the log of the class prior.
+
+    Use it when classes have a long tail and the mean over classes counts (balanced
+    error).
 
     .. math:: \ell = -\log \mathrm{softmax}(z + \tau \log \pi)_y
 
@@ -119,6 +124,8 @@ def ldam_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Label-distribution-aware margin loss: rarer classes keep a wider margin.
+
+    Use it when rare classes need a wider margin than frequent ones.
 
     .. math:: \ell = -\log \mathrm{softmax}(s (z - \Delta_y e_y))_y, \quad
         \Delta_c = m \Bigl(\frac{\min_j n_j}{n_c}\Bigr)^{1/4}

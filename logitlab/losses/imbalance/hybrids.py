@@ -29,6 +29,8 @@ def weighted_binary_cross_entropy(
 ) -> jax.Array:
     r"""Mean binary cross-entropy with a weight on each class's positives.
 
+    Use it when some labels are rarer than others.
+
     .. math:: \ell = -\frac1C \sum_c w_c t_c \log \sigma(z_c)
         + (1-t_c) \log \sigma(-z_c)
 
@@ -77,7 +79,9 @@ def label_correlation_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Correlated labels should have equal probabilities, anticorrelated opposite ones.
+    r"""Penalty for correlated labels with unequal probabilities.
+
+    Use it when you know which labels go together.
 
     .. math:: \ell = \frac{1}{C(C-1)} \sum_{i \ne j} |R_{ij}| (p_i - g_{ij})^2, \quad
         g_{ij} = p_j \text{ if } R_{ij} > 0, \text{ else } 1 - p_j
@@ -163,6 +167,8 @@ def lca_loss(
 ) -> jax.Array:
     r"""Label-correlation-aware loss: present labels more probable than absent ones.
 
+    Use it when present labels should merely be likelier than absent ones.
+
     .. math:: \ell = \frac{1}{|P||A|} \sum_{i \in P, j \in A} e^{p_j - p_i}, \quad
         p = \sigma(z)
 
@@ -209,7 +215,9 @@ def jaccard_contrastive_loss(
     margin: ArrayLike = 0.5,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""One number per batch: examples with equal label sets attract, others repel.
+    r"""One number per batch: contrastive loss by the Jaccard index of label sets.
+
+    Use it when embeddings of examples with equal label sets should be close.
 
     .. math:: \frac{1}{n(n-1)} \sum_{i \ne j} J_{ij} (1 - e_i \cdot e_j)
         + (1 - J_{ij}) \max(0, e_i \cdot e_j - m)
@@ -281,6 +289,8 @@ def multilabel_hybrid_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""One number per batch: weighted BCE, label correlations and a contrastive term.
+
+    Use it when you want the last three together, as the Arabic emotion classifier has.
 
     .. math:: \mathrm{mean}_i(l_1\,\mathrm{wBCE}_i + l_2\,\mathrm{corr}_i)
         + l_3\,\mathrm{contrast}

@@ -27,7 +27,9 @@ def asymmetric_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Asymmetric loss, one number per label: easy negatives count for little.
+    r"""Asymmetric loss (ASL) of a sigmoid: easy negatives count for little.
+
+    Use it when easy absent labels should count for little.
 
     .. math:: \ell = -t (1-p)^{\gamma_+} \log p
         - (1-t)\, p_m^{\gamma_-} \log(1 - p_m), \quad p_m = \max(p - c, 0)
@@ -96,6 +98,8 @@ def sigmoid_focal_loss(
 ) -> jax.Array:
     r"""Focal loss of a sigmoid, one number per label.
 
+    Use it when nearly all labels are absent, as in object detection.
+
     .. math:: \ell = -\alpha_t (1 - p_t)^\gamma \log p_t
 
     with :math:`p_t, \alpha_t` equal to :math:`p, \alpha` for a positive and to
@@ -150,6 +154,8 @@ def multilabel_soft_margin_loss(
 ) -> jax.Array:
     r"""Mean over the labels of their binary cross-entropies.
 
+    Use it when you want the mean over labels that PyTorch has, with class weights.
+
     .. math:: \ell = -\frac1C \sum_c w_c
         \bigl(t_c \log \sigma(z_c) + (1-t_c) \log \sigma(-z_c)\bigr)
 
@@ -199,6 +205,8 @@ def zlpr_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Zero-bounded log-sum-exp pairwise rank loss: labels above 0, the others below.
+
+    Use it when labels should be ranked above 0 and the others below, however many.
 
     .. math:: \ell = \log\Bigl(1 + \sum_{c \in P} e^{-z_c}\Bigr)
         + \log\Bigl(1 + \sum_{c \notin P} e^{z_c}\Bigr)

@@ -20,7 +20,9 @@ def likelihood_weighted_focal_loss(
     eta: ArrayLike = 1.0,
     gamma: ArrayLike = 5.0,
 ) -> jax.Array:
-    r"""Losses times ``dequity_weight`` of their samples' appearance.
+    r"""Losses weighted by the rarity of their samples' appearance.
+
+    Use it when inputs of some appearance are rare, whatever their class.
 
     .. math:: w(p_i)\, \ell_i
 
@@ -55,6 +57,8 @@ def reweighted_loss(
     token_share: ArrayLike | None = None,
 ) -> jax.Array:
     r"""One number per batch: its losses, weighed by ``loss_weights``.
+
+    Use it when examples should count by their own loss, as in pretraining.
 
     .. math:: \sum_i w_i \ell_i
 

@@ -32,7 +32,9 @@ def drpo_loss(
     kl: str = "k1",
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""DRPO: short right answers above wrong ones, one number for a batch.
+    r"""DRPO: right answers above wrong ones, short ones most; one per batch.
+
+    Use it when right answers should get shorter.
 
     .. math:: -\frac1Q \sum_q \Bigl( \sum_{i \in P_q} w_i s_i - \tau \log
         \frac{1}{|N_q|} \sum_{j \in N_q} e^{s_j / \tau} \Bigr) +
@@ -126,7 +128,9 @@ def disco_loss(
     kl: str = "k1",
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""DisCO: ``drpo_loss`` whose right answers all weigh the same.
+    r"""DisCO: ``drpo_loss`` with equal weights for all right answers of a prompt.
+
+    Use it when right answers should score above wrong ones, without clips.
 
     .. math:: \lambda = \infty, \quad w_i = 1 / |P_q|
 

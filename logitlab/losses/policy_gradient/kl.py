@@ -16,7 +16,9 @@ __all__ = ["kl_k1", "kl_k2", "kl_k3"]
 def kl_k1(
     logps: ArrayLike, ref_logps: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
-    r"""The k1 estimate of a divergence from a reference, one value per token.
+    r"""k1 estimator of the KL divergence from a reference, one value per token.
+
+    Use it when you log a KL divergence from the reference.
 
     .. math:: \log \pi_t - \log \pi^{ref}_t
 
@@ -52,7 +54,9 @@ def kl_k1(
 def kl_k2(
     logps: ArrayLike, ref_logps: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
-    r"""The k2 estimate of a divergence from a reference, one value per token.
+    r"""k2 estimator of the KL divergence from a reference, one value per token.
+
+    Use it when you want a KL estimate with a sound gradient.
 
     .. math:: \tfrac12 (\log \pi_t - \log \pi^{ref}_t)^2
 
@@ -89,7 +93,9 @@ def kl_k3(
     clip: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""The k3 estimate of a divergence from a reference, one value per token.
+    r"""k3 estimator of the KL divergence from a reference, one value per token.
+
+    Use it when you add GRPO's KL penalty.
 
     .. math:: e^r - r - 1, \quad r = \log \pi^{ref}_t - \log \pi_t
 

@@ -32,6 +32,8 @@ def rlvr_loss(
 ) -> jax.Array:
     r"""One-shot RLVR: clipped surrogate, divergence and entropy, one value per token.
 
+    Use it when one example with a verifier is all there is.
+
     .. math:: c_{pg} L_{clip} + c_{kl} \min(k_3, 10) - c_{ent} H
 
     of ``ppo_clip_loss``, ``kl_k3`` and the entropy of the policy. The paper's loss is

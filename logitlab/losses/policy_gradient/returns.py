@@ -22,6 +22,8 @@ def clipped_value_loss(
 ) -> jax.Array:
     r"""PPO's loss of the value function, one value per token.
 
+    Use it when you train PPO's value function.
+
     .. math:: \tfrac12 \max\bigl((V - R)^2,\;
         (\mathrm{clip}(V, V^{old} - c, V^{old} + c) - R)^2 \bigr)
 

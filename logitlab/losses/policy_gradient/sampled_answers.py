@@ -24,7 +24,9 @@ def best_of_n_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Cross-entropy of the best of N answers to a prompt, and away from the worst.
+    r"""Cross-entropy of the best of N answers, optionally less the worst's.
+
+    Use it when you imitate the best of N samples.
 
     .. math:: \ell = -\log \pi(a_{best}) + \lambda \log \pi(a_{worst})
 
@@ -82,7 +84,9 @@ def awr_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Advantage-weighted regression: likelihoods weighed by exponential rewards.
+    r"""Advantage-weighted regression: likelihoods times exponentiated rewards.
+
+    Use it when you have a fixed set of rewarded answers (offline).
 
     .. math:: \ell = -\frac{1}{N} \sum_n e^{r_n / T} \log \pi(a_n)
 

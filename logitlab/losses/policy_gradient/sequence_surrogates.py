@@ -29,6 +29,8 @@ def gspo_loss(
 ) -> jax.Array:
     r"""GSPO: PPO's clipped surrogate with one ratio per sequence, a geometric mean.
 
+    Use it when ratios of whole sequences are steadier, as for mixtures of experts.
+
     .. math:: -\min(\rho A,\; \mathrm{clip}(\rho, 1 - \epsilon_{lo},
         1 + \epsilon_{hi}) A), \quad \rho = \exp \Bigl( \frac{1}{|y|}
         \sum_t \log \frac{\pi_t}{\pi^{old}_t} \Bigr)
@@ -76,7 +78,9 @@ def gspo_token_loss(
     clip_high: ArrayLike = 4e-4,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""GSPO whose tokens may have advantages of their own: its values, their gradients.
+    r"""Token-level GSPO: sequence ratios with an advantage for each token.
+
+    Use it when you want GSPO with an advantage for each token.
 
     .. math:: -\frac{1}{|y|} \sum_t \min(\rho_t A_t,\; \mathrm{clip}(\rho_t,
         1 - \epsilon_{lo}, 1 + \epsilon_{hi}) A_t), \quad
@@ -134,7 +138,9 @@ def gmpo_loss(
     clip_high: ArrayLike = 0.4,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""GMPO: a geometric mean of token ratios, each clipped by itself.
+    r"""GMPO: surrogate with the geometric mean of clipped token ratios.
+
+    Use it when outlying token ratios make training unstable.
 
     .. math:: -A \exp \Bigl( \frac{1}{|y|} \sum_t c(l_t) \Bigr), \quad
         l_t = \log \frac{\pi_t}{\pi^{old}_t}, \quad c(l) = \begin{cases}
@@ -188,6 +194,8 @@ def rloo_loss(
 ) -> jax.Array:
     r"""RLOO: PPO's clipped surrogate with the ratio of whole sequences.
 
+    Use it when you want RLOO, with the ratio of whole sequences.
+
     .. math:: -\min(\rho A,\; \mathrm{clip}(\rho, 1 - \epsilon_{lo},
         1 + \epsilon_{hi}) A), \quad
         \rho = \exp \sum_t \log \frac{\pi_t}{\pi^{old}_t}
@@ -233,6 +241,8 @@ def reinforce_loss(
     logps: ArrayLike, advantages: ArrayLike, *, mask: ArrayLike | None = None
 ) -> jax.Array:
     r"""REINFORCE, one value per sequence.
+
+    Use it when you are on policy and want no ratio.
 
     .. math:: -A \sum_t \log \pi_t
 

@@ -25,6 +25,8 @@ def ppo_clip_loss(
 ) -> jax.Array:
     r"""PPO's clipped surrogate, one value per token: also that of GRPO and DAPO.
 
+    Use it when answers were rewarded (PPO, GRPO, DAPO), one value per token.
+
     .. math:: -\min(\min(\rho_t, \delta) A,\;
         \mathrm{clip}(\rho_t, 1 - \epsilon_{lo}, 1 + \epsilon_{hi}) A), \quad
         \rho_t = e^{\log \pi_t - \log \pi^{old}_t}
@@ -85,6 +87,8 @@ def cispo_loss(
 ) -> jax.Array:
     r"""CISPO: REINFORCE with a capped importance weight, one value per token.
 
+    Use it when clipped tokens should keep a gradient.
+
     .. math:: -\mathrm{sg}[\min(\rho_t, \epsilon_{max})]\, A \log \pi_t
 
     No token loses its gradient; the value means little.
@@ -136,6 +140,8 @@ def vespo_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""VESPO: REINFORCE with a soft weight of the sequence, one value per token.
+
+    Use it when samples are stale (off-policy) and weights need softening.
 
     .. math:: -\mathrm{sg}[W^k e^{\lambda (1 - W)}]\, A \log \pi_t, \quad
         W = \exp \sum_t \log \frac{\pi_t}{\pi^{old}_t}
@@ -210,6 +216,8 @@ def sapo_loss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""SAPO: a sigmoid gate in place of the clip, one value per token.
+
+    Use it when a smooth gate should take the place of the clip.
 
     .. math:: -\frac{4}{\tau} \sigma(\tau (\rho_t - 1)) A, \quad
         \tau = \begin{cases} \tau_{pos} & A > 0 \\ \tau_{neg} & A \le 0 \end{cases}

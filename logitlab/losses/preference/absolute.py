@@ -30,7 +30,9 @@ def nca_loss(
     *,
     beta: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""Noise-contrastive alignment of pairs: absolute rewards, that resist a fall.
+    r"""Noise-contrastive alignment (NCA) of pairs, by absolute rewards.
+
+    Use it when each answer's own reward should not fall.
 
     .. math:: \ell = \mathrm{sp}(-\beta a) + \tfrac12 \mathrm{sp}(\beta a)
         + \tfrac12 \mathrm{sp}(\beta b), \quad
@@ -81,7 +83,9 @@ def bco_pair_loss(
     beta: ArrayLike = 0.1,
     shift: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Binary classifier optimisation on pairs: each answer above or below a shift.
+    r"""Binary classifier optimization on pairs: each reward against a shift.
+
+    Use it when each answer of a pair is a thumbs-up or thumbs-down.
 
     .. math:: \ell = \mathrm{sp}(-(\beta a - \delta)) + \mathrm{sp}(\beta b - \delta),
         \quad a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
@@ -134,7 +138,9 @@ def sppo_loss(
     chosen_win_prob: ArrayLike = 1.0,
     rejected_win_prob: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Self-play preference optimisation: log-ratios go to the win probabilities.
+    r"""Self-play preference optimization: log-ratios fitted to win probabilities.
+
+    Use it when you know win probabilities from self-play.
 
     .. math:: \ell = \Bigl(a - \frac{p_w - 1/2}{\beta}\Bigr)^2
         + \Bigl(b - \frac{p_l - 1/2}{\beta}\Bigr)^2, \quad
@@ -195,7 +201,9 @@ def apo_zero_loss(
     *,
     beta: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""Anchored preference optimisation where chosen answers beat the model's own.
+    r"""Anchored preference optimization, zero: chosen up, rejected down.
+
+    Use it when chosen answers are better than the model's own.
 
     .. math:: \ell = 1 - \sigma(\beta a) + \sigma(\beta b), \quad
         a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
@@ -242,7 +250,9 @@ def apo_down_loss(
     *,
     beta: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""Anchored preference optimisation where the model beats even chosen answers.
+    r"""Anchored preference optimization, down: both down, rejected more.
+
+    Use it when the model's own answers are better than the chosen ones.
 
     .. math:: \ell = \sigma(\beta a) + 1 - \sigma(\beta (a - b)), \quad
         a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
@@ -294,6 +304,8 @@ def dpop_loss(
     penalty_weight: ArrayLike = 50.0,
 ) -> jax.Array:
     r"""DPO-Positive: DPO with a penalty while the chosen answer gets less likely.
+
+    Use it when chosen answers get less likely while you train.
 
     .. math:: \ell = \mathrm{sp}\bigl(-\beta (\Delta - \lambda \max(0, -a))\bigr), \quad
         a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
@@ -351,7 +363,9 @@ def aot_loss(
     paired: bool = True,
     mask: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Alignment by optimal transport: quantiles of a batch instead of its pairs.
+    r"""Alignment by optimal transport (AOT): sorted rewards instead of pairs.
+
+    Use it when all chosen answers together should beat all rejected ones.
 
     .. math:: \ell_i = (1 - \epsilon)\, \mathrm{sp}(-\beta m_i)
         + \epsilon\, \mathrm{sp}(\beta m_i), \quad

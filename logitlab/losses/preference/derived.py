@@ -36,6 +36,8 @@ def dpa_loss(
 ) -> jax.Array:
     r"""A preference loss from its symbolic form, by its name in the catalogue.
 
+    Use it when you want a loss by its symbolic name.
+
     .. math:: \ell = f(\rho), \quad f(\rho) = \mathrm{sp}(-\beta\rho), \;
         \bigl(\rho - \tfrac{1}{2\beta}\bigr)^2, \; \max(0, \beta - \rho), \;
         \max(0, -\rho)

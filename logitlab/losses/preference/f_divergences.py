@@ -26,6 +26,8 @@ def f_dpo_loss(
 ) -> jax.Array:
     r"""f-DPO: DPO for a policy kept near its reference by another divergence.
 
+    Use it when the policy stays near its reference by another divergence.
+
     .. math:: \ell = (1 - \epsilon)\, \mathrm{sp}(-x) + \epsilon\, \mathrm{sp}(x), \quad
         x = \beta (f'(e^a) - f'(e^b))
 
@@ -97,7 +99,7 @@ def divergence_gap(
     clip_exponent: ArrayLike | None = None,
     lengths: tuple[jax.Array, ...] = (),
 ) -> jax.Array:
-    """What f-DPO puts in the place of the difference of two log-ratios.
+    """Margin of f-DPO: the difference of f' at the two likelihood ratios.
 
     With the lengths of the two answers, each one's share is divided by its own.
     """

@@ -22,7 +22,10 @@ def dpo_loss(
     beta: ArrayLike = 0.1,
     label_smoothing: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Direct preference optimisation: the log-loss of the difference of log-ratios.
+    r"""Direct preference optimization (DPO): logistic loss of the log-ratio margin.
+
+    Use it when humans preferred one of two answers (DPO); with ``label_smoothing``
+    cDPO.
 
     .. math:: \ell = (1 - \epsilon)\, \mathrm{sp}(-\beta\Delta)
         + \epsilon\, \mathrm{sp}(\beta\Delta), \quad
@@ -86,7 +89,9 @@ def rpo_loss(
     eta: ArrayLike = 0.005,
     sft: str = "sum",
 ) -> jax.Array:
-    r"""Regularised preference optimisation: DPO that also imitates chosen answers.
+    r"""Regularized preference optimization (RPO): DPO plus imitation of the chosen.
+
+    Use it when DPO leaks mass to answers that nobody has judged.
 
     .. math:: \ell = \mathrm{sp}(-\beta\Delta) - \eta\beta \log \pi(y_w), \quad
         \text{or} \quad \mathrm{sp}(-\beta\Delta) - \frac{\eta}{n_w} \log \pi(y_w)

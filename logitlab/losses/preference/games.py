@@ -26,7 +26,9 @@ def inpo_loss(
     eta: ArrayLike,
     tau: ArrayLike,
 ) -> jax.Array:
-    r"""Iterative Nash policy optimisation: one step of mirror descent by self-play.
+    r"""Iterative Nash policy optimization: one step of mirror descent by self-play.
+
+    Use it when preferences are cyclic and you iterate self-play.
 
     .. math:: \ell = \Bigl(\Delta_\theta - \frac{\tau}{\eta} \Delta_{ref}
         - \frac{\eta - \tau}{\eta} \Delta_t - \frac{1}{2\eta}\Bigr)^2, \quad
@@ -92,6 +94,8 @@ def nash_md_pg_loss(
 ) -> jax.Array:
     r"""Nash-MD by policy gradients: an answer against one of a mixture policy.
 
+    Use it when you play against a mixture with the reference.
+
     .. math:: \ell = \beta \sum_t \mathrm{sg}\Bigl[\log \frac{\pi_t}{\pi_{ref, t}}
         \Bigr] \log \pi_t - \bigl(p - \tfrac12\bigr) \sum_t \log \pi_t
 
@@ -147,7 +151,9 @@ def xpo_loss(
     alpha: ArrayLike,
     beta: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""Exploratory preference optimisation: DPO that leaves what its reference says.
+    r"""Exploratory preference optimization (XPO): DPO with an exploration bonus.
+
+    Use it when the policy should explore while it learns online.
 
     .. math:: \ell = \mathrm{sp}(-\beta\Delta) + \alpha \log \pi(y_{ref})
 

@@ -34,7 +34,9 @@ def robust_dpo_loss(
     beta: ArrayLike = 0.1,
     label_smoothing: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""Provably robust DPO: unbiased where preferences are flipped at a known rate.
+    r"""Robust DPO: unbiased when preferences are flipped at a known rate.
+
+    Use it when a known share of the preferences is flipped.
 
     .. math:: \hat\ell(m) = \frac{(1 - \epsilon)\, \mathrm{sp}(-m)
         - \epsilon\, \mathrm{sp}(m)}{1 - 2\epsilon}
@@ -95,6 +97,8 @@ def dpo_hinge_loss(
 ) -> jax.Array:
     r"""Hinge of DPO's margin: normalised SLiC, the loss of RSO.
 
+    Use it when you want a hinge in place of DPO's logistic (RSO).
+
     .. math:: \ell = \max(0, 1 - \beta\Delta)
 
     Shapes: chosen_logps [...], rejected_logps [...], ref_chosen_logps [...],
@@ -145,7 +149,9 @@ def ipo_loss(
     f_divergence: str = "reverse_kl",
     f_alpha: ArrayLike = 0.5,
 ) -> jax.Array:
-    r"""Identity preference optimisation: a margin of a given size, no more.
+    r"""Identity preference optimization (IPO): squared error of the DPO margin.
+
+    Use it when DPO overfits preferences that are nearly certain.
 
     .. math:: \ell = \Bigl(\frac{a}{n_w} - \frac{b}{n_l} - \frac{1}{2\beta}\Bigr)^2,
         \quad a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
@@ -217,6 +223,8 @@ def exo_loss(
 ) -> jax.Array:
     r"""EXO on pairs: the reverse KL of DPO's two-way choice from the smoothed label.
 
+    Use it when you want the reverse divergence of the two-way choice.
+
     .. math:: \ell = \mathrm{KL}\bigl((q, 1 - q) \,\|\, (1 - \epsilon, \epsilon)\bigr),
         \quad q = \sigma(\beta\Delta)
 
@@ -274,6 +282,8 @@ def discopop_loss(
     blend_temperature: ArrayLike = 0.05,
 ) -> jax.Array:
     r"""DiscoPOP: logistic at margins below 0, exponential above.
+
+    Use it when you want the loss that a search by LLMs found.
 
     .. math:: \ell = (1 - s)\, \mathrm{sp}(-x) + s\, e^{-x}, \quad
         s = \sigma(x / \tau), \quad x = \beta\Delta
@@ -336,6 +346,8 @@ def sigmoid_norm_loss(
     f_alpha: ArrayLike = 0.5,
 ) -> jax.Array:
     r"""Length-normalised DPO: each log-ratio over the number of its tokens.
+
+    Use it when long answers win: ratios are divided by lengths.
 
     .. math:: \ell = \mathrm{sp}\Bigl(-\beta\Bigl(\frac{a}{n_w} - \frac{b}{n_l}
         \Bigr)\Bigr), \quad a = \log \frac{\pi(y_w)}{\pi_{ref}(y_w)}, \quad
@@ -402,7 +414,9 @@ def r_dpo_loss(
     beta: ArrayLike = 0.1,
     alpha: ArrayLike = 0.2,
 ) -> jax.Array:
-    r"""R-DPO: a chosen answer that is longer is pushed less.
+    r"""R-DPO: DPO with the difference of lengths subtracted from the margin.
+
+    Use it when long answers win: a penalty on the difference of lengths.
 
     .. math:: \ell = \mathrm{sp}\bigl(-(\beta\Delta + \alpha (n_w - n_l))\bigr)
 

@@ -32,6 +32,8 @@ def cpo_loss(
 ) -> jax.Array:
     r"""Contrastive preference optimisation: DPO without its reference.
 
+    Use it when you want DPO without its reference.
+
     .. math:: \ell = (1 - \epsilon)\, \mathrm{sp}(-x) + \epsilon\, \mathrm{sp}(x), \quad
         x = \beta (\log \pi(y_w) - \log \pi(y_l))
 
@@ -77,7 +79,9 @@ def simpo_loss(
     margin: ArrayLike = 0.5,
     label_smoothing: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Simple preference optimisation: means over tokens, and a margin to exceed.
+    r"""SimPO: logistic loss of the margin of mean log-probabilities.
+
+    Use it when a second model does not fit into memory.
 
     .. math:: \ell = (1 - \epsilon)\, \mathrm{sp}(-x) + \epsilon\, \mathrm{sp}(x), \quad
         x = \beta (m_w - m_l) - \gamma
@@ -126,6 +130,8 @@ def alphapo_loss(
 ) -> jax.Array:
     r"""AlphaPO: SimPO with a reward of another shape.
 
+    Use it when SimPO's reward should have another shape.
+
     .. math:: \ell = \mathrm{sp}(-\beta (r_w - r_l) + \gamma), \quad
         r = \frac{1 - e^{-\alpha m}}{\alpha}
 
@@ -172,7 +178,9 @@ def orpo_odds_ratio_loss(
     *,
     beta: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""The term of ORPO beside the likelihood: the odds of chosen over rejected.
+    r"""ORPO's odds-ratio term: log-odds of the chosen against the rejected answer.
+
+    Use it when preference and fine-tuning happen in one stage.
 
     .. math:: \ell = \beta\, \mathrm{sp}(-\omega), \quad
         \omega = \log \frac{p_w}{1 - p_w} - \log \frac{p_l}{1 - p_l}, \quad p = e^m
@@ -223,7 +231,9 @@ def orpo_odds_ratio_loss(
 def rrhf_loss(
     chosen_mean_logps: ArrayLike, rejected_mean_logps: ArrayLike
 ) -> jax.Array:
-    r"""The ranking term of RRHF: by how much the rejected answer is likelier.
+    r"""RRHF's ranking term: hinge of rejected over chosen log-probability.
+
+    Use it when answers were ranked and likelihoods should follow.
 
     .. math:: \ell = \max(0, m_l - m_w)
 
@@ -264,6 +274,8 @@ def slic_hf_loss(
     chosen_logps: ArrayLike, rejected_logps: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> jax.Array:
     r"""The calibration term of SLiC-HF: a hinge of sequence log-probabilities.
+
+    Use it when a hinge on sequence likelihoods suffices.
 
     .. math:: \ell = \max(0, \delta - \log \pi(y_w) + \log \pi(y_l))
 
@@ -307,7 +319,9 @@ def tpo_loss(
     alpha: ArrayLike = 1.0,
     label_smoothing: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Triple preference optimisation: a pair told apart, and a gold answer imitated.
+    r"""Triple preference optimization: a pair's loss plus a gold answer's.
+
+    Use it when there is a gold answer beside the pair.
 
     .. math:: \ell = (1 - \epsilon)\, \mathrm{sp}(-x) + \epsilon\, \mathrm{sp}(x)
         - \alpha \log \pi(y_{gold}), \quad

@@ -21,7 +21,9 @@ def bradley_terry_loss(
     margin: ArrayLike = 0.0,
     center_coef: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Bradley-Terry loss of a reward model: minus the log-odds' log-probability.
+    r"""Bradley-Terry loss of a reward model: logistic loss of the difference.
+
+    Use it when a reward model learns from pairs.
 
     .. math:: \ell = \mathrm{sp}\bigl(-(r_w - r_l - m)\bigr) + c\, (r_w + r_l)^2
 
@@ -68,6 +70,8 @@ def plackett_luce_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Plackett-Luce loss of a ranking: each answer against all that are worse.
+
+    Use it when a reward model learns from rankings of many answers.
 
     .. math:: \ell = \sum_k \log\Bigl(1 + \sum_{j \text{ worse than } k}
         e^{r_j - r_k}\Bigr)

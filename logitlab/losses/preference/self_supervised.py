@@ -21,7 +21,9 @@ def preference_degree_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Cross-entropy of the level of degradation: how much content was taken out.
+    r"""SPO's self-supervised term: cross-entropy of the degradation level.
+
+    Use it when you need the self-supervised term of ``spo_loss`` alone.
 
     .. math:: \ell = -\log p_y
 
@@ -67,7 +69,9 @@ def preference_degree_loss(
 def spo_loss(
     align_loss: ArrayLike, degree_loss: ArrayLike, *, gamma: ArrayLike = 0.1
 ) -> jax.Array:
-    r"""An alignment loss with SPO's second one, which keeps what answers are made of.
+    r"""SPO: an alignment loss plus the self-supervised ``preference_degree_loss``.
+
+    Use it when an alignment loss gets a second, self-supervised term.
 
     .. math:: \ell = \ell_{align} + \gamma\, \ell_{degree}
 

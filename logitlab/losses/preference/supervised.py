@@ -21,6 +21,8 @@ def sft_loss(
 ) -> jax.Array:
     r"""Supervised fine-tuning: the mean cross-entropy of all tokens that count.
 
+    Use it when you fine-tune a language model on instructions (one mean over tokens).
+
     .. math:: -\frac{\sum_{b,t} m_{bt} \log p_{bt, y_{bt}}}{\sum_{b,t} m_{bt}}
 
     One number for a batch, in which long answers weigh more than short ones. Of parts

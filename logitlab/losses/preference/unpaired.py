@@ -23,7 +23,9 @@ def kto_loss(
     desirable_weight: ArrayLike = 1.0,
     undesirable_weight: ArrayLike = 1.0,
 ) -> jax.Array:
-    r"""Kahneman-Tversky optimisation: gains and losses beside a reference point.
+    r"""Kahneman-Tversky optimization (KTO) of rated single answers.
+
+    Use it when answers come with a thumbs-up or thumbs-down, unpaired.
 
     .. math:: \ell = \lambda_D\, (1 - \sigma(\beta a - \beta z_0))
         \text{ or } \lambda_U\, (1 - \sigma(\beta z_0 - \beta a)), \quad
@@ -80,7 +82,9 @@ def bco_loss(
     shift: ArrayLike,
     beta: ArrayLike = 0.1,
 ) -> jax.Array:
-    r"""Binary classifier optimisation: the reward is the logit of a thumbs-up.
+    r"""Binary classifier optimization (BCO): the reward is a thumbs-up's logit.
+
+    Use it when answers are rated one by one and liked and disliked prompts differ.
 
     .. math:: \ell = \mathrm{sp}(-(r - \delta)) \text{ or } w\, \mathrm{sp}(r - \delta),
         \quad r = \beta \log \frac{\pi(y)}{\pi_{ref}(y)}

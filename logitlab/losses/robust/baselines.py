@@ -31,6 +31,8 @@ def symmetric_cross_entropy(
 ) -> jax.Array:
     r"""Symmetric cross-entropy: cross-entropy plus its reverse.
 
+    Use it when you add a term that tolerates noise to cross-entropy.
+
     .. math:: \ell = -\alpha \log p_y - \beta \sum_c p_c \log \max([c = y], A)
         = -\alpha \log p_y - \beta \log A \, (1 - p_y)
 
@@ -86,6 +88,9 @@ def generalized_cross_entropy(
 ) -> jax.Array:
     r"""Generalized cross-entropy: between cross-entropy and mean absolute error.
 
+    Use it when some labels are wrong: ``q`` moves from cross-entropy to the absolute
+    error.
+
     .. math:: \ell = \frac{1 - \max(p_y, k)^q}{q}
 
     The same as ``comp_sum_loss`` with ``tau = 1 + q`` where it is not truncated.
@@ -138,7 +143,9 @@ def normalized_cross_entropy(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Normalised cross-entropy: the label's share of all the labels' costs.
+    r"""Normalized cross-entropy: the label's share of the summed losses.
+
+    Use it when you need a loss that is provably robust to symmetric noise.
 
     .. math:: \ell = \frac{\log p_y}{\sum_c \log p_c}
 
@@ -185,6 +192,8 @@ def asymmetric_gce_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Asymmetric generalised cross-entropy.
+
+    Use it when the right label is still the most frequent one, and you may tune ``q``.
 
     .. math:: \ell = \frac{(a + 1)^q - (a + p_y)^q}{q}
 
@@ -238,6 +247,8 @@ def asymmetric_unhinged_loss(
 ) -> jax.Array:
     r"""Asymmetric unhinged loss.
 
+    Use it when as above, with a loss that is linear in the probabilities.
+
     .. math:: \ell = \frac{(a - p_y)^q - (a - 1)^q}{q}
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
@@ -289,6 +300,8 @@ def js_label_noise_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Jensen-Shannon divergence of the label and the softmax, scaled.
+
+    Use it when you want a bounded divergence between label and prediction.
 
     .. math:: \ell = \frac{w\,\mathrm{KL}(e_y \| m) + (1-w)\,\mathrm{KL}(p \| m)}
         {-(1-w) \log(1-w)}, \quad m = w e_y + (1-w) p

@@ -24,6 +24,9 @@ def ensloss(
 ) -> jax.Array:
     r"""One number per batch whose gradient is that of a random calibrated binary loss.
 
+    Use it when labels are binary and no single surrogate should decide: every step
+    draws one.
+
     .. math:: \frac1n \sum_i \mathrm{sg}(g_i)\, m_i, \quad m_i = (2 t_i - 1) s_i
 
     with :math:`g` from ``ensloss_derivatives``. The value is not a risk; only its
@@ -82,6 +85,8 @@ def multiclass_ensloss(
     mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""One number per batch: ``ensloss`` for classes, an extension of ours.
+
+    Use it when you want ``ensloss`` for more than two classes.
 
     .. math:: \frac1n \sum_i \mathrm{sg}(g_i)\, m_i, \quad
         m_i = z_{i, y_i} - \max_{c \ne y_i} z_{i, c}

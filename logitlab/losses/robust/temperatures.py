@@ -31,6 +31,8 @@ def ldr_kl_loss(
 ) -> jax.Array:
     r"""Label-distributionally robust loss with a KL penalty.
 
+    Use it when labels are doubtful and you accept one temperature for all examples.
+
     .. math:: \ell = \max_{q} \sum_c q_c d_c - \lambda \mathrm{KL}(q \| u)
         = \lambda \log \frac1C \sum_c e^{d_c / \lambda}, \quad
         d_c = z_c - z_y + m [c \ne y]
@@ -94,6 +96,9 @@ def aldr_kl_loss(
     where: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     r"""Adaptive ``ldr_kl_loss``: every example remembers its own temperature.
+
+    Use it when each example may be wrong to another degree: every one keeps its own
+    temperature.
 
     .. math:: \lambda = \lambda_0 \Bigl(1 - \frac{\mathrm{KL}(q \| u)}{\alpha \log C}
         \Bigr), \quad \ell = \lambda \log \frac1C \sum_c e^{d_c/\lambda}
@@ -168,6 +173,8 @@ def tempnet_robust_loss(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Robust loss with a temperature per example, for a TempNet to learn.
+
+    Use it when a network predicts a temperature for each example (TempNet).
 
     .. math:: F = -\tau \log \mathrm{softmax}(z / \tau)_y + (\rho - \log C)\,\tau
 

@@ -34,6 +34,8 @@ def bi_tempered_logistic_loss(
 ) -> jax.Array:
     r"""Bi-tempered logistic loss: bounded for outliers, heavy-tailed for wrong labels.
 
+    Use it when there are outliers far from the boundary as well as flipped labels.
+
     .. math:: \ell = \sum_c \Bigl[ y_c (\log_{t_1} y_c - \log_{t_1} q_c)
         - \frac{y_c^{2-t_1} - q_c^{2-t_1}}{2 - t_1} \Bigr], \quad
         q_c = \exp_{t_2}(z_c - \lambda), \; \sum_c q_c = 1
