@@ -90,11 +90,13 @@ def fit_platt(
 
     Source: Platt 1999, "Probabilistic outputs for support vector machines".
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.transforms import calibrate, fit_platt
     >>> s, y = jnp.float32([-1, -1, 1, 1]), jnp.array([0, 0, 1, 1])
-    >>> calibrate(s, fit_platt(s, y)).round(3)  # log 3: smoothed labels are 1/4 and 3/4
-    Array([-1.099, -1.099,  1.099,  1.099], dtype=float32)
+    >>> p = jax.nn.sigmoid(calibrate(s, fit_platt(s, y)))
+    >>> print(*(f"{v:.3f}" for v in p))  # (2 + 1) / (2 + 2), and the rest
+    0.250 0.250 0.750 0.750
     """
     return _fit_platt(*_binary_examples(logits, labels, mask))
 

@@ -184,8 +184,8 @@ def fit_temperature(
     >>> import jax.numpy as jnp
     >>> from logitlab.transforms import fit_temperature
     >>> z = jnp.float32([[4, 0], [4, 0], [4, 0], [4, 0]])
-    >>> fit_temperature(z, jnp.array([0, 0, 0, 1])).temperature.round(4)
-    Array(3.641, dtype=float32)
+    >>> print(f"{fit_temperature(z, jnp.array([0, 0, 0, 1])).temperature:.4f}")
+    3.6410
     """
     return _fit_temperature(*_examples(logits, labels, axis, where, mask))
 
@@ -223,8 +223,8 @@ def fit_vector_scaling(
     >>> from logitlab.transforms import calibrate, fit_vector_scaling
     >>> z = jnp.float32([[4, 0], [4, 0], [4, 0], [4, 0]])
     >>> fitted = fit_vector_scaling(z, jnp.array([0, 0, 0, 1]))
-    >>> jax.nn.softmax(calibrate(z[0], fitted)).round(3)
-    Array([0.75, 0.25], dtype=float32)
+    >>> print(f"{jax.nn.softmax(calibrate(z[0], fitted))[0]:.3f}")
+    0.750
     """
     return _fit_vector(*_examples(logits, labels, axis, where, mask))
 
@@ -276,8 +276,8 @@ def fit_matrix_scaling(
     >>> from logitlab.transforms import calibrate, fit_matrix_scaling
     >>> z = jnp.float32([[4, 0], [4, 0], [4, 0], [4, 0]])
     >>> fitted = fit_matrix_scaling(z, jnp.array([0, 0, 0, 1]))
-    >>> jax.nn.softmax(calibrate(z[0], fitted)).round(3)
-    Array([0.75, 0.25], dtype=float32)
+    >>> print(f"{jax.nn.softmax(calibrate(z[0], fitted))[0]:.3f}")
+    0.750
     """
     z, y, keep = _examples(logits, labels, axis, where, mask)
     lam = hyper("lam", lam, z.dtype, lambda v: v >= 0, "at least 0")

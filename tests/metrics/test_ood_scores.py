@@ -156,6 +156,10 @@ def test_kl_matching(x64):
     np.testing.assert_allclose(whole.value, d, 1e-12)
     kl = (q[:, None] * np.log(q[:, None] / d)).sum(-1)
     np.testing.assert_allclose(calls.kl_matching_score(z, whole), -kl.min(-1), 1e-9)
+    for row in (z[0], z[:1, None]):
+        got = calls.kl_matching_score(row, whole)
+        assert got.shape == row.shape[:-1]
+        np.testing.assert_allclose(got, -kl[0].min(), 1e-9)
     # A class that was never predicted is not matched.
     mask = top != 0
     some = calls.kl_matching_templates(
