@@ -10,6 +10,11 @@ from logitlab.decisions.choice import (
     mnl_welfare,
     vcg_payments,
 )
+from logitlab.decisions.conformal import (
+    conformal_scores,
+    conformal_set,
+    conformal_threshold,
+)
 from logitlab.decisions.overlap import (
     dice_optimal_mask,
     dice_score,
@@ -33,6 +38,9 @@ __all__ = [
     "acceptance_rate",
     "candidate_probs",
     "cascade_click_probs",
+    "conformal_scores",
+    "conformal_set",
+    "conformal_threshold",
     "dice_optimal_mask",
     "dice_score",
     "expected_accepted_length",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from logitlab import numerics
+from logitlab import decisions, numerics
 from logitlab.numerics.arguments import check_range
 
 __all__ = ["cqr_calibrate", "cqr_scores"]
@@ -50,7 +48,8 @@ def cqr_calibrate(scores: ArrayLike, alpha: float) -> jax.Array:
     .. math:: s_{(k)}, \quad k = \lceil (n + 1)(1 - \alpha) \rceil
 
     the k-th smallest score of held-out examples: intervals widened by it cover a new
-    target with probability at least 1 - alpha. Sort the quantiles again afterwards.
+    target with probability at least 1 - alpha. Sort the quantiles again afterwards. For
+    groups and masks take ``decisions.conformal_threshold``, which computes it.
 
     Shapes: scores [..., N] -> [...]
 
@@ -74,12 +73,4 @@ def cqr_calibrate(scores: ArrayLike, alpha: float) -> jax.Array:
     Array(8., dtype=float32)
     """
     check_range("alpha", alpha, lambda v: (v > 0) & (v < 1), "a number in (0, 1)")
-    s = numerics.promote_to_float32(scores, "scores")
-    if s.ndim == 0:
-        raise ValueError(f"scores has shape {s.shape}, expected an axis of examples")
-    n = s.shape[-1]
-    # 20 * 0.95 is 19, whatever the last binary digit says.
-    k = math.ceil((n + 1) * (1 - float(alpha)) - 1e-9 * (n + 1))
-    if k > n:
-        return jnp.full(s.shape[:-1], jnp.inf, s.dtype)
-    return jnp.sort(s, -1)[..., max(k, 1) - 1]
+    return decisions.conformal_threshold(scores, alpha=alpha)

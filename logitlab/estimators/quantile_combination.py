@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.losses.quantile import _quantiles
+from logitlab.numerics._isotonic import pool_violators
 
 __all__ = [
     "monotone_average",
@@ -103,8 +104,8 @@ def monotone_isotonic(pred: ArrayLike) -> jax.Array:
 
     .. math:: \min_{m_1 \le \dots \le m_Q} \sum_j (m_j - q_j)^2
 
-    Found by the min-max formula, with [..., Q, Q] temporaries; its derivative averages
-    each block of equal values.
+    Found by pooling adjacent violators; its derivative averages each block of equal
+    values.
 
     Shapes: pred [..., Q] -> [..., Q]
 
@@ -116,28 +117,19 @@ def monotone_isotonic(pred: ArrayLike) -> jax.Array:
     Array([0.5, 0.5, 2. ], dtype=float32)
     """
     q = _quantiles(pred)
-    size = q.shape[-1]
-    # Centered, so that the sums do not lose the differences.
-    x = jax.lax.stop_gradient(q)
-    x = x - x.mean(-1, keepdims=True)
-    total = jnp.cumsum(x, -1)
-    before = total - x
-    first = jax.lax.broadcasted_iota(jnp.int32, (*x.shape, size), x.ndim - 1)
-    last = jax.lax.broadcasted_iota(jnp.int32, (*x.shape, size), x.ndim)
-    count = jnp.maximum(last - first + 1, 1).astype(x.dtype)
-    means = (total[..., None, :] - before[..., :, None]) / count
-    means = jnp.where(last >= first, means, jnp.inf)
-    # Least mean over the ends from j on, then the largest over the starts up to j.
-    least = jax.lax.cummin(means, means.ndim - 1, reverse=True)
-    least = jnp.where(last >= first, least, -jnp.inf)
-    fit = least.max(-2)
-    same = fit[..., :, None] == fit[..., None, :]
-    share = same / same.sum(-1, keepdims=True)
-    out = jnp.sum(share.astype(q.dtype) * q[..., None, :], -1)
+    out = jnp.vectorize(_isotonic, signature="(q)->(q)")(q)
     # Rounding may leave two blocks out of order by one digit.
     held = jax.lax.stop_gradient(out)
     lift = jax.lax.cummax(held, held.ndim - 1) - held
     return out + jnp.where(lift > 0, lift, 0)
+
+
+def _isotonic(q):
+    # Centered, so that the sums do not lose the differences.
+    x = jax.lax.stop_gradient(q)
+    _, blocks = pool_violators(x - x.mean(), jnp.ones_like(x))
+    size = jnp.zeros_like(q).at[blocks].add(1)
+    return jnp.zeros_like(q).at[blocks].add(q / size[blocks])[blocks]
 
 
 def monotone_sweep(pred: ArrayLike) -> jax.Array:

@@ -3,6 +3,23 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.metrics.activations import (
+    ash_features,
+    react_features,
+    react_threshold,
+)
+from logitlab.metrics.calibration import (
+    CalibrationBins,
+    brier_decomposition,
+    brier_score,
+    calibration_bins,
+    calibration_error,
+    classwise_ece,
+    debiased_ece,
+    expected_calibration_error,
+    nll,
+    reliability_bins,
+)
 from logitlab.metrics.clustering import clustering_accuracy
 from logitlab.metrics.collapse import (
     nlm_alignment,
@@ -21,34 +38,91 @@ from logitlab.metrics.judges import (
     pairwise_from_perplexity,
 )
 from logitlab.metrics.mean import Mean, accuracy, mean_of, tree_norm
+from logitlab.metrics.ood_scores import (
+    doctor_alpha_score,
+    energy_score,
+    gen_score,
+    kl_matching_score,
+    kl_matching_templates,
+    log_odds_score,
+    logit_margin_score,
+    max_logit_score,
+    msp_score,
+    neg_entropy_score,
+    odin_score,
+    probability_margin_score,
+)
 from logitlab.metrics.rank_errors import (
     RankStats,
     ce_decomposition,
     rank_error,
     rank_stats,
 )
+from logitlab.metrics.selective import (
+    RiskCoverage,
+    aupr,
+    aurc,
+    auroc,
+    excess_aurc,
+    fpr_at_tpr,
+    risk_at_thresholds,
+    risk_coverage,
+)
 from logitlab.metrics.vocabularies import coactivation_degree
 from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 
 __all__ = [
+    "CalibrationBins",
     "Mean",
     "RankStats",
+    "RiskCoverage",
     "accuracy",
+    "ash_features",
+    "aupr",
+    "aurc",
+    "auroc",
+    "brier_decomposition",
+    "brier_score",
+    "calibration_bins",
+    "calibration_error",
     "ce_decomposition",
+    "classwise_ece",
     "clustering_accuracy",
     "coactivation_degree",
     "conflict_ratio",
     "coverage",
+    "debiased_ece",
+    "doctor_alpha_score",
+    "energy_score",
+    "excess_aurc",
+    "expected_calibration_error",
     "expected_score",
+    "fpr_at_tpr",
+    "gen_score",
+    "kl_matching_score",
+    "kl_matching_templates",
+    "log_odds_score",
+    "logit_margin_score",
+    "max_logit_score",
     "mean_of",
+    "msp_score",
+    "neg_entropy_score",
     "negative_flip_rate",
+    "nll",
     "nlm_alignment",
     "non_transitivity_ratio",
+    "odin_score",
     "pairwise_from_bidirectional",
     "pairwise_from_perplexity",
+    "probability_margin_score",
     "rank_error",
     "rank_stats",
+    "react_features",
+    "react_threshold",
     "relative_negative_flip_rate",
+    "reliability_bins",
+    "risk_at_thresholds",
+    "risk_coverage",
     "soft_confusion",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",

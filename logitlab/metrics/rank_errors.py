@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import kept_examples
 
 
 class RankStats(NamedTuple):
@@ -133,11 +134,7 @@ def rank_stats(
     >>> total.counts
     Array([2, 1, 1], dtype=int32)
     """
-    z = numerics.prepare_logits(logits, axis=axis, where=where)
-    y, keep = numerics.wide_labels(labels), numerics.check_mask(mask, z.shape[:-1])
-    if mask is not None:
-        y = jnp.where(keep, y, 0) if y.shape == keep.shape else y
-        z = jnp.where(keep[..., None], z, 0)
+    z, y, keep = kept_examples(logits, labels, axis=axis, where=where, mask=mask)
     nll = numerics.label_nll(z, y)
     rank = jnp.maximum(rank_error(z, y), 0)  # no class: NaN, and it shows
     iota = jax.lax.broadcasted_iota(rank.dtype, z.shape, z.ndim - 1)

@@ -25,6 +25,7 @@ __all__ = [
     "expected",
     "hyper",
     "is_soft",
+    "kept_examples",
     "one_hot_mask",
     "lengths_like",
     "log_ratio",
@@ -59,6 +60,40 @@ def one_hot_mask(z: jax.Array, labels: ArrayLike) -> tuple[jax.Array, jax.Array]
     """
     y, known = numerics.check_labels(labels, z.shape[:-1], z.shape[-1])
     return numerics.is_label(z, jnp.where(known, y, -1)), known
+
+
+def kept_examples(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits and labels of a metric, both 0 where its mask leaves them out, and that.
+
+    Shapes: logits [..., C], labels [...], where [..., C], mask [...]
+      -> [..., C], [...], [...]
+
+    Returns:
+      Promoted logits, classes last; labels as int32, as they are where they count; and
+      the mask, whole if there is none.
+
+    Raises:
+      ValueError: the shapes disagree, or a label that counts is C or more.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.numerics.arguments import kept_examples
+    >>> z, y = jnp.float32([[2, 1], [jnp.nan, 0]]), jnp.array([1, -100])
+    >>> kept_examples(z, y, mask=jnp.array([True, False]))[1]
+    Array([1, 0], dtype=int32)
+    """
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    y, keep = numerics.wide_labels(labels), numerics.check_mask(mask, z.shape[:-1])
+    if mask is not None and y.shape == keep.shape:
+        y, z = jnp.where(keep, y, 0), jnp.where(keep[..., None], z, 0)
+    numerics.check_labels(y, z.shape[:-1], z.shape[-1])
+    return z, y, keep
 
 
 def is_soft(labels: ArrayLike) -> bool:

@@ -3,6 +3,23 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.transforms.binary_calibrators import (
+    HistogramCalibrator,
+    IsotonicCalibrator,
+    PlattCalibrator,
+    fit_histogram_binning,
+    fit_isotonic,
+    fit_platt,
+)
+from logitlab.transforms.calibrators import (
+    MatrixCalibrator,
+    TemperatureCalibrator,
+    VectorCalibrator,
+    calibrate,
+    fit_matrix_scaling,
+    fit_temperature,
+    fit_vector_scaling,
+)
 from logitlab.transforms.ensemble_averages import ensemble_logits
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
@@ -11,10 +28,23 @@ from logitlab.transforms.standardization import standardize_logits
 from logitlab.transforms.temperatures import optimal_temperature
 
 __all__ = [
+    "HistogramCalibrator",
+    "IsotonicCalibrator",
+    "MatrixCalibrator",
+    "PlattCalibrator",
+    "TemperatureCalibrator",
+    "VectorCalibrator",
     "amplify",
+    "calibrate",
     "classifier_free_guidance",
     "cumulative_probs",
     "ensemble_logits",
+    "fit_histogram_binning",
+    "fit_isotonic",
+    "fit_matrix_scaling",
+    "fit_platt",
+    "fit_temperature",
+    "fit_vector_scaling",
     "optimal_temperature",
     "ordered_thresholds",
     "standardize_logits",

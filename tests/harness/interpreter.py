@@ -175,9 +175,16 @@ def _scan(eqn, args):
 def _while(eqn, args):
     ours, theirs = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     ours, theirs, carry = args[:ours], args[ours:][:theirs], args[ours + theirs :]
-    while _call(eqn.params["cond_jaxpr"], [*ours, *carry])[0]:
-        carry = _call(eqn.params["body_jaxpr"], [*theirs, *carry])
+    while (on := _call(eqn.params["cond_jaxpr"], [*ours, *carry])[0]).any():
+        new = _call(eqn.params["body_jaxpr"], [*theirs, *carry])
+        carry = _where(on, new, carry) if on.ndim else new
     return carry
+
+
+def _where(on, new, old):
+    """Under vmap each row has its own condition, and keeps what it had at its end."""
+    rows = [on.reshape(on.shape + (1,) * (a.ndim - on.ndim)) for a in new]
+    return [np.where(*row) for row in zip(rows, new, old, strict=True)]
 
 
 def _cond(eqn, args):
