@@ -26,7 +26,7 @@ def conformal_scores(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""How strange each class would be as the label: what conformal sets are made of.
+    r"""Nonconformity score of each class, were it the label, for conformal sets.
 
     .. math:: 1 - p_c, \quad \log \frac{1 - p_c}{p_c}, \quad
         \sum_{p_j > p_c} p_j + u \, p_c, \quad
