@@ -57,6 +57,11 @@ def test_every_public_loss_has_a_row():
     assert not missing, f"{sorted(missing)} are public and have no row"
 
 
+def test_every_loss_says_when_to_use_it():
+    silent = [name for name, row in CATALOGUE.items() if not catalogue.use(row.loss)]
+    assert not silent, f"no paragraph 'Use it when ...' in the docstrings of {silent}"
+
+
 def test_table():
     rare = dataclasses.replace(ROW, lower=None, upper=2, convex=False, note="a|b")
     header, rule, first, second = catalogue.table([ROW, rare]).splitlines()
