@@ -1,3 +1,4 @@
+import collections
 import itertools
 import os
 import re
@@ -76,11 +77,18 @@ def pytest_cmdline_main(config):
         option.numprocesses, option.maxprocesses, option.dist = "auto", 8, "worksteal"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Examples know only what they import, as where a user pastes them."""
+    taken = collections.Counter()
     for item in items:
         if isinstance(item, DoctestItem):
+            # Examples know only what they import, as where a user pastes them.
             item.dtest.globs = {"__name__": "__main__"}
+        elif sampled := item.get_closest_marker("sampled"):
+            test = item.path, item.originalname
+            taken[test] += 1
+            if taken[test] > (sampled.args or (1,))[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 # A comparison with golden numbers registers what it compared; the session as a whole is

@@ -166,6 +166,7 @@ def test_resume_in_mid_epoch(wine):
     assert list(other) == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("remainder", ["drop", "mask"])
 def test_processes_share_every_batch(wine, count, remainder):

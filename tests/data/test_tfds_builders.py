@@ -38,6 +38,7 @@ def arrays(name):
     return bunch.data, bunch.target
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SIZES)
 def test_round_trip(examples, name):
     x, y = arrays(name)

@@ -31,6 +31,7 @@ def mean_loss(x, y, alpha, beta):
     return losses.cumulative_logit_loss(eta, y).mean()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("lam", [0.003, 0.006])
 def test_optimality(x64, lam):
     """Slopes of the likelihood meet the subgradient of the penalty."""

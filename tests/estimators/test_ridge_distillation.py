@@ -23,6 +23,7 @@ def toy():
     return kernels(np.arange(11) / 10, np.arange(101) / 100, 80.0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: str(c["params"]["alpha"]))
 def test_golden(case, x64):
     x, y, grid = (np.array(v) for v in case["inputs"].values())

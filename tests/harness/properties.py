@@ -501,7 +501,7 @@ def check_links(case):
 
 
 # What every row is held to on each run, and what costs a compilation or more for each
-# row: a run on each commit takes the latter for one row of each family and kind.
+# row: by default the latter are for one row of each kind.
 GROUPS = {
     "numbers": {
         "result": check_result,
@@ -534,16 +534,6 @@ HEAVY = {
         "explicit": meshes.check_explicit,
     },
 }
-
-
-def samples(rows):
-    """Names of the first row of each family and of each kind of loss."""
-    first = {}
-    for row in rows:
-        family = row.loss.__module__.removeprefix("logitlab.losses.").split(".")[0]
-        first.setdefault(family, row.name)
-        first.setdefault(f"kind {row.kind}", row.name)
-    return set(first.values())
 
 
 def checks_of(case, group):

@@ -29,6 +29,10 @@ def arithmetic(z, y):
             (z * 3).astype(int),
             z.astype(jnp.bfloat16) * 3,
         ],
+        [f(p) for f in (lax.lgamma, lax.digamma)],
+        [lax.erf_inv(z / 8), lax.rem(z, p), lax.rem(-y, jnp.array(2)), y ^ 5, y << 2],
+        [jnp.round(2 * z), lax.round(2 * z), lax.shift_right_logical(-y, 3)],
+        lax.bitcast_convert_type(z, jnp.uint32 if z.dtype == "f4" else jnp.uint64),
     ]
 
 
@@ -41,6 +45,10 @@ def shapes(z, y):
         [f(y) for f in (jnp.max, jnp.min, jnp.sum)],
         [z.T, z.reshape(2, 6), z[:, None], z[1:, ::2], z[:, ::-1], jnp.split(z, 2, 1)],
         [jnp.concatenate([z, z], 1), jnp.pad(z, 1), z @ z.T, lax.top_k(z, 2)],
+        [
+            lax.pad(z, z[0, 0], [(2, -1, 1), (-1, 0, 2)]),
+            lax.pad(z, 0.0, [(0, 0, 0)] * 2),
+        ],
         [jnp.take_along_axis(z, y, 1), z.at[0].add(1), jnp.arange(5.0), jnp.eye(3)],
     ]
 
@@ -98,7 +106,15 @@ def control(z, y):
 
 def randomness(key):
     first, second = jax.random.split(key)
-    return jax.random.normal(first, (3,)), jax.random.permutation(second, 5), second
+    many = jax.vmap(lambda key: jax.random.bits(key, (2, 3), "uint8"))
+    return [
+        jax.random.normal(first, (3,)),
+        jax.random.permutation(second, 5),
+        jax.random.bits(first, (2, 5)),
+        jax.random.gumbel(second),
+        many(jax.random.split(first, 2)),
+        second,
+    ]
 
 
 @pytest.mark.parametrize("function", [arithmetic, shapes, indexing, control])
@@ -128,8 +144,9 @@ def test_extremes():
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-37)
 
 
-def test_keys_stay_keys():
-    key = jax.random.key(0)
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_keys_stay_keys(kind):
+    key = jax.random.key(0, impl=kind)
     *got, again = interpreted(randomness)(key)
     *want, second = randomness(key)
     for a, b in zip(got, want, strict=True):

@@ -50,6 +50,7 @@ def logits(hidden, head, tails, bias):
     return hidden @ head + bias[None], [hidden @ down @ up for down, up in tails]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("in_buffers", [False, True])
 def test_golden(x64, case, in_buffers):
@@ -104,6 +105,7 @@ def test_golden(x64, case, in_buffers):
 CAPACITIES = {"fits": (40, 40), "some": (8, 3), "ragged": (7, 9), "single": (1, 1)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CAPACITIES)
 def test_buffers_change_nothing(x64, name):
     *arguments, y = draw()

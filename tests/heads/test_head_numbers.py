@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.interpreter import interpreted
-from harness.tiers import first_of
 from jax.sharding import PartitionSpec as P
 
 from logitlab import decisions, estimators, heads, links, losses, metrics
@@ -177,7 +176,8 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("name", [*first_of(EAGER), *first_of(WHOLE)])
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", [*EAGER, *WHOLE])
 def test_an_eager_shard_map(name):
     kinds = (jax.sharding.AxisType.Auto,) * 2
     mesh = jax.make_mesh((2, 2), ("data", "model"), kinds)

@@ -212,6 +212,7 @@ def test_one_class():
     assert loss(hidden / 1e38, *kernels, y).tolist() == [0, 0]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("margin", [12.0, 40.0, 80.0])
 def test_exact_at_large_margins(margin):
     f = quick_jit(jax.value_and_grad(heads.hierarchical_log_prob))

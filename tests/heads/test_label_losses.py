@@ -37,6 +37,7 @@ def loss_of(name):
     return functools.partial(row.loss, **row.hyper)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", OF_LABELS)
 def test_losses_of_the_labels_probability(x64, name):
     (h, kernel, bias, y), loss = draw(dtype="f8"), loss_of(name)
@@ -61,6 +62,7 @@ def test_losses_of_the_labels_probability(x64, name):
     assert_close(*both(h, kernel, bias), 1e-11)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OF_MORE)
 def test_other_losses_are_refused(name):
     h, kernel, _, y = draw()
@@ -167,6 +169,7 @@ def test_cross_entropy_by_its_formula(x64, smoothing, weighted):
     assert_close(*both(h, kernel, bias), 1e-11)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("fused_linear_ce"))
 def test_golden_cross_entropy(x64, case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
@@ -200,6 +203,7 @@ def test_golden_cross_entropy(x64, case):
         assert_close(grad, np.asarray(want[f"grad_{name}"]), 1e-9)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("fused_linear_preference"))
 def test_golden_preference(case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}

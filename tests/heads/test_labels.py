@@ -50,6 +50,7 @@ HEADS = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", HEADS)
 def test_narrow_integers_and_no_label(name):
     head = HEADS[name]

@@ -31,6 +31,7 @@ def dense(kind, student, teacher, beta=BETA):
     return kl(b, a) if kind == "forward_kl" else kl(a, b)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("kind", DIVERGENCES)
 def test_equals_the_dense_divergence(x64, kind, transposed):
@@ -69,6 +70,7 @@ def test_equals_the_dense_divergence(x64, kind, transposed):
         assert_close(result, want, 1e-11)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", DIVERGENCES)
 def test_two_confident_models(kind):
     """Margins at which probabilities round to 1 in float32."""
@@ -171,6 +173,7 @@ def test_extremes():
         assert none == 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("fused_linear_kd"))
 def test_golden(case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}

@@ -60,6 +60,7 @@ LOSSES = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_catalogue(x64, name):
     row = CATALOGUE[name]
@@ -94,6 +95,7 @@ def test_every_loss_of_the_catalogue(x64, name):
     assert_close(*both(h, kernel, bias), 1e-11)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("fused_linear_ce"))
 def test_golden_cross_entropy(x64, case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
@@ -140,6 +142,7 @@ def test_golden_cross_entropy(x64, case):
         assert_close(grad, np.asarray(want[f"grad_{name}"]), 1e-9)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("linear_nll_entropy"))
 def test_golden_entropy(x64, case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
@@ -178,6 +181,7 @@ def test_golden_entropy(x64, case):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("fused_linear_kd"))
 def test_golden_distillation(case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
@@ -309,6 +313,7 @@ def test_a_teacher_gets_gradients_unless_they_are_stopped(x64):
     assert frozen <= held + 2 * kernel2.size < moved
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_sixteen_bits(dtype):
     h, kernel, bias, y = draw(n=64, d=32, v=50)
@@ -359,6 +364,7 @@ def test_leading_axes_vmap_and_scan():
         assert_close(got, want)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True])
 def test_what_else_comes_of_the_same_pass(weighted):
     h, kernel, bias, y = draw()

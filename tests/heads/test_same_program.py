@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.tiers import first_of
 
 from logitlab import heads, links, metrics
 from logitlab.links import factored
@@ -40,9 +39,10 @@ def draw(classes):
     return x, y, g, rng.normal(size=classes).astype("f4")
 
 
-@pytest.mark.parametrize("transform", first_of(TRANSFORMS))
-@pytest.mark.parametrize("producer", first_of(PRODUCERS))
-@pytest.mark.parametrize("classes", first_of([100, 10]))
+@pytest.mark.sampled
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("producer", PRODUCERS)
+@pytest.mark.parametrize("classes", [100, 10])
 def test_streamed_statistics(producer, transform, classes):
     x, y, g, b = draw(classes)
     eye, bias = np.eye(classes, dtype="f4"), b[::-1].copy()

@@ -198,6 +198,7 @@ def test_the_correction_subtracts(x64):
     assert ends[0] > ends[1]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("sampler", "unique", "num_true"),
     [

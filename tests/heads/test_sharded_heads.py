@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.heads import assert_close, draw
-from harness.tiers import first_of
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -64,7 +63,8 @@ def dense_stats_loss(h, kernel, bias, y):
     return -stats.log_prob + stats.entropy
 
 
-@pytest.mark.parametrize("kind", first_of(KINDS), ids=str)
+@pytest.mark.sampled
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("named", [True, False])
 def test_statistics_and_what_they_move(kind, named):
     if kind == AxisType.Auto and not named:
@@ -99,7 +99,8 @@ def test_statistics_and_what_they_move(kind, named):
     assert sum(map(size_of, moved)) <= 64 * tokens
 
 
-@pytest.mark.parametrize("kind", first_of(KINDS), ids=str)
+@pytest.mark.sampled
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_vocabulary_that_the_mesh_does_not_divide(kind):
     h, kernel, bias, y = placed(kind, v=29)
     y = jnp.where(y == 5, 6, y)
@@ -210,7 +211,8 @@ def test_inside_a_shard_map_that_does_not_check():
         run(rows, out_specs=P("data"))(h, kernel, bias, y)
 
 
-@pytest.mark.parametrize("kind", first_of(KINDS), ids=str)
+@pytest.mark.sampled
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_any_loss(kind, weighted):
     h, kernel, bias, y = placed(kind)
@@ -247,7 +249,8 @@ def test_any_loss(kind, weighted):
             )
 
 
-@pytest.mark.parametrize("kind", first_of(KINDS), ids=str)
+@pytest.mark.sampled
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_tokens_over_all_devices(kind):
     h, kernel, _, y = draw(n=TOKENS, d=WIDTH, v=9)
     mesh, everywhere = mesh_of(kind), P(("data", "model"))
@@ -276,7 +279,8 @@ def test_tokens_over_all_devices(kind):
     assert {name for name, _ in traffic(compiled)} == {"all-reduce"}
 
 
-@pytest.mark.parametrize("kind", first_of(KINDS), ids=str)
+@pytest.mark.sampled
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_distillation(kind):
     h, kernel, bias, _ = placed(kind)
     h2, kernel2, _, _ = placed(kind, seed=1)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.goldens import cases, close
-from harness.tiers import first_of
 
 from logitlab import heads, losses
 
@@ -33,6 +32,7 @@ def consistent(state, rtol=1e-10):
     close(state.u @ state.u_inv, np.eye(len(state.u)), rtol)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("factored", [True, False])
 def test_golden(x64, case, factored):
@@ -101,7 +101,8 @@ def train_dense(w, data, name, eta, decay):
     return jax.lax.scan(step, w, data)
 
 
-@pytest.mark.parametrize("name", first_of(LOSSES))
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(
     ("rows", "decay", "every"),
     [(8, 0.0, None), (3, 0.1, None), (8, 0.1, 7)],
@@ -122,7 +123,8 @@ def test_fifty_steps_equal_those_of_the_dense_head(x64, name, rows, decay, every
     consistent(state)
 
 
-@pytest.mark.parametrize("name", first_of(LOSSES))
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", LOSSES)
 def test_fifty_steps_in_float32(name):
     w = jax.random.normal(jax.random.key(0), (50, 6)) / 6**0.5
     data = batches(jax.random.key(1), 50, 8, 6, 50, jnp.float32)
@@ -171,7 +173,8 @@ def test_stabilize(x64, sigma, moved):
     assert bool((after.omega == 0).all()) == (moved == 6)
 
 
-@pytest.mark.parametrize("name", first_of(["spherical_z_loss", "spherical_mse_loss"]))
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", ["spherical_z_loss", "spherical_mse_loss"])
 def test_v_is_updated_in_place(name):
     """No temporary has a row per class, in a step or in a loop of them."""
     classes, width = 100_003, 8
@@ -238,7 +241,8 @@ def test_16_bit_features():
     assert grad.dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", first_of(LOSSES))
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", LOSSES)
 def test_stats_losses_are_those_of_all_scores(x64, name):
     z = np.random.default_rng(0).normal(size=(5, 9)) + 1
     y = np.arange(5)

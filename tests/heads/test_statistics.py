@@ -30,6 +30,7 @@ def where_of(kind):
     return {"all": None, "classes": mask[0], "rows": mask}[kind]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("transposed", "transform", "where"),
     [
@@ -107,6 +108,7 @@ def test_equal_the_formulas():
         np.testing.assert_array_equal(stats.argmax, z.argmax(-1))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("margin", [20.0, 80.0])
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_confident_tokens_are_exact(margin, chunk):
@@ -184,6 +186,7 @@ def test_extremes():
     assert stats.log_prob == stats.entropy == slope == 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("linear_nll_entropy"))
 def test_golden(case):
     given = {k: np.asarray(v) for k, v in case["inputs"].items()}
@@ -256,6 +259,7 @@ def test_frozen_parts_cost_nothing():
     assert flops((0, 1)) - flops(1) > 0.9 * product / 4
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_sixteen_bits(dtype):
     h, kernel, bias, y = draw(n=64, d=32, v=50)

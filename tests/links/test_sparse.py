@@ -75,6 +75,7 @@ def test_polynomials(x64):
         np.testing.assert_allclose(*pull(np.ones_like(x)), rise / want, atol=1e-14)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_contract(name):
     link, inf = getattr(links, name), np.inf
@@ -124,6 +125,7 @@ def test_alpha_is_checked(alpha):
         links.spherical_softmax(Z, eps=0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("alpha", [1.5, 2.0])
 def test_second_derivatives_in_a_scan(alpha, x64):
     """There JAX differentiates the body of the rule, which may clip nothing."""

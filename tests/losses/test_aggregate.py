@@ -51,6 +51,7 @@ def test_against_float64():
     close(bag_loss(*args, kind="sigmoid"), bag, 1e-5)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("margin", [-80, -20, 20, 80])
 def test_exact(x64, margin):
     """Two confident examples of one bag."""

@@ -24,14 +24,24 @@ ROW = rows.Row(
     proper=True,
     label_only=True,
 )
-SAMPLES = properties.samples(CATALOGUE.values())
+# Of each kind of loss one whose programs are small.
+SAMPLES = {
+    "cross_entropy",
+    "gspo_token_loss",
+    "nca_loss",
+    "nce_loss",
+    "sigmoid_cross_entropy",
+}
+# Half a minute each; tests of their own hold them to golden numbers by default.
+LONG = {"ctc_loss", "mlkd_loss"}
 # By row first, so that a worker that takes neighbours compiles a row's programs once.
 CASES = [
     pytest.param(
         row,
         group,
         id=f"{row.name}-{group}",
-        marks=[pytest.mark.slow] * (group in properties.HEAVY and name not in SAMPLES),
+        marks=[pytest.mark.slow]
+        * (name in LONG or (group in properties.HEAVY and name not in SAMPLES)),
     )
     for name, row in CATALOGUE.items()
     for group in (*properties.GROUPS, *properties.HEAVY)
@@ -42,6 +52,11 @@ CASES = [
 @pytest.mark.parametrize(("row", "group"), CASES)
 def test_property(row, group):
     properties.assert_passes(row, group)
+
+
+def test_every_kind_has_its_sample():
+    kinds = [CATALOGUE[name].kind for name in SAMPLES]
+    assert sorted(kinds) == sorted({row.kind for row in CATALOGUE.values()})
 
 
 def test_nothing_is_left_out_or_contradicts_itself():

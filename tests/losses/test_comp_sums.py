@@ -55,6 +55,7 @@ def draw_labels(rng, z, kind):
     return rng.dirichlet(np.ones(z.shape[-1]), z.shape[:-1]).astype("f4")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["integers", "distribution"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @given(seed=st.integers(0, 999), log_scale=st.floats(-3, 1.5))
@@ -67,6 +68,7 @@ def test_matches_float64(variant, kind, seed, log_scale):
     np.testing.assert_allclose(got, oracle(z, labels), rtol=1e-5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("classes", [2, 5, 1000])
 def test_exact_at_every_margin(classes):
     """Integers, their one-hots and smoothed labels, value, forward and reverse."""
@@ -139,6 +141,7 @@ def test_derivatives():
     check_derivatives(both, np.stack([z, q]))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(dtype):
     rng = np.random.default_rng(0)
@@ -161,6 +164,7 @@ def test_half_precision(dtype):
     assert grad.dtype == dtype
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 @pytest.mark.parametrize("spec", [P("data"), P("data", "model")], ids=str)
 def test_sharded(spec, kind):
@@ -317,6 +321,7 @@ def test_errors():
         cross_entropy(z, np.zeros(2, bool))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("stablemax"))
 @pytest.mark.usefixtures("x64")
 def test_golden_stablemax(case):

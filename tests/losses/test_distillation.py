@@ -14,6 +14,7 @@ def pair(case):
     return arrays(case, "student_logits", "teacher_logits")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("kd"))
 def test_kd_golden(case, x64):
     (s, t), params = pair(case), case["params"]
@@ -44,6 +45,7 @@ DISTILLM = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("distillm_divergences"))
 def test_distillm_golden(case, x64):
     (s, t), outputs = pair(case), case["outputs"]
@@ -63,6 +65,7 @@ def test_distillm_golden(case, x64):
         assert error(grad, outputs[f"{name}_grad"]) < 1e-8, name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("generalized_jsd"))
 def test_generalized_jsd_golden(case, x64):
     (s, t), outputs = pair(case), case["outputs"]

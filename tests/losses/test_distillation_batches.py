@@ -10,6 +10,7 @@ from logitlab import losses
 losses = functions(losses)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("dist"))
 def test_dist_golden(case, x64):
     s, t = arrays(case, "student_logits", "teacher_logits")
@@ -34,6 +35,7 @@ def test_constant_rows_and_columns():
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("mlkd"))
 def test_mlkd_golden(case, x64):
     names = ("student_weak", "student_strong", "teacher_weak", "teacher_strong")
@@ -92,6 +94,7 @@ def test_mlkd_as_it_was_meant(x64):
             np.testing.assert_allclose(part[name], want[name], rtol=1e-10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("rkd"))
 def test_rkd_golden(case, x64):
     s, t = arrays(case, "student", "teacher")
@@ -155,6 +158,7 @@ def test_sp_and_pkt(x64):
     np.testing.assert_allclose(losses.pkt_loss(s, t), want, rtol=1e-10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("uskd"))
 def test_uskd_golden(case, x64):
     f, w, b, s, y = arrays(

@@ -100,6 +100,7 @@ def tied(s, t):
     return np.abs(u) < 1e-6 * (np.abs(gap) + np.abs(ours) + np.abs(theirs))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LOSSES)
 def test_float32_is_float64(name):
     args = [np.repeat(z, len(HEAT), 0) for z in (S, T)]
@@ -171,6 +172,7 @@ def test_nothing_times_infinity_is_nothing():
     assert parts == 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("end", [0.0, 0.3, 1.0])
 def test_the_share_may_be_traced(end):
     s, t = S[:20], T[:20]
@@ -195,6 +197,7 @@ MADE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.optimized
 @pytest.mark.parametrize(
     ("name", "made"),

@@ -25,6 +25,7 @@ def check(loss, case, names=NAMES, rtol=1e-8):
     return s, *rest
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("dkd"))
 def test_dkd_golden(case, x64):
     args = check(losses.dkd_loss, case)
@@ -33,6 +34,7 @@ def test_dkd_golden(case, x64):
         assert error(part.mean(), case["outputs"][name]) < 1e-8
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("nkd"))
 def test_nkd_golden(case, x64):
     s, t, y = check(losses.nkd_loss, case)
@@ -49,6 +51,7 @@ def test_wsld_golden(case, x64):
     check(losses.wsld_loss, case)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("pld"))
 def test_pld_golden(case, x64):
     s, t, y = check(losses.pld_loss, case)
@@ -61,6 +64,7 @@ def test_pld_golden(case, x64):
     np.testing.assert_allclose(listed, given, rtol=1e-12)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "loss"),
     [
@@ -96,6 +100,7 @@ def test_closed_forms_of_binary_kl(x64):
     np.testing.assert_array_equal(grad[0, :2], 0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("logit_standardization"))
 def test_standardised_golden(case, x64):
     (s, t, y), params, outputs = arrays(case, *NAMES), case["params"], case["outputs"]
@@ -113,6 +118,7 @@ def test_standardised_golden(case, x64):
     assert error(grad, outputs["dkd_grad_logits"]) < 1e-8
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("makd"))
 def test_makd_golden(case, x64):
     z, y, r = arrays(case, "logits", "labels", "aspect_targets")
@@ -131,6 +137,7 @@ def test_makd_golden(case, x64):
     np.testing.assert_allclose(part, fewer, rtol=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("mpt_negative_flips"))
 def test_mpt_golden(case, x64):
     z, old, new, y = arrays(case, "logits", "old_logits", "new_logits", "labels")
@@ -252,6 +259,7 @@ def test_lists_are_exact_at_large_margins(name):
     assert 0 < got[0][0] < 1e-15
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("uld"))
 def test_uld_golden(case, x64):
     inputs = arrays(case)

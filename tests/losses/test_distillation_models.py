@@ -28,6 +28,7 @@ losses = functions(losses)
 NAMES = ("student_logits", "dpo_logits", "reference_logits")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "case", cases("aligndistil"), ids=lambda c: c["params"]["variant"]
 )
@@ -171,6 +172,7 @@ def test_top_k_keeps_ties():
     np.testing.assert_array_equal(targets.top_k_logits(z, 9)[1], [-5, -1, -2, 0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("eqnet"))
 def test_eqnet_golden(case, x64):
     inputs, params, outputs = arrays(case), case["params"], case["outputs"]

@@ -279,6 +279,7 @@ def test_multilabel_hyper_parameters(name, argument, x64):
         loss(z, t, **{argument: -1.0})
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MULTILABEL)
 def test_multilabel_no_label(name):
     """A negative number is no label: NaN, eagerly and compiled, for a mask to drop."""

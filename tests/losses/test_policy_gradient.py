@@ -81,6 +81,7 @@ def surrogates(old, ref, a, mask, length):
     }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("policy_gradient_losses"))
 def test_surrogates_golden(case, x64):
     given = {k: np.array(v) for k, v in case["inputs"].items()}
@@ -109,6 +110,7 @@ def test_surrogates_golden(case, x64):
         close(value, want[name])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("gae_value"))
 def test_gae_and_values_golden(case, x64):
     given = {k: np.array(v) for k, v in case["inputs"].items()}
@@ -213,6 +215,7 @@ def drpo_oracle(lp, old, mask, right, uid, *, lam, tau, delta, beta, kl):
     return max(beta * (k - delta), 0) * k - objective / len(np.unique(uid)), k
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("drpo"))
 def test_drpo_golden(case, x64):
     given = {k: np.array(v) for k, v in case["inputs"].items()}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from harness.interpreter import functions, interpreted
 from harness.quickly import quick_jit
-from harness.tiers import first_of
 
 from logitlab import losses, rl
 from logitlab.losses import policy_gradient, preference
@@ -74,8 +73,9 @@ SURROGATES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.optimized
-@pytest.mark.parametrize("size", first_of([3, 50, 700]))
+@pytest.mark.parametrize("size", [3, 50, 700])
 def test_policies_that_the_same_program_computes(size):
     rng = np.random.default_rng(size)
     x = rng.normal(size=(16, size)).astype("f4")

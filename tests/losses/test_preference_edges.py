@@ -155,6 +155,7 @@ def test_a_weight_of_0_leaves_out_even_what_is_infinite():
     assert score == 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "i8", "u8"])
 def test_tokens_of_any_integer_type(dtype):
     """The vocabulary is larger than what the narrow types hold."""

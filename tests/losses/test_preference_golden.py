@@ -69,6 +69,7 @@ FAMILY = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("dpo_family"))
 def test_the_family_golden(case, x64):
     given = {name: np.array(array) for name, array in case["inputs"].items()}
@@ -126,6 +127,7 @@ FREE = {  # what they are given, and the loss
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("reference_free_pairwise"))
 def test_reference_free_golden(case, x64):
     given = {name: np.array(array) for name, array in case["inputs"].items()}
@@ -156,6 +158,7 @@ def test_reference_free_golden(case, x64):
             assert error(grad, wanted) < rtol, name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("unpaired_binary"))
 def test_unpaired_golden(case, x64):
     given = {name: np.array(array) for name, array in case["inputs"].items()}
@@ -201,6 +204,7 @@ def test_unpaired_golden(case, x64):
         assert state.count == case["outputs"][step]["running_count_after"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("sequence_logprob_dpo"))
 def test_from_logits_golden(case, x64):
     given = {name: np.array(array) for name, array in case["inputs"].items()}

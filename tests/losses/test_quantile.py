@@ -13,6 +13,7 @@ quantile = functions(quantile)
 CASES = cases("quantile_aggregation")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES)
 def test_golden(x64, case):
     pred, target, levels = (np.asarray(v) for v in case["inputs"].values())

@@ -191,6 +191,7 @@ def test_lists(name, x64):
     np.testing.assert_allclose(moved, want, rtol=1e-11)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_are_exact(name):
     """A list in its right order keeps a loss and slopes at margins up to 80."""
@@ -218,6 +219,7 @@ def test_lists_are_exact(name):
             assert off.max() < 1e-5, off
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_at_the_edges(name, x64):
     loss = getattr(ranking, name)

@@ -34,6 +34,7 @@ def test_hl_gauss_golden(x64, case):
         close(value, out[name])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("categorical_projection"))
 def test_projection_golden(x64, case):
     inputs, params, out = case["inputs"], case["params"], case["outputs"]

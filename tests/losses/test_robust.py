@@ -38,6 +38,7 @@ def test_baselines_golden(case, x64):
     check(lambda z: loss(z, y, **params), case)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("released", [False, True])
 @pytest.mark.parametrize("case", cases("bi_tempered"))
 def test_bi_tempered_golden(case, released, x64):
@@ -123,6 +124,7 @@ def test_bi_tempered_is_exact():
         assert (np.abs(got[1] - want[1]) <= 2e-5 * scale + 1e-37).all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("ldr_kl"))
 def test_ldr_golden(case, x64):
     y = np.array(case["inputs"]["labels"])
@@ -139,6 +141,7 @@ def test_ldr_limits(x64):
     np.testing.assert_allclose(mean, 2 / 3, rtol=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("aldr_kl"))
 def test_aldr_golden(case, x64):
     params, y = dict(case["params"]), np.array(case["inputs"]["labels"])
@@ -193,6 +196,7 @@ def test_strong_duality(x64):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", cases("ensloss"))
 def test_ensloss_golden(case, x64):
     s, t, draws = (np.array(v) for v in case["inputs"].values())

@@ -22,6 +22,7 @@ dsc = interpreted(
 tversky = interpreted(seg.tversky_loss, static_argnames=("alpha", "beta", "smooth"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", CASES)
 def test_golden(x64, case):
     z, y = np.asarray(case["inputs"]["logits"]), np.asarray(case["inputs"]["labels"])
@@ -59,6 +60,7 @@ def test_float64_oracle():
     close(half, dice(z.astype("f4"), t, square=False), 1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("margin", [-80, -20, 20, 80])
 def test_exact(x64, margin):
     """A confident answer, right or wrong, float32 against the derivative by hand."""
@@ -76,6 +78,7 @@ def test_exact(x64, margin):
     close(grad, np.array([want]), 1e-5) if margin < 80 else None
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("alpha", [0.0, 0.01, 1.0])
 def test_extremes(alpha):
     f = lambda z, y: dsc(z, y, alpha=alpha).sum()  # noqa: E731

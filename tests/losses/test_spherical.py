@@ -88,6 +88,7 @@ def test_z_loss_edges():
     assert (compiled(spherical.spherical_z_loss, two[:1], 0)[1] == 0).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_edges(loss):
     z = np.float32([1, -1, 0.5]) * np.float32([[1e4], [1e18], [1e30], [1]])
@@ -129,6 +130,7 @@ def test_scalars_decide_no_dtype(x64):
         np.testing.assert_allclose(traced, loss(z, 0, **hyper), rtol=1e-6)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_labels_of_any_integer_dtype(loss):
     z = np.random.default_rng(6).normal(size=(3, 256)).astype("f4")

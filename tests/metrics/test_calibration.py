@@ -49,6 +49,7 @@ def top(z, y):
     return p.max(-1), (p.argmax(-1) == y).astype(float)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES)
 def test_golden(x64, case):
     z, y = goldens.arrays(case, "logits", "labels")

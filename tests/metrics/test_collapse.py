@@ -18,6 +18,7 @@ MARGINS = {"float16": 7.62, "bfloat16": 5.55, "float32": 16.64, "float64": 36.74
 jitted = jax.jit(softmax_collapse_rows, static_argnames="dtype")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("bits", [16, 32, 64])
 @pytest.mark.parametrize("case", cases("softmax_collapse"))
 @pytest.mark.usefixtures("x64")
@@ -48,6 +49,7 @@ def test_thresholds(dtype, rows):
     np.testing.assert_array_equal(rows(z[:, ::-1], dtype=dtype), [True, False])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.optimized
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_jit_rounds_as_eager_does(dtype):

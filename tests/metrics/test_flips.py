@@ -5,6 +5,7 @@ from harness.goldens import cases
 from logitlab import metrics
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", cases("negative_flip_rate"))
 def test_golden(case, x64):
     new, old, y = (

@@ -17,6 +17,7 @@ def draw(seed, *shape, scale=3.0):
     return np.random.default_rng(seed).normal(size=shape) * scale
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", goldens.cases("ood_scores"))
 def test_golden(x64, case):
     (z,), params = goldens.arrays(case, "logits"), case["params"]

@@ -124,6 +124,7 @@ def test_edges():
     assert np.isnan(decompose(np.zeros((1, 2), "f4"), np.array([2]))["ce"])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
 def test_penalty(x64, lam):
     """Cross-entropy plus lambda log C, and the slope in each log-probability."""

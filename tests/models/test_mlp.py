@@ -72,6 +72,7 @@ def test_matches_numpy(x64, use_bias, batch):
     np.testing.assert_allclose(got, reference(params, x), rtol=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("vocabulary", [None, 5])
 def test_torch_initialization(vocabulary):
     model = MLP((2000, 2000), 50, vocabulary=vocabulary)
@@ -100,6 +101,7 @@ def test_tokens_start_as_one_hot_features():
     jax.tree.map(np.testing.assert_array_equal, variables, same)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("batch", [(), (40,), (2, 3)], ids=str)
 @pytest.mark.parametrize("positions", [1, 2, 3])
 @pytest.mark.parametrize("use_bias", [True, False])
@@ -178,6 +180,7 @@ def test_dtypes(x64, vocabulary, dtype, param_dtype, logits):
     assert error < rtol
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64"])
 def test_bad_tokens(x64, dtype):
     p = 200  # more than int8 can count
@@ -199,6 +202,7 @@ def test_bad_tokens(x64, dtype):
                 model.apply(variables, x)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("over_keys", [jax.vmap, lambda f: lambda k: jax.lax.map(f, k)])
 @pytest.mark.parametrize("vocabulary", [None, 5])
 def test_seeds_in_one_program(vocabulary, over_keys):

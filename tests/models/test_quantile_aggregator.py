@@ -31,6 +31,7 @@ def combined(kind, w, base):
     return np.einsum("k,kq->q" if kind == "coarse" else "kq,kq->q", p, base)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     ("order", "name"),
@@ -50,6 +51,7 @@ def test_golden(x64, case, order, name):
     np.testing.assert_allclose(got, case["outputs"][name], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", TAILS)
 def test_global_weights(kind):
     base = RNG.normal(size=(2, 5, 3, 4)).astype("f4")
@@ -64,6 +66,7 @@ def test_global_weights(kind):
     np.testing.assert_allclose(got, np.reshape(want, (2, 5, 4)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", TAILS)
 def test_local_weights(x64, kind):
     base, x = RNG.normal(size=(5, 3, 4)), RNG.normal(size=(5, 2))
@@ -82,6 +85,7 @@ def test_local_weights(x64, kind):
     np.testing.assert_allclose(one, want[0], rtol=1e-10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("widths", [(), (5,)])
 def test_starts_as_the_average(widths):
     base = RNG.normal(size=(5, 3, 4)).astype("f4")
@@ -93,6 +97,7 @@ def test_starts_as_the_average(widths):
         np.testing.assert_allclose(got, np.broadcast_to(want, got.shape), atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("widths", [(), (16,)])
 def test_learns_whom_to_trust(widths):
     """Three models, of which one is right for negative x and another for the rest."""
@@ -119,6 +124,7 @@ def test_learns_whom_to_trust(widths):
     assert (after < best + 0.1 * (before - best)) == bool(widths)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("order", ["sort", "isotonic", "sweep", "cummax", "average"])
 def test_order(order):
     base = RNG.normal(size=(50, 3, 4)).astype("f4")

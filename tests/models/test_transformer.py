@@ -51,6 +51,7 @@ def draw(model):
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("shape", [(1,), (2,), (6, 2), (2, 3, 5)], ids=str)
 @pytest.mark.parametrize("heads", [1, 2, 8])
 def test_matches_numpy(x64, heads, shape):

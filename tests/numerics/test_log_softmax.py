@@ -80,6 +80,7 @@ def assert_no_gather(compiled):
     assert "all-to-all" not in text
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("variant", VARIANTS)
 @given(seed=st.integers(0, 999), log_scale=st.floats(-3, 1.5))
 @settings(max_examples=5, deadline=None)
@@ -128,6 +129,7 @@ def test_exact_at_every_margin(classes):
         np.testing.assert_allclose(pushed[i], tangents @ slope.T, rtol=1e-5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("derivative", DERIVATIVES)
 def test_exact_derivatives(derivative):
     lone = margins(5, seed=1)
@@ -156,6 +158,7 @@ def test_exact_derivatives(derivative):
         np.testing.assert_allclose(log_p, want, rtol=1e-5, atol=TINY)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("order", [1, 2])
 def test_many_tangents(order):
     """A sum that XLA's CPU backend fuses wrongly for a batch of tangents."""
@@ -231,6 +234,7 @@ def test_float64_stays():
     np.testing.assert_allclose(label_nll(z, np.zeros(33, int)), -want[:, 0], rtol=1e-13)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 @pytest.mark.parametrize("spec", [("data",), ("data", "model"), (None, "model")])
 def test_sharded(spec, kind):
@@ -414,6 +418,7 @@ PRODUCERS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("classes", [10, 100, 50_000])
 @pytest.mark.parametrize("producer", PRODUCERS)
 def test_exact_where_the_program_makes_the_logits(producer, classes):
@@ -446,6 +451,7 @@ def test_exact_where_the_program_makes_the_logits(producer, classes):
         assert (off <= 1e-5 * scale + 1e-36).all(), off / scale
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "step",
     [

@@ -58,6 +58,7 @@ def assert_trees(a, b, rtol=1e-5):
         assert np.abs(np.asarray(one) - np.asarray(other)).max() <= rtol * size
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["params"]["p"])
 def test_golden(x64, case):
     loss = DENSITIES[case["params"]["p"]]

@@ -30,6 +30,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MAKERS)
 def test_inject_hyperparams(name):
     make, options, static = MAKERS[name]

@@ -43,6 +43,7 @@ def test_a_certain_target_hides_what_is_impossible():
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("factors", "classes"), [(1, 3), (2, 2), (3, 4)], ids=str)
 def test_dirichlet_responsibilities(factors, classes):
     y = np.arange(2000) % classes

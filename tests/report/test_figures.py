@@ -81,6 +81,7 @@ DRAWINGS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("drawing", DRAWINGS)
 def test_nothing_overlaps_or_is_clipped(drawing):
     for arms, seeds in [(1, 1), (16, 3)]:  # the emptiest and the fullest
@@ -352,6 +353,7 @@ def test_what_was_not_logged_is_said():
             assert figure.get_supxlabel() == ""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("arms", [1, 2, 5, 6, 7, 13, 16])
 def test_small_multiples(arms):
     figure = small_multiples("test/accuracy")(study(arms))

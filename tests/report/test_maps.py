@@ -232,6 +232,7 @@ LAYOUTS += [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("panels", "up", "title"), LAYOUTS)
 def test_nothing_overlaps_or_is_clipped(panels, up, title):
     title = title or None
@@ -428,6 +429,7 @@ SPACES += [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("panels", "scale"), SPACES)
 def test_nothing_in_space_overlaps_or_is_clipped(panels, scale):
     x = np.linspace(-1, 1, 9)

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 from harness import tensorboard, toy
-from harness.tiers import first_of
 
 from logitlab import metrics, train
 from logitlab.train import Interrupted, NonFiniteLoss, Stream, Study
@@ -37,7 +36,8 @@ def before_rows_of(step, patch, action):
     patch.setattr(Logs, "append", after_action)
 
 
-@pytest.mark.parametrize("kind", first_of([signal.SIGINT, signal.SIGTERM]))
+@pytest.mark.sampled
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, kind, monkeypatch):
     study = Study({"a": toy.run(evaluate_at=ALWAYS), "b": toy.run(batch_size=3)})
     whole = train.run_study(study, config, tmp_path / "whole", quiet=True)
@@ -113,7 +113,8 @@ def test_a_loss_that_is_not_finite_may_end_a_seed(config, tmp_path):
         train.run_study(Study({"boom": exploding()}), config, tmp_path, quiet=True)
 
 
-@pytest.mark.parametrize("parallel", first_of(["jit", "pmap"]))
+@pytest.mark.sampled
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_steps_that_are_not_finite_may_be_skipped(config, tmp_path, parallel):
     with config.unlocked():
         config.nonfinite, config.parallel = "skip", parallel
@@ -323,6 +324,7 @@ def test_bools_and_integers_are_metrics(config, tmp_path):
         np.testing.assert_array_equal(results["b"]["n"], [[3, 3]])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -76,17 +76,18 @@ def wide(**changes):
 
 
 RULES = (("hidden/kernel", (None, "model")), ("head/kernel", ("model", "data")))
+# Those first that take the most ways through the program.
 SETTINGS = {
     "map": dict(seeds_by="map"),
+    "accumulated, sharded": dict(devices=2, model=2, sharding=RULES, accumulate=2),
+    "accumulated, pmap": dict(devices=4, parallel="pmap", accumulate=2),
+    "sharded vmap": dict(devices=4, seeds_by="vmap"),
     "vmap": dict(seeds_by="vmap"),
     "sharded": dict(devices=4),  # 10 rows on 4 devices: padded and masked
-    "sharded vmap": dict(devices=4, seeds_by="vmap"),
     "parameters": dict(devices=2, model=4, sharding=RULES),
     "accumulated": dict(accumulate=3),  # 10 rows in 3 parts
-    "accumulated, sharded": dict(devices=2, model=2, sharding=RULES, accumulate=2),
     "pmap": dict(devices=4, parallel="pmap"),
     "pmap vmap": dict(devices=4, parallel="pmap", seeds_by="vmap"),
-    "accumulated, pmap": dict(devices=4, parallel="pmap", accumulate=2),
 }
 # Adam does not see a wrong scale, SGD no error of 1e-8.
 BOTH = optax.partition(
@@ -95,6 +96,7 @@ BOTH = optax.partition(
 )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_gives_the_same_numbers(name, x64):
     state, _ = trained(wide(optimizer=BOTH), **SETTINGS[name])
@@ -148,16 +150,17 @@ def token_mean_by_hand(optimizer, seed, steps=20):
 
 
 MICRO = {
+    "4 devices, in 2 parts": dict(devices=4, accumulate=2),
+    "pmap, in 2 parts": dict(devices=4, parallel="pmap", accumulate=2),
     "one device": dict(),
     "in 2 parts": dict(accumulate=2),
     "in 4 parts": dict(accumulate=4),
     "4 devices": dict(devices=4),
-    "4 devices, in 2 parts": dict(devices=4, accumulate=2),
     "pmap": dict(devices=4, parallel="pmap"),
-    "pmap, in 2 parts": dict(devices=4, parallel="pmap", accumulate=2),
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MICRO)
 def test_a_mean_over_tokens_is_that_of_any_split(name, x64):
     run = wide(optimizer=BOTH, data=ragged_data, loss=token_mean)
@@ -167,6 +170,7 @@ def test_a_mean_over_tokens_is_that_of_any_split(name, x64):
     chex.assert_trees_all_close(got, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MICRO)
 def test_losses_of_another_shape_are_refused_when_traced(name):
     """A mean would be scaled by the number of parts, token losses by their own."""
@@ -178,7 +182,8 @@ def test_losses_of_another_shape_are_refused_when_traced(name):
         trained(tokens, (0,), **MICRO[name])
 
 
-@pytest.mark.parametrize("name", ["4 devices", "in 4 parts", "pmap, in 2 parts"])
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", ["pmap, in 2 parts", "4 devices", "in 4 parts"])
 def test_an_objective_of_the_whole_batch_is_its_value_once_for_each_row(name):
     """Of the parts each is a batch, and the step that of the mean of their values."""
 
@@ -216,6 +221,7 @@ def searched_by_hand(steps=10):
     return token_mean_by_hand(optax.chain(descent(), PLATEAU), 0, steps)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MICRO)
 def test_optimizers_see_the_mean_over_all(name, x64):
     run = wide(
@@ -303,6 +309,7 @@ def test_a_precision_is_that_of_the_computation_alone():
         trained(run, precision="int8")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["sharded", "pmap", "vmap"])
 def test_minibatches_give_the_same_numbers(name):
     run = toy.run(batch_size=4)
@@ -345,7 +352,8 @@ def test_minibatches_do_not_depend_on_where_a_call_ends():
     )
 
 
-@pytest.mark.parametrize("name", ["map", "sharded", "pmap"])
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", ["sharded", "map", "pmap"])
 def test_streamed_batches(name):
     full = wide_data(jax.random.fold_in(jax.random.key(0), 1))["train"]
     batch = jax.tree.map(np.asarray, full)

@@ -169,6 +169,7 @@ def test_masks_are_of_rows(mask, error, message):
         stepped(toy.loss, batch)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_sums_and_counts(accumulate):
     """Counts of every dtype, none at all, and NaN behind a count of 0."""
@@ -292,6 +293,7 @@ WANTING = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("name", WANTING)
 def test_transformations_that_want_the_value(name, accumulate, x64):

@@ -40,6 +40,7 @@ def draw_binary(seed, n, ties=False):
     return (s.round(0) if ties else s), (rng.uniform(size=n) < expit(s / 3)) * 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", goldens.cases("calibrators"))
 def test_golden(x64, case):
     z, y, s, t, query = goldens.arrays(
@@ -113,6 +114,7 @@ def test_temperature_at_its_bounds():
     np.testing.assert_allclose(got, 60 / np.log(3), 1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("fit", CLASSES[1:])
 def test_likelihood_has_no_slope_left(x64, fit):
     z, y = draw(1, 300, 3)
@@ -218,6 +220,7 @@ def test_histogram(x64, binning):
     np.testing.assert_allclose(one.probs[empty], middles[empty])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("fit", CLASSES + BINARY)
 def test_fits_of_groups_are_one_program(fit):
     """Bootstrap samples by masks: each equals the fit of what its mask keeps."""

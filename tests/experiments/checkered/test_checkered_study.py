@@ -16,6 +16,7 @@ def config_of(variant, **changes):
     return config
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("variant", [*VARIANTS, "smoke"])
 def test_every_arm_takes_a_step(variant, data_folder):
     config = config_of(variant, data__data_dir=data_folder, data__test_rows=50)

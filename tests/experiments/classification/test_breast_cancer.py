@@ -6,6 +6,7 @@ from sklearn import linear_model
 from experiments.classification import breast_cancer
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.usefixtures("x64")
 def test_agrees_with_scikit_learn(classes):

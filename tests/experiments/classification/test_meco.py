@@ -11,6 +11,7 @@ SETTINGS = dict(step=0.1, within=0.1, cap=20_000, points=801, beyond=10.0)
 COUNTS = {2.0: 29, 4.0: 36, 6.0: 39, 8.0: 42}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("distance", "count"), COUNTS.items())
 @pytest.mark.usefixtures("x64")
 def test_likelihood_takes_as_long_as_its_closed_form(distance, count):

@@ -25,6 +25,7 @@ def test_error_of_a_linear_classifier():
     assert naive_bayes.mixture_error(nothing, jnp.asarray(scale)) == 0.5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", ["naive_bayes", "logistic"])
 @pytest.mark.usefixtures("x64")
 def test_samples_are_counted_to_the_first_size_that_does(method):

@@ -18,6 +18,7 @@ def config_of(variant, data_folder, **changes):
     return config
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("variant", ["noise", "ensloss"])
 def test_every_arm_takes_a_step(variant, data_folder, first_step):
     config = config_of(variant, data_folder)

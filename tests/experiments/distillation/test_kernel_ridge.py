@@ -25,6 +25,7 @@ def recursion(points, alphas):
     return np.stack(steps)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("alpha", CONFIG.alphas)
 @pytest.mark.usefixtures("x64")
 def test_values_are_those_of_the_recursion_and_published(alpha):

@@ -19,6 +19,7 @@ SEEDS = (10, 11, 12)
 NEVER = np.inf
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("variant", [*VARIANTS, "smoke"])
 @pytest.mark.usefixtures("x64")
 def test_every_arm_fits_together(variant):

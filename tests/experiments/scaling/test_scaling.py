@@ -36,6 +36,7 @@ def result(**finals):
     return ArmResult("", (0,), rows)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("variant", [*VARIANTS, "smoke"])
 @pytest.mark.usefixtures("x64")
 def test_the_arms_of_every_variant_fit_together(variant):
