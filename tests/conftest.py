@@ -1,4 +1,5 @@
 import collections
+import gc
 import itertools
 import os
 import re
@@ -20,6 +21,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
+
+# Tracing makes millions of objects and little garbage: looking for it as often as Python
+# does takes a tenth of the time.
+gc.set_threshold(200_000, 20, 100)
 
 
 @pytest.fixture

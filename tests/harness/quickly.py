@@ -18,6 +18,10 @@ def _is_known(option, value):
     return True
 
 
-_WANTED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_WANTED = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 OPTIONS = {name: value for name, value in _WANTED.items() if _is_known(name, value)}
 quick_jit = functools.partial(jax.jit, compiler_options=OPTIONS)

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 from harness.goldens import cases
+from harness.interpreter import functions
 
-from logitlab import metrics
+from logitlab import metrics as room
+
+metrics = functions(room)
 
 
 @pytest.mark.sampled

@@ -1,10 +1,13 @@
 import jax
 import numpy as np
 import pytest
+from harness.interpreter import functions, interpreted
 from scipy.special import softmax
 
-from logitlab import losses
-from logitlab.transforms import ensemble_logits, standardize_logits
+from logitlab import losses, transforms
+
+rooms = functions(transforms)
+ensemble_logits, standardize_logits = rooms.ensemble_logits, rooms.standardize_logits
 
 
 def draw(seed, *shape):
@@ -22,13 +25,13 @@ def test_standardising_forgets_scale_and_offset(x64):
     assert np.abs(got).max() <= 4 / np.sqrt(5)
     s, t = draw(1, 4, 5), draw(2, 4, 5)
     loss = lambda s: losses.kd_loss(s, t, standardize=True).sum()  # noqa: E731
-    grad = jax.grad(loss)(s)
+    grad = interpreted(jax.grad(loss))(s)
     np.testing.assert_allclose(grad.sum(-1), 0, atol=1e-12)
     np.testing.assert_allclose((s * grad).sum(-1), 0, atol=1e-6)
 
 
 def test_standardising_at_the_edges():
-    run = jax.jit(jax.value_and_grad(lambda z: (standardize_logits(z) ** 3).sum()))
+    run = interpreted(jax.value_and_grad(lambda z: (standardize_logits(z) ** 3).sum()))
     for z in ([2, 2, 2], [0, 0, 0], [7]):
         value, grad = run(np.float32(z))
         assert value == 0
@@ -88,7 +91,10 @@ def test_ensembles(x64):
         (lambda z: ensemble_logits(z, mode="x"), "mode is 'x'"),
         (lambda z: ensemble_logits(z, temperature=0.0), "temperature is 0.0"),
         (lambda z: ensemble_logits(z, weights=np.ones(3, "f4")), "weights has shape"),
-        (lambda z: ensemble_logits(z, weights=np.zeros(2, "f4")), "not all 0"),
+        (
+            lambda z: transforms.ensemble_logits(z, weights=np.zeros(2, "f4")),
+            "not all 0",
+        ),
     ],
 )
 def test_errors(call, message):
