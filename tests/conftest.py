@@ -22,8 +22,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
 
-# Tracing makes millions of objects and little garbage: looking for it as often as Python
-# does takes a tenth of the time.
+# Tracing makes millions of objects and little garbage: looking for it as often as
+# Python does takes a tenth of the time.
 gc.set_threshold(200_000, 20, 100)
 
 
