@@ -536,6 +536,16 @@ HEAVY = {
 }
 
 
+# Of each kind of loss one whose programs are small.
+SAMPLES = {
+    "cross_entropy",
+    "gspo_token_loss",
+    "nca_loss",
+    "nce_loss",
+    "sigmoid_cross_entropy",
+}
+
+
 def checks_of(case, group):
     """The checks of a group that are about the row, by name."""
     checks = (GROUPS | HEAVY)[group]

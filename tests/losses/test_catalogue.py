@@ -24,14 +24,6 @@ ROW = rows.Row(
     proper=True,
     label_only=True,
 )
-# Of each kind of loss one whose programs are small.
-SAMPLES = {
-    "cross_entropy",
-    "gspo_token_loss",
-    "nca_loss",
-    "nce_loss",
-    "sigmoid_cross_entropy",
-}
 # Half a minute each; tests of their own hold them to golden numbers by default.
 LONG = {"ctc_loss", "mlkd_loss"}
 # By row first, so that a worker that takes neighbours compiles a row's programs once.
@@ -41,7 +33,10 @@ CASES = [
         group,
         id=f"{row.name}-{group}",
         marks=[pytest.mark.slow]
-        * (name in LONG or (group in properties.HEAVY and name not in SAMPLES)),
+        * (
+            name in LONG
+            or (group in properties.HEAVY and name not in properties.SAMPLES)
+        ),
     )
     for name, row in CATALOGUE.items()
     for group in (*properties.GROUPS, *properties.HEAVY)
@@ -55,7 +50,7 @@ def test_property(row, group):
 
 
 def test_every_kind_has_its_sample():
-    kinds = [CATALOGUE[name].kind for name in SAMPLES]
+    kinds = [CATALOGUE[name].kind for name in properties.SAMPLES]
     assert sorted(kinds) == sorted({row.kind for row in CATALOGUE.values()})
 
 
