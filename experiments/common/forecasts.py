@@ -31,7 +31,7 @@ def lines(arm: str, needs: Needs) -> list[str]:
       all-reduce        2 GB in 3
       operations        1.97 TFLOP
       memory traffic    8.19 GB
-      time              at least 10 ms: operations 10 ms, memory 1 ms
+      time              10 ms by its peaks: operations 10 ms, memory 1 ms
     """
     count, axes = 1, []
     for name, size in needs.mesh.items():
@@ -54,7 +54,7 @@ def lines(arm: str, needs: Needs) -> list[str]:
     if needs.seconds:
         each = [f"{name} {_amount(t, 's')}" for name, t in needs.seconds.items()]
         least = _amount(max(needs.seconds.values()), "s")
-        rows["time"] = f"at least {least}: {', '.join(each)}"
+        rows["time"] = f"{least} by its peaks: {', '.join(each)}"
     title = f"{arm}: a step, on each of {count} x {needs.device}, mesh {' '.join(axes)}"
     return [title, *(f"  {name:<18}{value}" for name, value in rows.items())]
 

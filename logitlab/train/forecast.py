@@ -31,9 +31,9 @@ class Needs:
       operations: floating-point operations, see ``step_flops`` of
         :func:`logitlab.train.build_program`.
       traffic: bytes read and written, by the compiler's count, in which a loop counts
-        once.
-      seconds: "operations" and "memory" -> the least time that the chip's published
-        peaks allow; empty for other devices.
+        once, and what stays on the chip counts too.
+      seconds: "operations" and "memory" -> the time that these take at the chip's
+        published peaks; empty for devices that have none.
     """
 
     device: str

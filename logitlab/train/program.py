@@ -222,10 +222,8 @@ def _place_data(run, seeds, layout, shared, shapes_only):
     own, mesh = callable(run.data), layout.mesh
     axis = 1 if own else 0
     pad = functools.partial(meshes.pad_rows, multiple=mesh.shape["data"], axis=axis)
-    if own:
-        data = dict(_drawn(run.data, seeds, shared, shapes_only))
-    else:
-        data = dict(run.data)
+    data = _drawn(run.data, seeds, shared, shapes_only) if own else run.data
+    data = dict(data)
     stream = data.pop("train") if isinstance(data["train"], Stream) else None
     if shapes_only:
         data = jax.eval_shape(lambda data: data, data)
