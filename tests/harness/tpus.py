@@ -13,13 +13,13 @@ from logitlab.train._hardware import has_tpu_compiler, topology_devices
 
 # Compiled as users' programs are; the settings that hurry the compiler for CPUs are
 # none of this one.
-MARKS = (
+MARKS = [
     pytest.mark.tpu,
     pytest.mark.optimized,
     pytest.mark.skipif(
         not has_tpu_compiler(), reason="needs libtpu: pip install -e '.[tpu_aot]'"
     ),
-)
+]
 SLICES = {4: "v5e:2x2", 16: "v5e:4x4", 256: "v5e:16x16"}
 
 

@@ -64,7 +64,7 @@ def _cases():
             yield pytest.param(name, chips, id=f"{name}-{chips}", marks=marks)
 
 
-@pytest.mark.parametrize(("name", "chips"), _cases())
+@pytest.mark.parametrize(("name", "chips"), [*_cases()])
 def test_linear_heads(name, chips):
     if chips == 1:
         mesh, options = jax.make_mesh((1,), ("data",), devices=tpus.devices(4)[:1]), {}

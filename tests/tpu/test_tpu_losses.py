@@ -37,7 +37,7 @@ def _is_bounded(row):
     return plain and not (row.cost or row.gathers)
 
 
-@pytest.mark.parametrize(("row", "chips"), _cases())
+@pytest.mark.parametrize(("row", "chips"), [*_cases()])
 def test_memory_and_traffic(row, chips):
     """In bfloat16, with examples and classes over the chips.
 
