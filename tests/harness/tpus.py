@@ -29,11 +29,16 @@ def devices(chips):
 
 
 @functools.cache
-def mesh_of(chips, kind=AxisType.Auto):
+def mesh_of(chips):
     """A square mesh of all the chips, with axes data and model."""
-    side = math.isqrt(chips)
+    side, kinds = math.isqrt(chips), (AxisType.Auto,) * 2
     axes = ("data", "model")
-    return jax.make_mesh((side, side), axes, (kind, kind), devices=devices(chips))
+    return jax.make_mesh((side, side), axes, kinds, devices=devices(chips))
+
+
+def one_chip():
+    """A mesh of the first chip of four."""
+    return jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=devices(4)[:1])
 
 
 def spread(mesh, shape, dtype, *spec):
