@@ -42,7 +42,7 @@ def test_memory_and_traffic(row, chips):
     """In bfloat16, with examples and classes over the chips.
 
     Nothing of the logits' size moves, and what holds one array of float32 logits on CPU
-    does here.
+    does here, beside some numbers for each example.
     """
     case, mesh = case_of(row), tpus.mesh_of(chips)
     side, bounded = mesh.shape["data"], _is_bounded(row)
@@ -70,4 +70,4 @@ def test_memory_and_traffic(row, chips):
     assert row.gathers or not moved, f"moves logits-sized arrays: {moved}"
     if bounded:
         held = tpus.temporaries(program) / (4 * local)
-        assert held <= 1, f"holds {held:.2f} arrays of logits"
+        assert held < 1.01, f"holds {held:.2f} arrays of logits"
