@@ -32,6 +32,12 @@ SHARE = flags.DEFINE_bool(
 PROFILE = flags.DEFINE_string(
     "profile", None, "START:STOP, steps of each arm to trace into WORKDIR/profile."
 )
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print what a step of each arm needs; train and write nothing."
+)
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "With --dry_run, TPUs to compile for, such as v5e:16x16."
+)
 COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -39,7 +45,17 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0 on.")
-OPTIONS = (WORKDIR, ALLOW_CHANGES, SHARE, PROFILE, COORDINATOR, PROCESSES, PROCESS)
+OPTIONS = (
+    WORKDIR,
+    ALLOW_CHANGES,
+    SHARE,
+    PROFILE,
+    DRY_RUN,
+    TOPOLOGY,
+    COORDINATOR,
+    PROCESSES,
+    PROCESS,
+)
 USAGE = "python -m experiments.main --config=configs/FILE.py:VARIANT --workdir=DIR"
 
 
@@ -51,6 +67,8 @@ def main(config):
 
     from logitlab.train import processes
 
+    if TOPOLOGY.value:  # what is compiled for TPUs is prepared here
+        jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", config.x64)  # before anything is traced
     # Nearly all of a smoke run's time goes into compiling.
     jax.config.update("jax_disable_most_optimizations", config.smoke)
@@ -64,7 +82,27 @@ def main(config):
             # by JAX_COMPILATION_CACHE_DIR, serves the next runs too.
             jax.config.update("jax_compilation_cache_dir", folder)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        _run_study(config)
+        (_dry_run if DRY_RUN.value else _run_study)(config)
+
+
+def _dry_run(config):
+    from experiments.common import forecasts, studies
+    from logitlab import data, train
+    from logitlab.train import processes
+
+    try:
+        study = studies.build(config)
+        needs = train.dry_run(study, config, topology=TOPOLOGY.value)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except (data.UnavailableDataset, data.UnreadableRecord) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    if processes.is_first():
+        for name in study.arms:
+            if name in needs:
+                print(*forecasts.lines(name, needs[name]), sep="\n")
+            else:
+                print(f"{name}: computed, without training")
 
 
 def _run_study(config):
@@ -157,7 +195,9 @@ def parse(argv: list[str]) -> ConfigDict:
         rest = flags.FLAGS(rest)
         if rest[1:]:
             raise flags.Error(f"unexpected arguments: {' '.join(rest[1:])}")
-        if WORKDIR.value is None:
+        if TOPOLOGY.value is not None and not DRY_RUN.value:
+            raise flags.Error("--topology is for --dry_run: nothing runs on its TPUs")
+        if WORKDIR.value is None and not DRY_RUN.value:
             raise flags.Error("--workdir is missing; expected --workdir=DIR")
     except (flags.Error, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -205,7 +205,7 @@ def _no_sums(heads, closed, wanted):
     """Zero gradients of all that is wanted."""
 
     def zeros(array, want):
-        return jnp.zeros(array.shape, wide(array)) if want else None
+        return jnp.zeros_like(array, dtype=wide(array)) if want else None
 
     start = tuple(
         Linear(None, zeros(head.kernel, want.kernel), zeros(head.bias, want.bias))

@@ -8,6 +8,7 @@ with _lazy.train_extra(__name__):
     from logitlab.train._feeding import DataError
     from logitlab.train.config import arm_configs, log_points, pick
     from logitlab.train.files import WorkdirError
+    from logitlab.train.forecast import dry_run
     from logitlab.train.loop import NonFiniteLoss
     from logitlab.train.program import build_program
     from logitlab.train.progress import Interrupted
@@ -30,6 +31,7 @@ __all__ = [
     "advance",
     "arm_configs",
     "build_program",
+    "dry_run",
     "init_state",
     "log_points",
     "make_step",

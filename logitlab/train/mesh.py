@@ -49,9 +49,13 @@ def place(tree, sharding):
     """Places arrays, of which every process has all, by ``sharding``.
 
     Args:
-      tree: arrays.
+      tree: arrays; or their shapes, which say then where the arrays would lie.
       sharding: one for all, or a tree of them.
     """
+    if any(isinstance(a, jax.ShapeDtypeStruct) for a in jax.tree.leaves(tree)):
+        if isinstance(sharding, jax.sharding.Sharding):
+            return jax.tree.map(lambda leaf: lying(leaf, sharding), tree)
+        return jax.tree.map(lying, tree, sharding)
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     if not isinstance(sharding, jax.sharding.Sharding):
@@ -67,12 +71,18 @@ def place(tree, sharding):
     return jax.tree.map(spread, tree)
 
 
+def lying(shape, sharding) -> jax.ShapeDtypeStruct:
+    """The shape of an array that lies where ``sharding`` says."""
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+
 def shard_rows(tree, mesh: Mesh, *, axis: int = 0):
     """Spreads ``axis`` over the mesh's ``data``; what does not divide is replicated."""
     ways = mesh.shape["data"]
 
     def put(leaf):
-        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+            leaf = np.asarray(leaf)
         rows = leaf.ndim > axis and leaf.shape[axis] % ways == 0
         spec = P(*[None] * axis, "data") if rows else P()
         return place(leaf, NamedSharding(mesh, spec))
@@ -118,6 +128,8 @@ def join_rows(tree, mesh: Mesh, *, axis: int = 0):
                 f"a batch of {shape[axis]} rows does not divide over mesh "
                 f"{dict(mesh.shape)}"
             )
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype, sharding=sharding)
         return jax.make_array_from_process_local_data(sharding, leaf, tuple(shape))
 
     return jax.tree.map(put, tree)
@@ -180,13 +192,23 @@ def rule_shardings(tree, mesh: Mesh, rules: Rules, *, lead: int = 0, strict=True
 
 
 def check_rules(trees: Sequence[Any], rules: Rules) -> None:
-    """Raises ``ValueError`` for a rule that matches no name of any tree."""
+    """Raises ``ValueError`` for rules that a config should not have.
+
+    They are one that matches no name of any tree, and two that match the same.
+    """
     paths = [jax.tree_util.tree_flatten_with_path(tree)[0] for tree in trees]
     names = sorted({_name(path) for leaves in paths for path, _ in leaves})
     for pattern, _ in rules:
         if not any(re.search(pattern, name) for name in names):
             raise ValueError(
                 f"sharding rule {pattern!r} matches no parameter; there are {names}"
+            )
+    for name in names:
+        both = [pattern for pattern, _ in rules if re.search(pattern, name)]
+        if len(both) > 1:
+            raise ValueError(
+                f"sharding rules {both[0]!r} and {both[1]!r} both match {name}; "
+                "expected one rule for a parameter"
             )
 
 

@@ -69,7 +69,8 @@ def _expected():
     several = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     if any(int(known(name) or 1) > 1 for name in several):
         return True
-    platforms = known("JAX_PLATFORMS") or "tpu"
+    # JAX sets it where it finds chips: the compiler for them may be there without any.
+    platforms = jax.config.jax_platforms or ""
     return "tpu" in platforms and importlib.util.find_spec("libtpu") is not None
 
 

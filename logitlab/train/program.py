@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from logitlab.metrics import Mean
 from logitlab.train import mesh as meshes
 from logitlab.train import step as steps
+from logitlab.train._costs import products
 from logitlab.train.study import Run, Stream
 
 PARALLEL = ("jit", "pmap")
@@ -36,9 +37,13 @@ class Program:
       data: the training data that ``advance`` takes, unless it is streamed.
       place: puts stacked batches from the host on the devices.
       stream: where the training data come from, if they are streamed.
-      step_flops: () -> floating-point operations of a step on one device, all seeds, by
-        the compiler's count, in which a loop inside the loss counts once; after the
-        first ``advance``.
+      state: shapes and shardings of a state.
+      compile: (state, data) -> the executable that ``advance`` calls for such arrays,
+        or shapes of them.
+      step_flops: () -> floating-point operations of a step on one device, all seeds:
+        the compiler's count, in which a loop inside the loss counts once, or that of
+        the step's matrix products, if it is more; after ``compile``, or the first
+        ``advance``.
     """
 
     init: Callable[[], steps.TrainState]
@@ -49,6 +54,8 @@ class Program:
     data: Any
     place: Callable
     stream: Stream | None
+    state: steps.TrainState
+    compile: Callable[[Any, Any], jax.stages.Compiled]
     step_flops: Callable[[], float]
 
 
@@ -64,6 +71,7 @@ def build_program(
     precision: str | None = None,
     skip_nonfinite: bool = False,
     shared: dict | None = None,
+    shapes_only: bool = False,
 ) -> Program:
     """Places a run's data and builds its functions; compilation is lazy.
 
@@ -83,6 +91,8 @@ def build_program(
       shared: where runs with the same ``at`` find each other's programs, and runs in a
         row with the same function ``data`` what it drew; one for all calls with the
         same settings.
+      shapes_only: draw and place nothing, in a program that is to be compiled and not
+        to be run; ``data`` are then shapes, and the devices need not be there.
 
     Raises:
       ValueError: a setting or a batch size outside its range, a rule that does not fit,
@@ -91,7 +101,7 @@ def build_program(
     seeds_by = check_settings(mesh, seeds_by, parallel, sharding)
     shared = {} if shared is None else shared
     layout = _Layout(mesh, parallel, _seed_map(seeds_by))
-    data = _place_data(run, seeds, layout, shared)
+    data = _place_data(run, seeds, layout, shared, shapes_only)
     feed = _make_feed(run, data, layout)
 
     def advance_as(run, state, train, n):
@@ -133,7 +143,11 @@ def build_program(
         data=data.train,
         place=layout.place_batches,
         stream=data.stream,
-        step_flops=lambda: loops * dispatch.flops,
+        state=jax.tree.map(meshes.lying, shapes, placed),
+        compile=dispatch.compile,
+        step_flops=lambda: float(
+            np.fmax(loops * dispatch.flops, dispatch.compiled.products / mesh.size)
+        ),
     )
 
 
@@ -204,11 +218,16 @@ class _Data(NamedTuple):
     row_axis: int
 
 
-def _place_data(run, seeds, layout, shared):
+def _place_data(run, seeds, layout, shared, shapes_only):
     own, mesh = callable(run.data), layout.mesh
     axis = 1 if own else 0
-    data = dict(_drawn(run.data, seeds, shared) if own else run.data)
+    pad = functools.partial(meshes.pad_rows, multiple=mesh.shape["data"], axis=axis)
+    data = _drawn(run.data, seeds, shared, shapes_only) if own else run.data
+    data = dict(data)
     stream = data.pop("train") if isinstance(data["train"], Stream) else None
+    if shapes_only:
+        data = jax.eval_shape(lambda data: data, data)
+        pad = functools.partial(jax.eval_shape, pad)
     held = meshes.shard_rows(data, mesh, axis=axis)
     train = data.get("train")
     if stream is None:
@@ -216,24 +235,25 @@ def _place_data(run, seeds, layout, shared):
         # every device cuts its own rows out of all.
         everyone = layout.parallel == "pmap" or run.batch_size is not None
         if run.batch_size is None:
-            train = meshes.pad_rows(train, mesh.shape["data"], axis=axis)
+            train = pad(train)
         spread = meshes.replicate_rows if everyone else meshes.shard_rows
         train = spread(train, mesh, axis=axis)
     return _Data(train, held, stream, own, axis)
 
 
-def _drawn(data, seeds, shared):
+def _drawn(data, seeds, shared, shapes_only):
     """Each seed's own data, stacked; cached for the next run with the same function."""
     if shared.get("drawn", (None,))[0] is not data:
         keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds]
-        shared["drawn"] = data, jax.jit(jax.vmap(data))(jnp.stack(keys))
+        draw, keys = jax.vmap(data), jnp.stack(keys)
+        drawn = jax.eval_shape(draw, keys) if shapes_only else jax.jit(draw)(keys)
+        shared["drawn"] = data, drawn
     return shared["drawn"][1]
 
 
 def _make_init(run, seeds, layout, rules):
     """The function that makes the initial state, its shapes and its shardings."""
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    keys = meshes.place(keys, layout.everywhere)
     draw = layout.over(lambda key: steps.init_params(run.init, key))
 
     @layout.over
@@ -246,10 +266,11 @@ def _make_init(run, seeds, layout, rules):
     placed = _state_shardings(shapes, layout.mesh, rules)
 
     def init():
+        here = meshes.place(keys, layout.everywhere)
         # Apart, so that arms which differ in their optimizer alone, by the length of
         # its schedule for instance, share what takes long to compile.
-        params = jax.jit(draw, out_shardings=placed.params)(keys)
-        return jax.jit(make, out_shardings=placed)(keys, params)
+        params = jax.jit(draw, out_shardings=placed.params)(here)
+        return jax.jit(make, out_shardings=placed)(here, params)
 
     return init, shapes, placed
 
@@ -272,6 +293,14 @@ def _state_shardings(shapes, mesh, rules):
     )
 
 
+class _Compiled(NamedTuple):
+    """What to call, the executable, and the operations of its matrix products."""
+
+    call: Callable
+    executable: jax.stages.Compiled
+    products: float
+
+
 class _Advance:
     """The ``advance`` of a program: compiled at its first call, its flops counted.
 
@@ -289,6 +318,12 @@ class _Advance:
             self._compile(args)
         return self._call(*args)
 
+    def compile(self, state, data):
+        """The executable for arrays, or shapes, like these."""
+        n = jax.ShapeDtypeStruct(state.step.shape, np.int32)
+        self._compile((state, data, meshes.place(n, self._everywhere)))
+        return self.compiled.executable
+
     def _compile(self, args):
         # A NumPy scalar is a number here too, and its 64 bits decide no dtype.
         run, values = (
@@ -304,11 +339,12 @@ class _Advance:
             if key not in self._shared:
                 self._shared[key] = self._for_all((*args, values))
             if self._shared[key] is not None:
-                call, self.compiled = self._shared[key]
-                self._call = lambda *args: call(*args, values)
+                self.compiled = compiled = self._shared[key]
+                self._call = lambda *args: compiled.call(*args, values)
                 return
         plain = functools.partial(self._advance_as, run)
-        self._call, self.compiled = self._compiled_for(plain, args)
+        self.compiled = self._compiled_for(plain, args)
+        self._call = self.compiled.call
 
     def _for_all(self, args):
         """One program for all values, if the run accepts traced ones."""
@@ -323,16 +359,18 @@ class _Advance:
 
     @functools.cached_property
     def flops(self) -> float:
-        return (self.compiled.cost_analysis() or {}).get("flops", math.nan)
+        executable = self.compiled.executable
+        return (executable.cost_analysis() or {}).get("flops", math.nan)
 
 
 def _compile_advance(layout, placed, advance, args):
-    """Compiles ``advance`` for ``args``: what to call, and the executable."""
+    """Compiles ``advance`` for ``args``."""
     if layout.parallel == "jit":
         spread = (placed, layout.everywhere)
         jitted = jax.jit(advance, donate_argnums=0, out_shardings=spread)
-        compiled = jitted.lower(*args).compile()
-        return compiled, compiled
+        traced = jitted.trace(*args)
+        compiled = traced.lower().compile()
+        return _Compiled(compiled, compiled, products(traced.jaxpr.jaxpr))
     mapped = jax.pmap(
         lambda place, *args: advance(*args),
         axis_name="data",
@@ -342,7 +380,7 @@ def _compile_advance(layout, placed, advance, args):
     )
     places = jnp.arange(layout.mesh.size)
     compiled = mapped.lower(places, *args).compile()
-    return functools.partial(compiled, places), compiled
+    return _Compiled(functools.partial(compiled, places), compiled, math.nan)
 
 
 def _make_evaluate(run, data, layout):

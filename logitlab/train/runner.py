@@ -21,7 +21,7 @@ from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
 from logitlab.train.files import WorkdirError, write_file
 from logitlab.train.loop import NONFINITE, Logs, Window, train
-from logitlab.train.program import build_program, check_settings
+from logitlab.train.program import Program, build_program, check_settings
 from logitlab.train.progress import Progress, Signals
 from logitlab.train.results import ArmResult
 from logitlab.train.step import caster
@@ -125,7 +125,7 @@ def run_study(
       Interrupted: after SIGINT or SIGTERM; the same call goes on.
     """
     mesh = meshes.make_mesh(config.mesh.to_dict())
-    _check(study, config, mesh)
+    check(study, config, mesh)
     if re.match(r"\w\w+:/", str(workdir)):
         raise ValueError(
             f"workdir is {workdir}, expected a folder; mount the bucket to use it"
@@ -182,7 +182,7 @@ class _Arms:
     def __init__(self, study, config, mesh, workdir, window, quiet):
         self.study, self.config, self.mesh = study, config, mesh
         self._workdir, self._window = workdir, window
-        self._seeds = tuple(range(config.seed, config.seed + config.seeds))
+        self._seeds = seeds_of(config)
         work = {
             name: ("steps", arm.steps)
             if isinstance(arm, Run)
@@ -209,7 +209,7 @@ class _Arms:
             train(
                 name,
                 arm,
-                self._program(arm),
+                program_of(arm, config, self.mesh, self._shared),
                 self._seeds,
                 checkpoints,
                 logs,
@@ -265,20 +265,27 @@ class _Arms:
     def _folder(self, name):
         return self._workdir / "checkpoints" / name
 
-    def _program(self, run):
-        config = self.config
-        return build_program(
-            run,
-            self._seeds,
-            self.mesh,
-            seeds_by=config.seeds_by,
-            parallel=config.parallel,
-            sharding=config.get("sharding", ()),
-            accumulate=config.get("accumulate", 1),
-            precision=config.get("precision", ""),
-            skip_nonfinite=config.nonfinite == "skip",
-            shared=self._shared,
-        )
+
+def program_of(run: Run, config, mesh, shared: dict, *, shapes_only=False) -> Program:
+    """The program of an arm, with the settings of a config."""
+    return build_program(
+        run,
+        seeds_of(config),
+        mesh,
+        seeds_by=config.seeds_by,
+        parallel=config.parallel,
+        sharding=config.get("sharding", ()),
+        accumulate=config.get("accumulate", 1),
+        precision=config.get("precision", ""),
+        skip_nonfinite=config.nonfinite == "skip",
+        shared=shared,
+        shapes_only=shapes_only,
+    )
+
+
+def seeds_of(config) -> tuple[int, ...]:
+    """The seeds that a config asks for."""
+    return tuple(range(config.seed, config.seed + config.seeds))
 
 
 def _run_shared(arms, workdir, signals):
@@ -326,7 +333,7 @@ def _check_sharing(workdir, share):
         raise WorkdirError(f"{workdir} was begun with --share; go on with it")
 
 
-def _check(study, config, mesh):
+def check(study: Study, config, mesh) -> None:
     """Raises early for settings that would fail once the workdir is bound to them."""
     least = {"seeds": config.seeds, "checkpoint.keep": config.checkpoint.keep}
     least["accumulate"] = config.get("accumulate", 1)

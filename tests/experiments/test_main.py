@@ -15,6 +15,7 @@ import jax
 import matplotlib.image
 import pytest
 from absl.testing import flagsaver
+from harness import toy
 
 import experiments
 from configs.grokking import get_config
@@ -340,6 +341,32 @@ def test_an_unknown_data_set_is_one_line(tmp_path):
     assert re.match("error: .*'digts'.* did you mean .*'digits'", left.value.code)
     assert "\n" not in left.value.code
     assert not (tmp_path / "run").exists()
+
+
+def test_dry_run(tmp_path, monkeypatch, capsys):
+    """Prints what a step of each arm needs, and leaves nothing."""
+    study = train.Study({"fit": toy.run(), "limit": train.Compute(lambda key: {})})
+    monkeypatch.setattr(studies, "build", lambda config: study)
+    with flagsaver.flagsaver():
+        config = main.parse(["main", SMOKE, "--dry_run", "--config.mesh.data=2"])
+        monkeypatch.chdir(tmp_path)
+        main._dry_run(config)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fit: a step, on each of 2 x cpu, mesh data=2"
+    said = dict(re.split("  +", line.strip(), maxsplit=1) for line in lines[1:-1])
+    seeds = config.seeds
+    assert said["parameters"] == f"{4 * 3 * seeds} B"
+    assert said["optimizer state"] == f"{(8 * 3 + 4) * seeds} B"
+    assert said["time"] == "no peak of cpu is published"
+    assert {"temporaries", "peak", "all-reduce", "operations"} <= said.keys()
+    assert lines[-1] == "limit: computed, without training"
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_topology_is_for_dry_runs():
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as left:
+        main.parse(["main", SMOKE, "--workdir=unused", "--topology=v5e:2x2"])
+    assert left.value.code.startswith("error: --topology is for --dry_run")
 
 
 def test_a_workdir_is_required():

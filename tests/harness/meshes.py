@@ -41,7 +41,7 @@ def check_sharded(case, kind):
 
     def place(spec):
         return tuple(
-            jax.device_put(a, NamedSharding(mesh, _spec_like(a, shape, spec)))
+            jax.device_put(a, NamedSharding(mesh, spec_like(a, shape, spec)))
             for a in args
         )
 
@@ -79,7 +79,7 @@ def check_explicit(case):
     check_sharded(case, AxisType.Explicit)
 
 
-def _spec_like(array, shape, spec):
+def spec_like(array, shape, spec):
     """The part of the logits' sharding that the axes of ``array`` share with them."""
     if is_key(array) or array.ndim == 0:
         return P()

@@ -279,6 +279,26 @@ def test_tokens_over_all_devices(kind):
     assert {name for name, _ in traffic(compiled)} == {"all-reduce"}
 
 
+def test_arrays_that_an_explicit_mesh_does_not_split():
+    """The gradient of the kernel is added up in blocks on that mesh."""
+    mesh = jax.make_mesh((1,), ("data",), (AxisType.Explicit,))
+    h, kernel, _, y = draw(n=TOKENS, d=WIDTH, v=WORDS)
+
+    def loss(h, kernel):
+        chunks = dict(token_chunk=4, vocab_chunk=8)
+        one = jnp.ones(TOKENS)
+        return heads.linear_loss(
+            losses.cross_entropy, h, kernel, y, weights=one, **chunks
+        )
+
+    place = NamedSharding(mesh, P())
+    shapes = [
+        jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place) for a in (h, kernel)
+    ]
+    traced = jax.jit(jax.value_and_grad(loss, (0, 1))).trace(*shapes)
+    assert [a.shape for a in traced.out_info[1]] == [h.shape, kernel.shape]
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_distillation(kind):

@@ -135,6 +135,13 @@ def same(workdir, other):
         )
 
 
+def test_the_compiler_for_tpus_is_no_pod(monkeypatch):
+    """It may be installed on a machine without a chip, which is alone."""
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name)
+    assert not processes.join()
+
+
 @pytest.fixture(scope="module")
 def wine(tmp_path_factory):
     from logitlab import data
