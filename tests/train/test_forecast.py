@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import optax
 import pytest
 from harness import toy, tpus
-from harness.tiers import first_of
 
 from logitlab import train
 from logitlab.train import forecast
@@ -117,8 +116,9 @@ STREAMED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
-    "changes", first_of([dict(batch_size=4), dict(data=STREAMED, evaluate=None)])
+    "changes", [dict(batch_size=4), dict(data=STREAMED, evaluate=None)]
 )
 def test_the_step_is_that_of_a_run(config, changes):
     """Of data that each seed draws for itself, and of streamed batches."""
