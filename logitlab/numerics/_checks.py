@@ -218,10 +218,21 @@ def take_label_logit(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Array(1., dtype=float32)
     """
     check_devices(logits=logits, labels=labels)
-    if jax.typeof(logits).sharding.spec[-1] is None:
-        return jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
-    # Explicit class axis: no gather
+    if jax.typeof(logits).sharding.spec[-1] is not None:
+        return _sum_of_label(logits, labels)  # explicitly spread: no gather
+    # XLA stores for a gather what it reads, such as the float32 copy of bfloat16 logits.
+    # On TPU that is an array of logits, which a sum over the classes does not need.
+    return jax.lax.platform_dependent(
+        logits, labels, tpu=_sum_of_label, default=_gather_label
+    )
+
+
+def _sum_of_label(logits, labels):
     return jnp.where(is_label(logits, labels), logits, 0).sum(-1)
+
+
+def _gather_label(logits, labels):
+    return jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
 
 
 def is_concrete(array: jax.Array) -> bool:

@@ -332,8 +332,15 @@ def _random_bits(eqn, args):
     return [(x ^ y).astype(f"u{width // 8}")]
 
 
+def _platform_index(eqn, args):
+    """The place of the branch for this machine's processor."""
+    here = [names is None or "cpu" in names for names in eqn.params["platforms"]]
+    return [np.int32(here.index(True))]
+
+
 SEVERAL = {
     "optimization_barrier": lambda eqn, args: args,
+    "platform_index": _platform_index,
     "random_bits": _random_bits,
     "sort": _sort,
     "split": lambda eqn, args: np.split(
