@@ -290,6 +290,5 @@ def test_what_is_no_term_is_refused(terms, message):
 @pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("distillation:digits", smoke=True)
-    assert {v.verdict for v in done.verdicts.values()} == {"not judged"}
-    assert {v.reason for v in done.verdicts.values()} == {"a smoke run judges nothing"}
+    assert {v.label for v in done.verdicts.values()} == {"not judged: smoke"}
     assert done.figures == ["gains"]
