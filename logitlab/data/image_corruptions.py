@@ -54,7 +54,7 @@ def corrupt_images(
       ValueError: an unknown kind, a severity outside 1 to 5 (the nearest under
         ``jit``), or images without three axes.
 
-    Source: in the manner of Hendrycks and Dietterich 2019, arXiv:1903.12261.
+    Source: Hendrycks and Dietterich 2019, arXiv:1903.12261, for the kinds.
 
     >>> import jax
     >>> import jax.numpy as jnp

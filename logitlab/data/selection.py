@@ -157,9 +157,8 @@ def project_logits(
       TypeError: ``logits`` is not floating point or ``mask`` is not bool.
       ValueError: ``logits`` does not fit the projection.
 
-    Source: UDS, 2025, arXiv:2510.16882; the subsampled transform, Ailon and Chazelle
-      2009, "The fast Johnson-Lindenstrauss transform and approximate nearest
-      neighbors".
+    Source: UDS, 2025, arXiv:2510.16882; Ailon and Chazelle 2009, "The fast
+      Johnson-Lindenstrauss transform and approximate nearest neighbors".
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -61,6 +61,7 @@ def viable_prediction_range(
     with L the mean logistic loss of a model with an intercept, and :math:`w_0` the
     minimum of L plus a ridge. The least loss of models that give a query the log-odds c
     is convex in c, and Newton's method finds where it leaves W.
+    The paper tries a grid of c.
 
     Shapes: x [N, D], labels [N], query [Q, D]
       -> ([Q, 2], [Q], [D + 1], [Q, 2, D + 1], [], [Q, 2])
@@ -84,7 +85,7 @@ def viable_prediction_range(
 
     Numerics: float64 to 1e-8, float32 to 1e-4 at an epsilon of 0.01.
 
-    Source: Watson-Daniels et al. 2023, arXiv:2206.01131; exact in place of its grid.
+    Source: Watson-Daniels et al. 2023, arXiv:2206.01131.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.estimators import viable_prediction_range

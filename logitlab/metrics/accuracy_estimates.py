@@ -277,7 +277,7 @@ def importance_reweighting(
       TypeError: ``logits`` is not floating point, ``where`` or ``mask`` not bool.
       ValueError: the shapes disagree, or ``source`` has bins for each class.
 
-    Source: Mandoline, Chen et al. 2021, arXiv:2107.00643; IM in arXiv:2201.04234.
+    Source: Mandoline, Chen et al. 2021, arXiv:2107.00643.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import calibration_bins, importance_reweighting
