@@ -93,7 +93,7 @@ def viable_prediction_range(
     >>> y = jnp.array([0, 0, 1, 0, 1, 1])
     >>> found = viable_prediction_range(x, y, jnp.float32([[0.0]]), epsilon=0.02)
     >>> found.ranges.round(3)
-    Array([[0.394, 0.606]], dtype=float32)
+    Array([[0.395, 0.605]], dtype=float32)
     """
     x = numerics.promote_to_float32(x, "x")
     new = x if query is None else numerics.promote_to_float32(query, "query")
