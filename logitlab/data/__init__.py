@@ -7,6 +7,19 @@ from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
 from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.degraded_answers import degrade, rake_phrases
+from logitlab.data.image_corruptions import corrupt_images
+from logitlab.data.selection import (
+    Buffer,
+    Projection,
+    UdsSelection,
+    UdsState,
+    buffer_init,
+    buffer_mean_distance,
+    buffer_push,
+    init_projection,
+    project_logits,
+    uds_select,
+)
 from logitlab.data.sources import (
     Batches,
     BatchIterator,
@@ -25,16 +38,26 @@ from logitlab.data.standard_library import (
 __all__ = [
     "BatchIterator",
     "Batches",
+    "Buffer",
+    "Projection",
     "Text",
+    "UdsSelection",
+    "UdsState",
     "UnavailableDataset",
     "UnreadableRecord",
+    "buffer_init",
+    "buffer_mean_distance",
+    "buffer_push",
     "checkerboard",
+    "corrupt_images",
     "degrade",
+    "init_projection",
     "load",
     "long_tail",
     "modular_pairs",
     "pair_noise",
     "prepare",
+    "project_logits",
     "rake_phrases",
     "sparse_parity",
     "split",
@@ -42,6 +65,7 @@ __all__ = [
     "standard_library_text",
     "stream",
     "symmetric_noise",
+    "uds_select",
     "xor_mixture",
 ]
 

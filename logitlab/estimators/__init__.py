@@ -47,10 +47,15 @@ from logitlab.estimators.smoothers import (
     leaf_smoother,
     ridge_smoother,
 )
+from logitlab.estimators.viable_ranges import (
+    ViableRanges,
+    viable_prediction_range,
+)
 
 __all__ = [
     "GaussianNBState",
     "PrestoFit",
+    "ViableRanges",
     "aggregate_ridge",
     "cqr_calibrate",
     "cqr_scores",
@@ -82,6 +87,7 @@ __all__ = [
     "ridge_smoother",
     "shrinkage_factors",
     "singularity_exponent",
+    "viable_prediction_range",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

@@ -3,6 +3,16 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.metrics.accuracy_estimates import (
+    agreement_score,
+    atc_accuracy,
+    average_confidence,
+    cot_error,
+    difference_of_confidences,
+    fit_atc,
+    fit_confidence_gap,
+    importance_reweighting,
+)
 from logitlab.metrics.activations import (
     ash_features,
     react_features,
@@ -28,6 +38,17 @@ from logitlab.metrics.collapse import (
     zero_loss_fraction,
 )
 from logitlab.metrics.confusion import soft_confusion
+from logitlab.metrics.estimation import (
+    class_means,
+    dispersion_score,
+    entropy_score,
+    mano_criterion,
+    mano_powers,
+    mano_score,
+    mde_score,
+    nuclear_norm_score,
+    softrun,
+)
 from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
 from logitlab.metrics.intervals import coverage
 from logitlab.metrics.judges import (
@@ -38,6 +59,13 @@ from logitlab.metrics.judges import (
     pairwise_from_perplexity,
 )
 from logitlab.metrics.mean import Mean, accuracy, mean_of, tree_norm
+from logitlab.metrics.multiplicity import (
+    DiscrepancyBounds,
+    Multiplicity,
+    discrepancy_bounds,
+    empirical_multiplicity,
+    predictive_ambiguity,
+)
 from logitlab.metrics.ood_scores import (
     doctor_alpha_score,
     energy_score,
@@ -58,6 +86,7 @@ from logitlab.metrics.rank_errors import (
     rank_error,
     rank_stats,
 )
+from logitlab.metrics.retraining import fit_pseudo_labels, projection_norm
 from logitlab.metrics.selective import (
     RiskCoverage,
     aupr,
@@ -68,42 +97,63 @@ from logitlab.metrics.selective import (
     risk_at_thresholds,
     risk_coverage,
 )
+from logitlab.metrics.spectra import nuclear_norm
 from logitlab.metrics.vocabularies import coactivation_degree
 from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 
 __all__ = [
     "CalibrationBins",
+    "DiscrepancyBounds",
     "Mean",
+    "Multiplicity",
     "RankStats",
     "RiskCoverage",
     "accuracy",
+    "agreement_score",
     "ash_features",
+    "atc_accuracy",
     "aupr",
     "aurc",
     "auroc",
+    "average_confidence",
     "brier_decomposition",
     "brier_score",
     "calibration_bins",
     "calibration_error",
     "ce_decomposition",
+    "class_means",
     "classwise_ece",
     "clustering_accuracy",
     "coactivation_degree",
     "conflict_ratio",
+    "cot_error",
     "coverage",
     "debiased_ece",
+    "difference_of_confidences",
+    "discrepancy_bounds",
+    "dispersion_score",
     "doctor_alpha_score",
+    "empirical_multiplicity",
     "energy_score",
+    "entropy_score",
     "excess_aurc",
     "expected_calibration_error",
     "expected_score",
+    "fit_atc",
+    "fit_confidence_gap",
+    "fit_pseudo_labels",
     "fpr_at_tpr",
     "gen_score",
+    "importance_reweighting",
     "kl_matching_score",
     "kl_matching_templates",
     "log_odds_score",
     "logit_margin_score",
+    "mano_criterion",
+    "mano_powers",
+    "mano_score",
     "max_logit_score",
+    "mde_score",
     "mean_of",
     "msp_score",
     "neg_entropy_score",
@@ -111,10 +161,14 @@ __all__ = [
     "nll",
     "nlm_alignment",
     "non_transitivity_ratio",
+    "nuclear_norm",
+    "nuclear_norm_score",
     "odin_score",
     "pairwise_from_bidirectional",
     "pairwise_from_perplexity",
+    "predictive_ambiguity",
     "probability_margin_score",
+    "projection_norm",
     "rank_error",
     "rank_stats",
     "react_features",
@@ -126,6 +180,7 @@ __all__ = [
     "soft_confusion",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
+    "softrun",
     "tree_norm",
     "weight_kurtosis",
     "weight_skewness",

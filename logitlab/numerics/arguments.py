@@ -26,6 +26,7 @@ __all__ = [
     "hyper",
     "is_soft",
     "kept_examples",
+    "kept_logits",
     "one_hot_mask",
     "lengths_like",
     "log_ratio",
@@ -94,6 +95,32 @@ def kept_examples(
         y, z = jnp.where(keep, y, 0), jnp.where(keep[..., None], z, 0)
     numerics.check_labels(y, z.shape[:-1], z.shape[-1])
     return z, y, keep
+
+
+def kept_logits(
+    logits: ArrayLike,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Logits of a metric without labels, 0 where its mask leaves them out, and that.
+
+    Shapes: logits [..., C], where [..., C], mask [...] -> [..., C], [...]
+
+    Returns:
+      Promoted logits, classes last, and the mask, whole if there is none.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.numerics.arguments import kept_logits
+    >>> z, mask = jnp.float32([[2, 1], [jnp.nan, 0]]), jnp.array([True, False])
+    >>> kept_logits(z, mask=mask)[0]
+    Array([[2., 1.],
+           [0., 0.]], dtype=float32)
+    """
+    z = numerics.prepare_logits(logits, axis=axis, where=where)
+    keep = numerics.check_mask(mask, z.shape[:-1])
+    return (z if mask is None else jnp.where(keep[..., None], z, 0)), keep
 
 
 def is_soft(labels: ArrayLike) -> bool:

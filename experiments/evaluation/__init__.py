@@ -1,0 +1,1 @@
+"""Numbers about predictions: calibration, sets, and accuracy without labels."""
