@@ -28,6 +28,17 @@ from logitlab.metrics.collapse import (
     zero_loss_fraction,
 )
 from logitlab.metrics.confusion import soft_confusion
+from logitlab.metrics.dependence import (
+    distance_correlation,
+    distance_covariance,
+    u_center,
+)
+from logitlab.metrics.fairness import (
+    equal_opportunity,
+    group_jsd,
+    group_means,
+    uf_index,
+)
 from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
 from logitlab.metrics.intervals import coverage
 from logitlab.metrics.judges import (
@@ -92,13 +103,18 @@ __all__ = [
     "conflict_ratio",
     "coverage",
     "debiased_ece",
+    "distance_correlation",
+    "distance_covariance",
     "doctor_alpha_score",
     "energy_score",
+    "equal_opportunity",
     "excess_aurc",
     "expected_calibration_error",
     "expected_score",
     "fpr_at_tpr",
     "gen_score",
+    "group_jsd",
+    "group_means",
     "kl_matching_score",
     "kl_matching_templates",
     "log_odds_score",
@@ -127,6 +143,8 @@ __all__ = [
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
     "tree_norm",
+    "u_center",
+    "uf_index",
     "weight_kurtosis",
     "weight_skewness",
     "zero_loss_fraction",
