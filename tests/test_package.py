@@ -119,6 +119,7 @@ OWN_TESTS = {
     "gaussian_nb_linear": "takes a state",
     "gaussian_nb_logits": "takes a state",
     "gaussian_nb_update": "takes a state",
+    "gram_deviation": "weights are positive",
     "group_jsd": "groups are integers",
     "group_means": "groups are integers",
     "hierarchical_softmax": "takes a tree",
@@ -141,6 +142,8 @@ OWN_TESTS = {
     "presto_lambda_max": "the number of classes is static",
     "presto_logits": "takes a fit",
     "rankseg_rma": "the shape follows the mode",
+    "sample_projection_dpp": "takes a key",
+    "sample_volume": "takes a key",
     "sampled_softmax": "takes a key",
     "sequence_log_prob": "tokens are integers",
     "mean_token_nll": "tokens are integers",
@@ -157,6 +160,7 @@ OWN_TESTS = {
     "vq_label_log_probs": "codes are integers",
     "vq_loss": "codes are integers",
     "worst_group_loss": "groups are integers",
+    "weighted_least_squares": "weights are positive",
     "wpo_weights": "tokens are integers",
 }
 

@@ -13,6 +13,14 @@ from logitlab.estimators.deep_kernels import (
     singularity_exponent,
 )
 from logitlab.estimators.density_ratio import fit_density_classifier
+from logitlab.estimators.designs import (
+    WeightedFit,
+    gram_deviation,
+    optimal_density,
+    sample_projection_dpp,
+    sample_volume,
+    weighted_least_squares,
+)
 from logitlab.estimators.naive_bayes import (
     GaussianNBState,
     gaussian_nb_init,
@@ -51,6 +59,7 @@ from logitlab.estimators.smoothers import (
 __all__ = [
     "GaussianNBState",
     "PrestoFit",
+    "WeightedFit",
     "aggregate_ridge",
     "cqr_calibrate",
     "cqr_scores",
@@ -64,6 +73,7 @@ __all__ = [
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
+    "gram_deviation",
     "hilbert_estimate",
     "kernel_classify",
     "krr_limit",
@@ -76,12 +86,16 @@ __all__ = [
     "monotone_sort",
     "monotone_sweep",
     "optimal_alpha",
+    "optimal_density",
     "presto_lambda_max",
     "presto_logits",
     "quantile_aggregation",
     "ridge_smoother",
+    "sample_projection_dpp",
+    "sample_volume",
     "shrinkage_factors",
     "singularity_exponent",
+    "weighted_least_squares",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any
