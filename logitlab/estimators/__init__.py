@@ -21,6 +21,12 @@ from logitlab.estimators.designs import (
     sample_volume,
     weighted_least_squares,
 )
+from logitlab.estimators.hypotheses import (
+    ScaledNcx2,
+    fit_scaled_ncx2,
+    gp_posterior_errors,
+    neg_log_ncx2_cdf,
+)
 from logitlab.estimators.naive_bayes import (
     GaussianNBState,
     gaussian_nb_init,
@@ -59,6 +65,7 @@ from logitlab.estimators.smoothers import (
 __all__ = [
     "GaussianNBState",
     "PrestoFit",
+    "ScaledNcx2",
     "WeightedFit",
     "aggregate_ridge",
     "cqr_calibrate",
@@ -69,10 +76,12 @@ __all__ = [
     "effective_parameters",
     "fit_density_classifier",
     "fit_presto",
+    "fit_scaled_ncx2",
     "gaussian_nb_init",
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
+    "gp_posterior_errors",
     "gram_deviation",
     "hilbert_estimate",
     "kernel_classify",
@@ -85,6 +94,7 @@ __all__ = [
     "monotone_isotonic",
     "monotone_sort",
     "monotone_sweep",
+    "neg_log_ncx2_cdf",
     "optimal_alpha",
     "optimal_density",
     "presto_lambda_max",
