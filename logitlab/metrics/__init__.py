@@ -40,6 +40,11 @@ from logitlab.metrics.fairness import (
     uf_index,
 )
 from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
+from logitlab.metrics.graph_shift import (
+    LebedScore,
+    lebed_score,
+    structure_discrepancy,
+)
 from logitlab.metrics.intervals import coverage
 from logitlab.metrics.judges import (
     conflict_ratio,
@@ -84,6 +89,7 @@ from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 
 __all__ = [
     "CalibrationBins",
+    "LebedScore",
     "Mean",
     "RankStats",
     "RiskCoverage",
@@ -117,6 +123,7 @@ __all__ = [
     "group_means",
     "kl_matching_score",
     "kl_matching_templates",
+    "lebed_score",
     "log_odds_score",
     "logit_margin_score",
     "max_logit_score",
@@ -142,6 +149,7 @@ __all__ = [
     "soft_confusion",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
+    "structure_discrepancy",
     "tree_norm",
     "u_center",
     "uf_index",
