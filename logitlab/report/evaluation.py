@@ -51,10 +51,13 @@ def reliability_diagram(
             k: np.asarray(v) for k, v in metrics.reliability_bins(pooled[name]).items()
         }
         full = shown["count"] > 0
-        look = dict(color=style.color, linestyle=style.line, marker=style.marker or "o")
-        (line,) = top.plot(shown["confidence"][full], shown["accuracy"][full], **look)
-        edges = np.linspace(0, 1, len(full) + 1)
+        points = shown["confidence"][full], shown["accuracy"][full]
         share = shown["count"] / max(shown["count"].sum(), 1)
+        (line,) = top.plot(*points, color=style.color, linestyle=style.line)
+        # Of a bin with few examples the accuracy is chance: its mark is small.
+        sizes = 4 + 60 * share[full] / max(share.max(), 1e-9)
+        top.scatter(*points, sizes, color=style.color, zorder=3)
+        edges = np.linspace(0, 1, len(full) + 1)
         below.stairs(share, edges, color=style.color, linestyle=style.line)
         error = 100 * float(metrics.calibration_error(pooled[name]))
         return line, f"{name}: ECE {error:.1f} %"
@@ -67,7 +70,7 @@ def reliability_diagram(
         below.set_ylabel("share")
         below.set_xlabel("confidence")
 
-    note = "dotted: confidence is accuracy"
+    note = "dotted: accuracy is confidence; the more examples, the larger the mark"
     return _figure(pooled, draw, finish, (2.4, 1), title, note, "bins")
 
 
