@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from logitlab import _lazy
 from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
+from logitlab.data.block_models import random_non_edges, stochastic_block_model
 from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.degraded_answers import degrade, rake_phrases
@@ -59,10 +60,12 @@ __all__ = [
     "prepare",
     "project_logits",
     "rake_phrases",
+    "random_non_edges",
     "sparse_parity",
     "split",
     "standard_library_bytes",
     "standard_library_text",
+    "stochastic_block_model",
     "stream",
     "symmetric_noise",
     "uds_select",

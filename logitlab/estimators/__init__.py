@@ -13,6 +13,20 @@ from logitlab.estimators.deep_kernels import (
     singularity_exponent,
 )
 from logitlab.estimators.density_ratio import fit_density_classifier
+from logitlab.estimators.designs import (
+    WeightedFit,
+    gram_deviation,
+    optimal_density,
+    sample_projection_dpp,
+    sample_volume,
+    weighted_least_squares,
+)
+from logitlab.estimators.hypotheses import (
+    ScaledNcx2,
+    fit_scaled_ncx2,
+    gp_posterior_errors,
+    neg_log_ncx2_cdf,
+)
 from logitlab.estimators.naive_bayes import (
     GaussianNBState,
     gaussian_nb_init,
@@ -55,7 +69,9 @@ from logitlab.estimators.viable_ranges import (
 __all__ = [
     "GaussianNBState",
     "PrestoFit",
+    "ScaledNcx2",
     "ViableRanges",
+    "WeightedFit",
     "aggregate_ridge",
     "cqr_calibrate",
     "cqr_scores",
@@ -65,10 +81,13 @@ __all__ = [
     "effective_parameters",
     "fit_density_classifier",
     "fit_presto",
+    "fit_scaled_ncx2",
     "gaussian_nb_init",
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
+    "gp_posterior_errors",
+    "gram_deviation",
     "hilbert_estimate",
     "kernel_classify",
     "krr_limit",
@@ -80,14 +99,19 @@ __all__ = [
     "monotone_isotonic",
     "monotone_sort",
     "monotone_sweep",
+    "neg_log_ncx2_cdf",
     "optimal_alpha",
+    "optimal_density",
     "presto_lambda_max",
     "presto_logits",
     "quantile_aggregation",
     "ridge_smoother",
+    "sample_projection_dpp",
+    "sample_volume",
     "shrinkage_factors",
     "singularity_exponent",
     "viable_prediction_range",
+    "weighted_least_squares",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from logitlab.losses.ctc import *
     from logitlab.losses.density import *
     from logitlab.losses.distillation import *
+    from logitlab.losses.fairness import *
     from logitlab.losses.fenchel import *
     from logitlab.losses.imbalance import *
     from logitlab.losses.listwise import *
@@ -137,6 +138,11 @@ _FAMILIES = {
     "aggregate": (
         "labels that are known only as means of bags of examples",
         "bag_loss instance_loss interpolated_aggregate_loss",
+    ),
+    "fairness": (
+        "groups that must be treated alike",
+        "worst_group_loss fairness_regularized_loss "
+        "joint_distance_covariance_penalty concatenated_distance_covariance_penalty",
     ),
     "clustering": (
         "clustering with a softmax head",

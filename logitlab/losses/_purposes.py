@@ -90,6 +90,17 @@ PURPOSES = (
         ),
     ),
     Purpose(
+        "Groups that must be treated alike",
+        "Start with `worst_group_loss`. The penalties are added to another loss; "
+        "`metrics` has the numbers to report.",
+        (
+            "worst_group_loss",
+            "fairness_regularized_loss",
+            "joint_distance_covariance_penalty",
+            "concatenated_distance_covariance_penalty",
+        ),
+    ),
+    Purpose(
         "Several labels per example",
         "Start with `sigmoid_cross_entropy`. Labels have the logits' shape.",
         (

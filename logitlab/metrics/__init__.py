@@ -38,6 +38,11 @@ from logitlab.metrics.collapse import (
     zero_loss_fraction,
 )
 from logitlab.metrics.confusion import soft_confusion
+from logitlab.metrics.dependence import (
+    distance_correlation,
+    distance_covariance,
+    u_center,
+)
 from logitlab.metrics.estimation import (
     class_means,
     dispersion_score,
@@ -49,7 +54,18 @@ from logitlab.metrics.estimation import (
     nuclear_norm_score,
     softrun,
 )
+from logitlab.metrics.fairness import (
+    equal_opportunity,
+    group_jsd,
+    group_means,
+    uf_index,
+)
 from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
+from logitlab.metrics.graph_shift import (
+    LebedScore,
+    lebed_score,
+    structure_discrepancy,
+)
 from logitlab.metrics.intervals import coverage
 from logitlab.metrics.judges import (
     conflict_ratio,
@@ -104,6 +120,7 @@ from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 __all__ = [
     "CalibrationBins",
     "DiscrepancyBounds",
+    "LebedScore",
     "Mean",
     "Multiplicity",
     "RankStats",
@@ -132,10 +149,13 @@ __all__ = [
     "difference_of_confidences",
     "discrepancy_bounds",
     "dispersion_score",
+    "distance_correlation",
+    "distance_covariance",
     "doctor_alpha_score",
     "empirical_multiplicity",
     "energy_score",
     "entropy_score",
+    "equal_opportunity",
     "excess_aurc",
     "expected_calibration_error",
     "expected_score",
@@ -144,9 +164,12 @@ __all__ = [
     "fit_pseudo_labels",
     "fpr_at_tpr",
     "gen_score",
+    "group_jsd",
+    "group_means",
     "importance_reweighting",
     "kl_matching_score",
     "kl_matching_templates",
+    "lebed_score",
     "log_odds_score",
     "logit_margin_score",
     "mano_criterion",
@@ -181,7 +204,10 @@ __all__ = [
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
     "softrun",
+    "structure_discrepancy",
     "tree_norm",
+    "u_center",
+    "uf_index",
     "weight_kurtosis",
     "weight_skewness",
     "zero_loss_fraction",

@@ -8,6 +8,7 @@ with _lazy.train_extra(__name__):
     from logitlab.models.checkered import CheckeredDense
     from logitlab.models.cnn import SmallCNN
     from logitlab.models.dual_head import DualHead
+    from logitlab.models.graphs import GCN, normalized_adjacency
     from logitlab.models.language import CausalTransformer, WindowMLP
     from logitlab.models.mlp import MLP, torch_linear_init
     from logitlab.models.quantile_aggregator import QuantileAggregator
@@ -21,6 +22,7 @@ __all__ = [
     "CausalTransformer",
     "CheckeredDense",
     "DualHead",
+    "GCN",
     "GRUClassifier",
     "MLP",
     "OneLayerTransformer",
@@ -31,6 +33,7 @@ __all__ = [
     "edm_sigma",
     "fake_quantize",
     "few_step_sampler",
+    "normalized_adjacency",
     "torch_linear_init",
 ]
 

@@ -220,7 +220,7 @@ def take_label_logit(logits: jax.Array, labels: jax.Array) -> jax.Array:
     check_devices(logits=logits, labels=labels)
     if jax.typeof(logits).sharding.spec[-1] is not None:
         return _sum_of_label(logits, labels)  # explicitly spread: no gather
-    # XLA stores for a gather what it reads, such as the float32 copy of bfloat16 logits.
+    # XLA stores for a gather what it reads, such as a float32 copy of bfloat16 logits.
     # On TPU that is an array of logits, which a sum over the classes does not need.
     return jax.lax.platform_dependent(
         logits, labels, tpu=_sum_of_label, default=_gather_label

@@ -15,6 +15,11 @@ with _lazy.train_extra(__name__):
         trends,
     )
     from logitlab.report.conclusion import conclude
+    from logitlab.report.evaluation import (
+        reliability_diagram,
+        risk_coverage_curves,
+        score_histograms,
+    )
     from logitlab.report.figures import Panel, curves, panels, save, small_multiples
     from logitlab.report.judging import judge, outcome
     from logitlab.report.maps import Map, Sheet, probability_maps, surfaces
@@ -38,7 +43,10 @@ __all__ = [
     "probability_maps",
     "ranking",
     "read_claims",
+    "reliability_diagram",
+    "risk_coverage_curves",
     "save",
+    "score_histograms",
     "small_multiples",
     "smallest_mean",
     "surfaces",

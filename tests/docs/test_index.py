@@ -88,6 +88,10 @@ def test_every_loss_has_one_purpose():
         ),
         "probabilities should be sparse": "fenchel_young_loss",
         "learn a reward model from pairs": "bradley_terry_loss",
+        "no group of users may be treated worse than others": "worst_group_loss",
+        "predictions must not depend on protected attributes": (
+            "joint_distance_covariance_penalty"
+        ),
         "regress the value of a state with a classifier": "hl_gauss_loss",
     }.items(),
 )

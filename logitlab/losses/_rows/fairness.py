@@ -1,0 +1,72 @@
+"""Catalogue rows of ``logitlab.losses.fairness``."""
+
+import jax
+import jax.numpy as jnp
+
+from logitlab.losses._rows import Row
+from logitlab.losses.fairness import (
+    concatenated_distance_covariance_penalty,
+    fairness_regularized_loss,
+    joint_distance_covariance_penalty,
+    worst_group_loss,
+)
+
+_GROUPS = "Algorithmic bias in depression detection 2025, arXiv:2509.25795"
+_PENALTY = "Intersectional fairness through regularisation 2025"
+
+
+def _groups(key, shape, dtype):
+    losses = 3 * jax.random.normal(key, shape, dtype)
+    return losses, jnp.arange(losses.size).reshape(shape) % 3
+
+
+def _attributes(key, shape, dtype):
+    p, a, b = jax.random.split(key, 3)
+    numbers = jax.random.normal(a, shape[:1], dtype)
+    vectors = jax.random.normal(b, (shape[0], shape[-1] + 1), dtype)
+    return 3 * jax.random.normal(p, shape, dtype), numbers, vectors
+
+
+_GROUP_ROW = dict(
+    kind="batch",
+    make=_groups,
+    source=_GROUPS,
+    definition="inferred",
+    shift_invariant=False,
+    convex=True,
+    lower=None,
+    where=False,
+    gathers="a group is summed over the devices that hold its examples",
+    shape=(7,),
+    note="The first argument is losses.",
+)
+_PENALTY_ROW = dict(
+    kind="batch",
+    make=_attributes,
+    definition="code",
+    golden="dcov",
+    shift_invariant=False,
+    lower=None,
+    where=False,
+    gathers="all pairs of examples are compared",
+    cost="it holds arrays of all pairs of examples",
+    rtol=1e-4,
+    shape=(7, 3),
+    note="The first argument is probabilities or means.",
+)
+
+
+ROWS = (
+    Row(worst_group_loss, hyper=dict(num_groups=3), **_GROUP_ROW),
+    Row(
+        fairness_regularized_loss,
+        hyper=dict(num_groups=3, weight=0.5),
+        **_GROUP_ROW,
+    ),
+    Row(
+        joint_distance_covariance_penalty,
+        source=f"{_PENALTY}; Chakraborty and Zhang 2019, arXiv:1711.09179",
+        **_PENALTY_ROW,
+    ),
+    Row(concatenated_distance_covariance_penalty, source=_PENALTY, **_PENALTY_ROW),
+)

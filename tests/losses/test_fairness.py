@@ -1,0 +1,137 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from harness.goldens import arrays, cases, close
+from harness.interpreter import functions, interpreted
+
+from logitlab import losses
+from logitlab.losses import fairness
+
+calls = functions(fairness)
+GROUPS = np.array([0, 0, 1, 3, 3, 3, 1, -1, 0])
+
+
+@pytest.mark.parametrize("case", cases("dcov"))
+def test_golden(x64, case):
+    pred, *attributes = arrays(case, "pred", "a", "b", "c")
+    outputs = case["outputs"]
+    for penalty, name in (
+        (fairness.joint_distance_covariance_penalty, "jdcov2"),
+        (fairness.concatenated_distance_covariance_penalty, "ccdcov2"),
+    ):
+        value, grad = interpreted(jax.value_and_grad(penalty))(pred, *attributes)
+        key = "jdcov2_pred_a_b_c" if name == "jdcov2" else name
+        close(value, outputs[key])
+        np.testing.assert_allclose(grad, outputs[f"grad_{name}"], atol=1e-14)
+
+
+def test_joint_is_its_definition(x64):
+    rng = np.random.default_rng(0)
+    p, a, b = rng.normal(size=(3, 9))
+    for c in (0.0, 0.5, 3.0):
+        u = [np.asarray(calls_u(x)) + c for x in (p, a, b)]
+        off = ~np.eye(9, dtype=bool)
+        total = np.prod(u, 0)[off].sum() + 9 * c**3
+        want = total / (9 * 6) - 9 / 6 * c**3
+        got = calls.joint_distance_covariance_penalty(p, a, b, c=c)
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
+def calls_u(x):
+    a = np.abs(x[:, None] - x[None])
+    n = len(x)
+    rows = a.sum(0) / (n - 2)
+    u = rows[:, None] + rows[None] - a - a.sum() / ((n - 1) * (n - 2))
+    return np.where(np.eye(n, dtype=bool), 0, u)
+
+
+def test_equal_predictions_cost_nothing():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(8, 2)).astype("f4"), rng.normal(size=8).astype("f4")
+    for penalty in (
+        fairness.joint_distance_covariance_penalty,
+        fairness.concatenated_distance_covariance_penalty,
+    ):
+        for p in (np.full(8, 0.3, "f4"), np.full((8, 2), 0.3, "f4")):
+            value, grad = interpreted(jax.value_and_grad(penalty))(p, b)
+            assert value == 0
+            assert np.isfinite(grad).all()
+        assert interpreted(penalty)(p[:3], a[:3], b[:3]) == 0  # below four examples
+
+
+def test_marginally_independent_predictions():
+    """An intersection that pairs of columns do not show."""
+    a, b = np.tile(np.float32([[0, 0, 1, 1], [0, 1, 0, 1]]), 16)
+    same = (a == b).astype("f4")
+    one = calls.concatenated_distance_covariance_penalty
+    both = calls.joint_distance_covariance_penalty
+    for attribute in (a, b):
+        assert abs(one(same, attribute)) < 0.02
+        np.testing.assert_allclose(both(same, attribute), one(same, attribute), 1e-4)
+    assert one(same, a, b) > 0.05
+    assert both(same, a, b) > 0.05
+
+
+def test_hand_check():
+    x, groups = np.float32([0.1, 0.3, 0.8]), np.array([0, 0, 1])
+    two = dict(num_groups=2)
+    np.testing.assert_allclose(calls.worst_group_loss(x, groups, **two), 0.8)
+    mean, penalties = 0.4, dict(gap=0.6, variance=0.09, mean_abs=0.3, group_mean=0.5)
+    for kind, penalty in penalties.items():
+        got = calls.fairness_regularized_loss(x, groups, weight=2.0, kind=kind, **two)
+        np.testing.assert_allclose(got, mean + 2 * penalty, rtol=1e-6)
+
+
+def test_groups_that_are_not_there(x64):
+    x = np.random.default_rng(2).normal(size=9) - 5
+    means = np.array([x[g == GROUPS].mean() for g in (0, 1, 3)])
+    options = dict(num_groups=5)  # two of them empty, an example in none
+    np.testing.assert_allclose(
+        calls.worst_group_loss(x, GROUPS, **options), means.max()
+    )
+    gaps = dict(
+        gap=np.ptp(means),
+        variance=means.var(),
+        mean_abs=np.abs(means - means.mean()).mean(),
+        group_mean=means.mean(),
+    )
+    for kind, gap in gaps.items():
+        got = calls.fairness_regularized_loss(
+            x, GROUPS, weight=0.7, kind=kind, **options
+        )
+        np.testing.assert_allclose(got, x.mean() + 0.7 * gap, rtol=1e-12)
+    one = calls.fairness_regularized_loss(x, 0 * GROUPS, weight=0.7, **options)
+    np.testing.assert_allclose(one, x.mean(), rtol=1e-12)
+
+
+def test_the_first_of_ties_has_the_slope():
+    x, groups = np.float32([2, 2, 1, 1]), np.array([1, 0, 2, 3])
+
+    def both(x):
+        worst = fairness.worst_group_loss(x, groups, num_groups=4)
+        gap = fairness.fairness_regularized_loss(x, groups, num_groups=4, weight=1.0)
+        return jnp.stack([worst, gap - x.mean()])
+
+    slopes = interpreted(jax.jacobian(both))(x)
+    np.testing.assert_allclose(slopes, [[0, 1, 0, 0], [0, 1, -1, 0]], atol=1e-7)
+
+
+def test_errors():
+    x = np.zeros(9, "f4")
+    with pytest.raises(
+        ValueError, match="groups reach 3, expected below num_groups, 2"
+    ):
+        losses.worst_group_loss(x, GROUPS, num_groups=2)
+    with pytest.raises(ValueError, match="kind is 'max', expected 'gap'"):
+        losses.fairness_regularized_loss(x, GROUPS, num_groups=4, weight=1, kind="max")
+    with pytest.raises(ValueError, match="attributes is empty"):
+        losses.joint_distance_covariance_penalty(x)
+    with pytest.raises(ValueError, match="attributes is empty"):
+        losses.concatenated_distance_covariance_penalty(x)
+    with pytest.raises(ValueError, match=r"attributes\[1\] has 4 examples"):
+        losses.joint_distance_covariance_penalty(x, x, x[:4])
+    with pytest.raises(TypeError, match=r"attributes\[0\] has dtype int"):
+        losses.joint_distance_covariance_penalty(x, GROUPS)
+    with pytest.raises(ValueError, match="c is -1, expected at least 0"):
+        losses.joint_distance_covariance_penalty(x, x, c=-1)
