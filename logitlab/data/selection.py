@@ -52,7 +52,7 @@ class Buffer(NamedTuple):
     """
 
     rows: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a method of tuples
     size: jax.Array
 
 

@@ -5,6 +5,8 @@ All pairs of examples are compared: memory grows with the square of their number
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -142,7 +144,7 @@ def distance_correlation(
 
 
 def pair_distances(
-    columns: dict[str, ArrayLike], mask: ArrayLike | None
+    columns: Mapping[str, ArrayLike], mask: ArrayLike | None
 ) -> tuple[list[jax.Array], jax.Array]:
     """Distances between examples in each of some columns, by name, and which count."""
     x, *others = check_columns(columns)
@@ -150,7 +152,7 @@ def pair_distances(
     return [_distances(y.astype(x.dtype), keep) for y in (x, *others)], keep
 
 
-def check_columns(columns: dict[str, ArrayLike]) -> list[jax.Array]:
+def check_columns(columns: Mapping[str, ArrayLike]) -> list[jax.Array]:
     """Promoted samples of the same examples, each [N] or [N, D].
 
     Raises:

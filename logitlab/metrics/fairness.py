@@ -179,7 +179,7 @@ def group_jsd(
     low = jnp.min(x, where=keep, initial=jnp.inf)
     high = jnp.max(x, where=keep, initial=-jnp.inf)
     some = keep.any()
-    grid = jnp.linspace(*(jnp.where(some, end, 0) for end in (low, high)), points)
+    grid = jnp.linspace(jnp.where(some, low, 0), jnp.where(some, high, 0), points)
     sizes = jax.ops.segment_sum(keep.astype(p.dtype), ids, num_groups)
     share = sizes if weights == "share" else (sizes > 0).astype(p.dtype)
     share = share / jnp.maximum(share.sum(), 1)
