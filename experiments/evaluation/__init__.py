@@ -1,0 +1,1 @@
+"""What numbers of a model are worth: calibration, sets, scores."""
