@@ -74,6 +74,9 @@ COUNTED = {  # table -> config:variant -> question
         "preference:rewards": "sums of transformed rewards",
         "preference:shift": "unpaired feedback on other prompts: BCO",
     },
+    "evaluation": {
+        "evaluation:calibration": "calibrators and sets of an overconfident network",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

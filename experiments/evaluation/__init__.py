@@ -1,1 +1,1 @@
-"""Numbers about predictions: calibration, sets, and accuracy without labels."""
+"""What numbers of a model are worth: calibration, sets, scores, estimates."""
