@@ -76,6 +76,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "evaluation": {
         "evaluation:calibration": "calibrators and sets of an overconfident network",
+        "evaluation:accuracy": "accuracy without labels, on corrupted digits",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
