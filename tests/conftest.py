@@ -1,8 +1,11 @@
+import atexit
 import collections
 import gc
 import itertools
 import os
 import re
+import shutil
+import tempfile
 from contextlib import nullcontext
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,6 +22,13 @@ if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Tests of training compile the same programs again and again: what took XLA long is
+# read from this folder, which lasts as long as the process.
+_programs = tempfile.mkdtemp(prefix="compiled-")
+atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", _programs)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
 

@@ -1,5 +1,6 @@
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_singular_kernel_is_the_vote_of_hilbert(x64):
 def test_relu_becomes_the_majority(x64):
     x, test = circle(20), circle(50, seed=1)
     y = np.where(np.arange(20) % 3 == 0, 1.0, -1.0)
-    kernel = functools.partial(plain.deep_ntk, activation="relu", depth=50_000)
+    ntk = functools.partial(plain.deep_ntk, activation="relu", depth=50_000)
+    kernel = jax.jit(ntk)
     scores = estimators.kernel_classify(kernel(x), y, kernel(test, x))
     assert (scores < 0).all()
 

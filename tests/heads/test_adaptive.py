@@ -26,9 +26,8 @@ def close(got, want, rtol=1e-9):
 
 def draw(n=40, dtype="f8", seed=0):
     rng = np.random.default_rng(seed)
-    head, tails = heads.adaptive_softmax_init(
-        jax.random.key(seed), D, V, cutoffs=CUTOFFS
-    )
+    init = lambda key: heads.adaptive_softmax_init(key, D, V, cutoffs=CUTOFFS)  # noqa: E731
+    head, tails = interpreted(init)(jax.random.key(seed))
     turn = lambda a: np.asarray(3 * a, dtype)  # noqa: E731
     hidden = rng.normal(size=(n, D)).astype(dtype)
     bias = rng.normal(size=5).astype(dtype)
@@ -257,11 +256,14 @@ def test_16_bit():
         )
         return losses.sum(), losses
 
-    gradient = interpreted(jax.grad(total, (0, 1, 2), has_aux=True))
-    grads, losses = gradient(hidden, head, tails)
+    @interpreted
+    def run(*arguments):
+        buffers = total(*arguments, capacity=(9, 9))[1]
+        return *jax.grad(total, (0, 1, 2), has_aux=True)(*arguments), buffers
+
+    grads, losses, buffers = run(hidden, head, tails)
     assert losses.dtype == np.float32
     assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype("bfloat16")}
-    buffers = total(hidden, head, tails, capacity=(9, 9))[1]
     np.testing.assert_allclose(buffers, losses, rtol=1e-5)
 
 

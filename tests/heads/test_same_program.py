@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import interpreted
 
 from logitlab import heads, links, metrics
 from logitlab.links import factored
@@ -61,14 +62,12 @@ def test_streamed_statistics(producer, transform, classes):
 
     with jax.enable_x64(True):  # of the same float32 numbers
         wide = [a.astype("f8") for a in (g, b, bias)]
-        z = make(x.astype("f8"), *wide[:2]) + wide[2][None]
-        z = z if change is None else change(z)
+        z, entropy, *slopes = _oracle(x, y, make, change, wide)
         gap = np.where(
             np.arange(classes) == y[:, None], -np.inf, z - z[np.arange(N), y][:, None]
         )
         want = np.log1p(np.exp(gap).sum(-1))
         assert want.min() < 1e-7
-        entropy, slopes = _oracle(x, y, make, change, wide)
     for chunk in (None, classes // 3):
         got = jax.jit(both, static_argnums=1)(x, chunk)
         # The logits' own rounding, 4e-6 at 80, is an error in the exponent.
@@ -79,7 +78,7 @@ def test_streamed_statistics(producer, transform, classes):
 
 
 def _oracle(x, y, make, change, wide):
-    """Entropies, and the slopes of losses and entropies, in float64."""
+    """Logits, entropies, and the slopes of losses and entropies, in float64."""
     g, b, bias = wide
 
     def logits(x):
@@ -96,27 +95,30 @@ def _oracle(x, y, make, change, wide):
         total = jnp.log1p(e.sum(-1))
         return total, total - (e * d).sum(-1) / (1 + e.sum(-1))
 
-    (_, entropy), pull = jax.vjp(values, jnp.asarray(x, "f8"))
-    one, zero = jnp.ones(N), jnp.zeros(N)
-    slopes = [np.asarray(pull(c)[0]) for c in ((one, zero), (zero, one))]
-    return np.asarray(entropy), slopes
+    @interpreted
+    def run(x):
+        (_, entropy), pull = jax.vjp(values, x)
+        one, zero = jnp.ones(N), jnp.zeros(N)
+        return logits(x), entropy, *pull((one, zero)), *pull((zero, one))
+
+    return run(x.astype("f8"))
 
 
 def test_links_and_metrics():
     x, y, g, b = draw(10)
     logits = lambda x: layer_norm(x, g, b)  # noqa: E731
-    z = logits(jnp.asarray(x))
+    z = interpreted(logits)(x)
     for alpha in (1.2, 1.5, 2.0):
         sparse = lambda x, a=alpha: links.entmax(logits(x) / 30, alpha=a)  # noqa: E731
         with jax.enable_x64(True):
-            want = links.entmax(layer_norm(x.astype("f8"), g, b) / 30, alpha=alpha)
+            want = interpreted(sparse)(x.astype("f8"))
         np.testing.assert_allclose(jnp.exp(jax.jit(sparse)(x)), np.exp(want), atol=2e-6)
     np.testing.assert_array_equal(
         jax.jit(lambda x: metrics.rank_error(logits(x), y))(x), np.zeros(N)
     )
     np.testing.assert_array_equal(
         jax.jit(lambda x: metrics.softmax_collapse_rows(logits(x)))(x),
-        metrics.softmax_collapse_rows(z),
+        interpreted(metrics.softmax_collapse_rows)(z),
     )
 
 
@@ -136,6 +138,6 @@ def test_sums_of_factors(classes):
 
     with jax.enable_x64(True):
         g, b = g.astype("f8"), b.astype("f8")
-        want = np.asarray(jax.jit(both)(x.astype("f8")))
+        want = interpreted(both)(x.astype("f8"))
     g, b = g.astype("f4"), b.astype("f4")
-    np.testing.assert_allclose(jax.jit(lambda x: both(x))(x), want, rtol=2e-5)
+    np.testing.assert_allclose(jax.jit(both)(x), want, rtol=2e-5)

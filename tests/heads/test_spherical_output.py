@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.goldens import cases, close
+from harness.interpreter import functions
 
 from logitlab import heads, losses
 
@@ -55,10 +56,15 @@ def test_golden(x64, case, factored):
     consistent(state)
 
 
-def batches(key, steps, rows, width, classes, dtype):
-    keys = jax.random.split(key, 2)
-    hidden = jax.random.normal(keys[0], (steps, rows, width), dtype)
-    return hidden, jax.random.randint(keys[1], (steps, rows), 0, classes)
+def start(dtype):
+    w = np.random.default_rng(0).normal(size=(50, 6)) / 6**0.5
+    return w.astype(dtype)
+
+
+def batches(steps, rows, width, classes, dtype):
+    rng = np.random.default_rng(1)
+    hidden = rng.normal(size=(steps, rows, width)).astype(dtype)
+    return hidden, rng.integers(0, classes, (steps, rows))
 
 
 @functools.partial(jax.jit, static_argnames=("name", "every"))
@@ -110,8 +116,7 @@ def train_dense(w, data, name, eta, decay):
 )
 def test_fifty_steps_equal_those_of_the_dense_head(x64, name, rows, decay, every):
     """8 rows of width 6 invert A itself, 3 rows a system of 3; targets repeat."""
-    w = jax.random.normal(jax.random.key(0), (50, 6)) / 6**0.5
-    data = batches(jax.random.key(1), 50, rows, 6, 50, jnp.float64)
+    w, data = start(jnp.float64), batches(50, rows, 6, 50, jnp.float64)
     eta = 2e-3 if name == "spherical_mse_loss" else 0.02
     want, (each, grad) = train_dense(w, data, name, eta, decay)
     state, trace = train_factored(w, data, name, eta, decay, every)
@@ -126,8 +131,7 @@ def test_fifty_steps_equal_those_of_the_dense_head(x64, name, rows, decay, every
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", LOSSES)
 def test_fifty_steps_in_float32(name):
-    w = jax.random.normal(jax.random.key(0), (50, 6)) / 6**0.5
-    data = batches(jax.random.key(1), 50, 8, 6, 50, jnp.float32)
+    w, data = start(jnp.float32), batches(50, 8, 6, 50, jnp.float32)
     eta = 2e-3 if name == "spherical_mse_loss" else 0.02
     want, _ = train_dense(w, data, name, eta, 0.0)
     state, _ = train_factored(w, data, name, eta, 0.0)
@@ -136,8 +140,7 @@ def test_fifty_steps_in_float32(name):
 
 
 def test_refresh_removes_the_drift():
-    w = jax.random.normal(jax.random.key(0), (50, 6)) / 6**0.5
-    data = batches(jax.random.key(1), 3000, 8, 6, 50, jnp.float32)
+    w, data = start(jnp.float32), batches(3000, 8, 6, 50, jnp.float32)
     state, _ = train_factored(w, data, "spherical_z_loss", 0.05, 0.0, 100)
     drifted = np.abs(state.q - dense(state).T @ dense(state)).max()
     state = refresh(state)
@@ -179,7 +182,7 @@ def test_v_is_updated_in_place(name):
     """No temporary has a row per class, in a step or in a loop of them."""
     classes, width = 100_003, 8
     w = jnp.ones((classes, width))
-    data = batches(jax.random.key(1), 5, 4, width, classes, jnp.float32)
+    data = batches(5, 4, width, classes, jnp.float32)
     of_stats = functools.partial(
         heads.spherical_stats_loss, num_classes=classes, loss=name
     )
@@ -222,7 +225,7 @@ def test_masked_rows_are_not_looked_at(x64):
     keep = np.array([True, False, True, False])
     few = update(state, h[keep], k[keep], tuple(grads[:, keep]), learning_rate=0.1)
     h[~keep], k[~keep], grads[:, ~keep] = np.nan, [-100, 99], np.nan
-    for f in (update, heads.spherical_output_update):
+    for f in (update, functions(heads).spherical_output_update):
         after, grad = f(state, h, k, tuple(grads), learning_rate=0.1, mask=keep)
         close(dense(after), dense(few[0]), 1e-14)
         close(grad[keep], few[1], 1e-14)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,10 +100,10 @@ def test_equal_the_formulas():
 
     @interpreted
     def fused(h, kernel, bias):
-        return heads.linear_label_stats(h, kernel, y, bias=bias, vocab_chunk=3)
+        stats = heads.linear_label_stats(h, kernel, y, bias=bias, vocab_chunk=3)
+        return stats, heads.label_stats(h @ kernel + bias[None], y)
 
-    dense = heads.label_stats((h @ kernel + bias).astype("f4"), y)
-    for stats in (fused(h, kernel, bias), dense):
+    for stats in fused(h, kernel, bias):
         assert_close(stats[:5], reference(z, y), 2e-6)
         assert (stats.classes == V).all()
         assert (stats.label_weight == 1).all()
@@ -152,7 +154,8 @@ def test_a_product_in_the_same_program_is_exact_too():
 def test_extremes():
     kernel = np.float32([[1e4, -1e4, 1e4, 0]])
     y = np.array([0])
-    stats = heads.linear_label_stats(np.ones((1, 1), "f4"), kernel, y, vocab_chunk=2)
+    take = functools.partial(heads.linear_label_stats, labels=y, vocab_chunk=2)
+    stats = interpreted(take)(np.ones((1, 1), "f4"), kernel)
     np.testing.assert_allclose(stats.log_prob, -np.log(2), 1e-6)
     np.testing.assert_allclose(stats.entropy, np.log(2), 1e-6)
     np.testing.assert_allclose(stats.nll_sum, 4 * np.log(2) + 3e4, 1e-6)
@@ -160,29 +163,43 @@ def test_extremes():
     bias = np.float32([big, -big, -np.inf, 0])
 
     def of(bias, y, **more):
-        hidden, kernel = np.zeros((1, 1), "f4"), np.zeros((1, len(bias)), "f4")
-        take = lambda b: heads.linear_label_stats(  # noqa: E731
-            hidden, kernel, np.array([y]), bias=b, vocab_chunk=2, **more
-        )
-        slope = quick_jit(jax.grad(lambda b: take(b).log_prob[0]))
-        return quick_jit(take)(bias), slope(bias)
+        hidden, kernel = jnp.zeros((1, 1)), jnp.zeros((1, len(bias)))
 
-    stats, slope = of(bias, 0)
+        def log_prob(bias):
+            stats = heads.linear_label_stats(
+                hidden, kernel, np.array([y]), bias=bias, vocab_chunk=2, **more
+            )
+            return stats.log_prob[0], stats
+
+        slope, stats = jax.grad(log_prob, has_aux=True)(bias)
+        return stats, slope
+
+    @quick_jit
+    def run(bias, nothing, zeros):
+        alone = np.array([False, True, False])
+        return (
+            of(bias, 0), of(bias, 2), of(nothing, 1),
+            of(zeros, 1, where=alone), of(zeros[:1], 0),
+        )  # fmt: skip
+
+    nothing = np.full(3, -np.inf, "f4")
+    leads, hidden, of_nothing, alone, single = run(bias, nothing, np.zeros(3, "f4"))
+    stats, slope = leads
     assert stats.log_prob == 0
     assert stats.classes == 3
     assert stats.entropy == 0
     np.testing.assert_array_equal(slope, 0)
     # A hidden label costs infinity, with the limit over the classes left as gradient.
-    stats, slope = of(bias, 2)
+    stats, slope = hidden
     assert stats.log_prob == -np.inf
     np.testing.assert_array_equal(slope, [-1, 0, 0, 0])
-    stats, slope = of(np.full(3, -np.inf, "f4"), 1)  # nothing to choose from
+    stats, slope = of_nothing
     assert stats.log_prob == stats.entropy == stats.nll_sum == 0
     np.testing.assert_array_equal(slope, 0)
-    stats, slope = of(np.zeros(3, "f4"), 1, where=np.array([False, True, False]))
+    stats, slope = alone
     assert stats.log_prob == stats.entropy == 0
     np.testing.assert_array_equal(slope, 0)
-    stats, slope = of(np.zeros(1, "f4"), 0)
+    stats, slope = single
     assert stats.log_prob == stats.entropy == slope == 0
 
 
@@ -274,7 +291,8 @@ def test_sixteen_bits(dtype):
 
     value, grads = jax.jit(jax.value_and_grad(ours, (0, 1, 2)))(h, kernel, bias)
     wide = [a.astype("f4") for a in (h, kernel, bias)]
-    want, exact = jax.value_and_grad(dense, (0, 1, 2))(*wide)
+    wide = jax.tree.map(np.asarray, wide)
+    want, exact = interpreted(jax.value_and_grad(dense, (0, 1, 2)))(*wide)
     assert value.dtype == np.float32
     assert_close(value, want, 1e-5)
     assert [g.dtype for g in grads] == [dtype] * 3
@@ -283,23 +301,20 @@ def test_sixteen_bits(dtype):
 
 def test_leading_axes_and_vmap():
     h, kernel, _, y = draw(n=12)
-    want = heads.label_stats(h @ kernel, y)
-
-    @jax.jit
-    def take(h, kernel, y):
-        return heads.linear_label_stats(h, kernel, y, vocab_chunk=3)
-
+    want = interpreted(heads.label_stats)(h @ kernel, y)
+    plain = functools.partial(heads.linear_label_stats, vocab_chunk=3)
+    take = interpreted(plain)
     shaped = lambda tree: jax.tree.map(lambda a: a.reshape(3, 4), tree)  # noqa: E731
     assert_close(take(h.reshape(3, 4, D), kernel, y.reshape(3, 4)), shaped(want))
     one = jax.tree.map(lambda a: a[0], want)
     assert_close(take(h[0], kernel, y[0]), one)
     assert take(h[:0], kernel, y[:0]).log_prob.shape == (0,)
-    many = jax.vmap(take, (0, None, 0))(h.reshape(3, 4, D), kernel, y.reshape(3, 4))
-    assert_close(many, shaped(want))
+    many = interpreted(jax.vmap(plain, (0, None, 0)))
+    assert_close(many(h.reshape(3, 4, D), kernel, y.reshape(3, 4)), shaped(want))
     kernels = np.stack([kernel, 2 * kernel])
-    grads = jax.vmap(jax.grad(lambda k: take(h, k, y).entropy.sum()))(kernels)
-    dense = jax.grad(lambda k: heads.label_stats(h @ k, y).entropy.sum())
-    assert_close(grads, np.stack([dense(k) for k in kernels]))
+    ours = jax.vmap(jax.grad(lambda k: plain(h, k, y).entropy.sum()))
+    dense = interpreted(jax.grad(lambda k: heads.label_stats(h @ k, y).entropy.sum()))
+    assert_close(interpreted(ours)(kernels), np.stack([dense(k) for k in kernels]))
 
 
 def test_memory():

@@ -142,10 +142,11 @@ def test_second_derivatives_in_a_scan(alpha, x64):
     def looped(x):
         return (functools.reduce(step, x, start) * weights).sum()
 
-    got, want = (
-        jax.jit(lambda x, v, f=f: jax.jvp(jax.grad(f), (x,), (v,))[1])(x, v)
-        for f in (scanned, looped)
-    )
+    @interpreted
+    def second(x, v):
+        return [jax.jvp(jax.grad(f), (x,), (v,))[1] for f in (scanned, looped)]
+
+    got, want = second(x, v)
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
 
 

@@ -2,20 +2,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import interpreted
 
 from logitlab.models import SmallCNN
 
 
 def test_is_equivariant_to_what_it_should_be():
     model = SmallCNN(widths=(3, 4), classes=5)
-    x = jax.random.normal(jax.random.key(0), (6, 8, 8))
-    params = model.init(jax.random.key(1), x)
-    logits = model.apply(params, x)
+    x = np.random.default_rng(0).normal(size=(6, 8, 8)).astype("f4")
+    params = interpreted(model.init)(jax.random.key(1), x)
+    apply = interpreted(model.apply)
+    logits = apply(params, x)
     assert (logits.shape, logits.dtype) == ((6, 5), np.float32)
-    with_depth = model.apply(params, x[..., None])
+    with_depth = apply(params, x[..., None])
     np.testing.assert_array_equal(logits, with_depth)
     # Examples do not see each other.
-    np.testing.assert_allclose(model.apply(params, x[2:3]), logits[2:3], rtol=1e-5)
+    np.testing.assert_allclose(apply(params, x[2:3]), logits[2:3], rtol=1e-5)
     # A constant image: every inner pixel is the same, whatever the size beyond it.
     assert jax.tree.map(jnp.shape, params)["params"]["head"]["kernel"] == (4, 5)
 

@@ -1,8 +1,11 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from harness.interpreter import interpreted
 
 from logitlab import losses
 from logitlab.models import GRUClassifier
@@ -44,28 +47,28 @@ def test_matches_numpy():
     got = jax.jit(SMALL.apply)(variables, x)
     want = reference(variables["params"], x)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    several = SMALL.apply(variables, x.reshape(2, 2, 7, 5))
+    apply = interpreted(SMALL.apply)
+    several = apply(variables, x.reshape(2, 2, 7, 5))
     np.testing.assert_allclose(several.reshape(4, 3), got, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        SMALL.apply(variables, x[0]), got[0], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(apply(variables, x[0]), got[0], rtol=1e-5, atol=1e-6)
 
 
 def test_lengths():
     x, lengths = sequences(4, 7), np.array([1, 3, 7, 5])
-    variables = draw(SMALL, x)
-    want = [SMALL.apply(variables, x[i, :n]) for i, n in enumerate(lengths)]
+    variables, alone = draw(SMALL, x), interpreted(SMALL.apply)
+    want = [alone(variables, x[i, :n]) for i, n in enumerate(lengths)]
     for i, n in enumerate(lengths):
         x[i, n:] = np.nan
     f = lambda v, x, n: SMALL.apply(v, x, lengths=n)  # noqa: E731
-    np.testing.assert_allclose(f(variables, x, lengths), want, rtol=1e-5, atol=1e-6)
-    grads = jax.grad(lambda v: f(v, x, lengths).sum())(variables)
+    late = jax.jit(f)
+    np.testing.assert_allclose(late(variables, x, lengths), want, rtol=1e-5, atol=1e-6)
+    grads = interpreted(jax.grad(lambda v: f(v, x, lengths).sum()))(variables)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     for bad in (0, 8):
         lengths[1] = bad
         with pytest.raises(ValueError, match=rf"lengths outside \[1, 7\]: \[{bad}\]"):
             f(variables, x, lengths)
-        got = np.asarray(jax.jit(f)(variables, x, lengths))
+        got = np.asarray(late(variables, x, lengths))
         assert np.isnan(got).all(-1).tolist() == [False, True, False, False]
 
 
@@ -74,7 +77,7 @@ def test_gru_svm_learns():
     y = np.arange(60) % 3
     x = 0.1 * sequences(60, 4)
     x[np.arange(60), 0, y] += 2
-    params = SMALL.init(KEY, x)["params"]
+    params = interpreted(SMALL.init)(KEY, x)["params"]
     optimizer = optax.adam(0.02)
 
     def objective(params):
@@ -90,7 +93,7 @@ def test_gru_svm_learns():
     state = optimizer.init(params)
     for _ in range(80):
         params, state = step(params, state)
-    right = SMALL.apply({"params": params}, x).argmax(-1) == y
+    right = interpreted(SMALL.apply)({"params": params}, x).argmax(-1) == y
     assert right.mean() > 0.95
 
 
@@ -98,14 +101,16 @@ def test_dropout_and_dtypes(x64):
     model = GRUClassifier(6, 3, dropout=0.5, param_dtype=jnp.float64)
     x = sequences(4, 7)
     variables = draw(model, x)
-    sample = lambda seed: model.apply(  # noqa: E731
-        variables, x, deterministic=False, rngs={"dropout": jax.random.key(seed)}
-    )
-    assert sample(0).dtype == jnp.float64
-    assert (sample(0) != sample(1)).any()
-    assert (sample(0) != model.apply(variables, x)).any()
-    small = draw(SMALL, x)
-    assert SMALL.apply(small, x.astype("bfloat16")).dtype == jnp.float32
+    apply = functools.partial(model.apply, deterministic=False)
+    samples = [
+        interpreted(apply)(variables, x, rngs={"dropout": jax.random.key(seed)})
+        for seed in (0, 1)
+    ]
+    assert samples[0].dtype == jnp.float64
+    assert (samples[0] != samples[1]).any()
+    assert (samples[0] != interpreted(model.apply)(variables, x)).any()
+    low = jax.eval_shape(SMALL.apply, draw(SMALL, x), x.astype("bfloat16"))
+    assert low.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

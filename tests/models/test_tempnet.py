@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.goldens import cases
+from harness.interpreter import interpreted
 
 from logitlab import losses, transforms
 from logitlab.models import TempNet
@@ -60,7 +61,7 @@ def test_matches_numpy(shape):
 
 
 def test_start():
-    params = TempNet(0.01, 2.0).init(KEY, jnp.ones(10))["params"]
+    params = interpreted(TempNet(0.01, 2.0).init)(KEY, np.ones(10, "f4"))["params"]
     assert params["hidden"]["kernel"].shape == (10, 256)
     np.testing.assert_array_equal(params["head"]["kernel"], np.ones((256, 1)))
     np.testing.assert_array_equal(params["head"]["bias"], [0])
@@ -70,37 +71,49 @@ def test_start():
 def test_any_logits():
     biggest = np.finfo("f4").max
     z = np.float32([[1, 2, 0], [2**100, 2**101, 0], [0, 0, 0], [biggest, biggest, 0]])
+    tiny = np.float32([[1, 2, 0], [1e-30, 2e-30, 0]])
+    hidden = np.float32([[1, 2, -np.inf], [1, 2, 0]])
+
+    @jax.jit
+    def run(variables, z, *others):
+        grads = jax.grad(lambda p: SMALL.apply(p, z).sum())(variables)
+        return [SMALL.apply(variables, a) for a in (z, *others)], grads
+
     variables = draw(SMALL, z)
-    tau = SMALL.apply(variables, z)
+    (tau, of_tiny, of_hidden), grads = run(variables, z, tiny, hidden)
     assert np.isfinite(tau).all()
     np.testing.assert_array_equal(tau[0], tau[1])  # only the direction counts
-    tiny = np.float32([[1, 2, 0], [1e-30, 2e-30, 0]])
-    np.testing.assert_allclose(*SMALL.apply(variables, tiny), rtol=1e-6)
-    hidden = np.float32([[1, 2, -np.inf], [1, 2, 0]])
-    np.testing.assert_array_equal(*SMALL.apply(variables, hidden))
-    grads = jax.grad(lambda p: SMALL.apply(p, z).sum())(variables)
+    np.testing.assert_allclose(*of_tiny, rtol=1e-6)
+    np.testing.assert_array_equal(*of_hidden)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
-    assert SMALL.apply(variables, z.astype("bfloat16")).dtype == np.float32
+    low = jax.eval_shape(SMALL.apply, variables, z.astype("bfloat16"))
+    assert low.dtype == np.float32
 
 
 def test_learns_from_the_loss_and_leaves_the_logits_alone():
     z = 3 * np.random.default_rng(0).normal(size=(20, 5)).astype("f4")
     y = np.arange(20) % 5
     variables = draw(SMALL, z)
-    inputs = jax.grad(lambda z: SMALL.apply(variables, z).sum())(z)
+    inputs = interpreted(jax.grad(lambda z: SMALL.apply(variables, z).sum()))(z)
     np.testing.assert_array_equal(inputs, 0)
 
     def loss(variables):
         tau = SMALL.apply(variables, z)
         return losses.tempnet_robust_loss(z, y, tau, rho=0.5).mean()
 
-    best = transforms.optimal_temperature(z, rho=0.5, tau_min=0.5, tau_max=5.0)
-    bound = losses.tempnet_robust_loss(z, y, best, rho=0.5).mean()
-    step = jax.jit(jax.value_and_grad(loss))
-    before, _ = step(variables)
+    @interpreted
+    def least(z):
+        best = transforms.optimal_temperature(z, rho=0.5, tau_min=0.5, tau_max=5.0)
+        return losses.tempnet_robust_loss(z, y, best, rho=0.5).mean()
+
+    @jax.jit
+    def step(variables):
+        value, grads = jax.value_and_grad(loss)(variables)
+        return value, grads, jax.tree.map(lambda p, g: p - 0.3 * g, variables, grads)
+
+    bound, (before, *_) = least(z), step(variables)
     for _ in range(100):
-        value, grads = step(variables)
-        variables = jax.tree.map(lambda p, g: p - 0.3 * g, variables, grads)
+        value, grads, variables = step(variables)
     assert bound - 1e-6 <= value < bound + 0.7 * (before - bound)
     assert all(g.any() for g in jax.tree.leaves(grads))
 

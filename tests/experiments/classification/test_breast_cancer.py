@@ -1,9 +1,16 @@
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import linear_model
 
 from experiments.classification import breast_cancer
+
+fold_probabilities = jax.jit(
+    functools.partial(breast_cancer.fold_probabilities, inverse_penalty=1.0, steps=100)
+)
 
 
 @pytest.mark.sampled
@@ -35,26 +42,22 @@ def test_folds_do_not_see_what_they_hold_out():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(40, 3)), rng.integers(0, 2, 40)
     train = np.arange(40)[None] >= np.array([[10], [20]])
-    settings = dict(inverse_penalty=1.0, steps=100)
-    run = breast_cancer.fold_probabilities
-    probs = run(*map(jnp.asarray, (x, y, train)), **settings)
+    probs = fold_probabilities(x, y, train)
     assert probs.shape == (2, 40)
     other = np.where(np.arange(40) < 10, 1 - y, y)  # labels that the first holds out
-    changed = run(*map(jnp.asarray, (x, other, train)), **settings)
+    changed = fold_probabilities(x, other, train)
     np.testing.assert_allclose(changed, probs, rtol=1e-6)
     other = np.where(np.arange(40) >= 30, 1 - y, y)
-    changed = run(*map(jnp.asarray, (x, other, train)), **settings)
+    changed = fold_probabilities(x, other, train)
     assert np.abs(changed - probs).max(1).min() > 0.01
 
 
 @pytest.mark.usefixtures("x64")
 def test_a_constant_feature_does_no_harm():
-    x = jnp.stack([jnp.arange(20.0), jnp.ones(20)], 1)
-    y, train = (jnp.arange(20) > 9).astype(int), jnp.ones((1, 20), bool)
-    probs = breast_cancer.fold_probabilities(
-        x, y, train, inverse_penalty=1.0, steps=100
-    )
-    np.testing.assert_array_equal(np.asarray(probs[0]) > 0.5, np.asarray(y) > 0)
+    x = np.stack([np.arange(20.0), np.ones(20)], 1)
+    y, train = (np.arange(20) > 9).astype(int), np.ones((1, 20), bool)
+    probs = fold_probabilities(x, y, train)
+    np.testing.assert_array_equal(np.asarray(probs[0]) > 0.5, y > 0)
 
 
 @pytest.mark.parametrize(

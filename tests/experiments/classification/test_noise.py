@@ -1,7 +1,10 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import interpreted
 
 from configs.classification import get_config
 from experiments.classification import noise
@@ -65,15 +68,18 @@ def test_noise_is_in_training_labels_alone(data_folder):
 
 def test_losses_are_those_of_the_library():
     entries = config_of("noise", "").losses
-    z = jax.random.normal(jax.random.key(0), (6, 4))
-    y = jnp.array([0, 1, 2, 3, 0, 1])
-    got = noise._loss("gce", entries.gce)(z, y, None)
-    np.testing.assert_array_equal(got, losses.generalized_cross_entropy(z, y, q=0.7))
+    z = np.random.default_rng(0).normal(size=(6, 4)).astype("f4")
+    y = np.array([0, 1, 2, 3, 0, 1])
+    got = interpreted(lambda z: noise._loss("gce", entries.gce)(z, y, None))(z)
+    gce = functools.partial(losses.generalized_cross_entropy, labels=y, q=0.7)
+    np.testing.assert_array_equal(got, interpreted(gce)(z))
     # A loss of binary scores is one number for the batch, on the difference of two.
     entry = config_of("ensloss", "").losses.ensloss
     key = jax.random.key(3)
-    got = noise._loss("ensloss", entry)(z[:, :2], y % 2, key)
-    want = losses.ensloss(z[:, 1] - z[:, 0], y % 2, key)
+    loss = noise._loss("ensloss", entry)
+    got = interpreted(lambda z, key: loss(z, y % 2, key))(z[:, :2], key)
+    ensloss = lambda scores, key: losses.ensloss(scores, y % 2, key)  # noqa: E731
+    want = interpreted(ensloss)(z[:, 1] - z[:, 0], key)
     np.testing.assert_array_equal(got, np.full(6, want))
 
 

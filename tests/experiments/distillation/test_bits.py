@@ -102,10 +102,11 @@ def test_what_is_evaluated():
     run = bits_study.build(config_of()).arms["plain"]
     data = run.data(jax.random.key(0))
     assert [len(data[part]["y"]) for part in ("train", "test")] == [1000, 797]
-    params = run.init(jax.random.key(0))
+    params = interpreted(run.init)(jax.random.key(0))
     got = interpreted(run.evaluate)(params, data)
     assert {"full", "last/2", "all/8", "divergence", "kurtosis/head"} <= got.keys()
-    logits = models.MLP((4, 4), 10).apply({"params": params}, data["test"]["x"])
+    apply = interpreted(models.MLP((4, 4), 10).apply)
+    logits = apply({"params": params}, data["test"]["x"])
     right = (np.argmax(logits, -1) == data["test"]["y"]).mean()
     np.testing.assert_allclose(float(got["full"]), right, rtol=1e-5)
     np.testing.assert_allclose(float(got["all/8"]), right, atol=0.02)

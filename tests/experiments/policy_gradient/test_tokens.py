@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +27,9 @@ def test_rewards_of_sequences_are_standardised():
 
 def test_dpo_finds_the_worths():
     """Differences within a position are those of the worths over beta."""
-    policy = tokens.fit_dpo(
-        jax.random.key(0), jnp.asarray(WORTH), 30_000, beta=0.5, rate=0.1, steps=300
-    )
+    settings = dict(pairs=30_000, beta=0.5, rate=0.1, steps=300)
+    fit = jax.jit(functools.partial(tokens.fit_dpo, **settings))
+    policy = fit(jax.random.key(0), WORTH)
     got = 0.5 * (np.asarray(policy) - np.mean(policy, 1, keepdims=True))
     assert np.abs(got - (WORTH - WORTH.mean(1, keepdims=True))).max() < 0.1
 

@@ -1,13 +1,15 @@
 import jax
 import numpy as np
 import pytest
+from harness.interpreter import interpreted
 
 from experiments.preference import entanglement
 
 
 @pytest.mark.usefixtures("x64")
 def test_log_probabilities_of_answers():
-    params = entanglement.init(jax.random.key(0), 5, 3, 4)
+    init = interpreted(lambda key: entanglement.init(key, 5, 3, 4))
+    params = init(jax.random.key(0))
     tokens = np.array([1, 4, 2, 0, 3])
     w = {name: np.asarray(array) for name, array in params.items()}
     want = 0
@@ -16,7 +18,8 @@ def test_log_probabilities_of_answers():
         z = np.tanh(seen @ w["hidden"]) @ w["out"]
         want += z[tokens[t]] - np.log(np.exp(z).sum())
     answer = {"tokens": tokens, "mask": np.array([True, True, False])}
-    np.testing.assert_allclose(entanglement.log_prob(params, answer), want, rtol=1e-12)
+    got = interpreted(entanglement.log_prob)(params, answer)
+    np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 def test_pairs_differ_in_one_token():

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import interpreted
 
 from configs.scaling import VARIANTS, get_config
 from experiments.scaling import _laws as laws
@@ -201,7 +202,7 @@ def test_a_small_transformer_trains():
     run = scaling.build(config).arms["h64_d1_25M"]
     assert run.steps == 10
     start = functools.partial(init_state, run.init, run.optimizer)
-    state = jax.jit(start)(jax.random.key(0))
+    state = interpreted(start)(jax.random.key(0))
     step, losses = jax.jit(make_step(run.loss, run.optimizer)), []
     for _ in range(run.steps):
         state, loss = step(state, run.data["train"])
@@ -231,7 +232,7 @@ def synthetic(config, **changes):
 
 
 def test_claims_of_runs_that_follow_a_law():
-    told = synthetic(get_config())
+    told = synthetic(config_of("default", fit__starts=20, fit__resamples=20))
     for text in (
         "cross-entropy falls with parameters at every D",
         "cross-entropy falls with data at every N",
