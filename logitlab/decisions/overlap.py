@@ -185,9 +185,10 @@ def rankseg_rma(
 
     Source: arXiv:2510.15362; rankseg/rankseg.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.decisions import rankseg_rma
-    >>> rankseg_rma(jnp.float32([[[0.9, 0.4], [0.1, 0.6]]]))
+    >>> jax.jit(rankseg_rma)(jnp.float32([[[0.9, 0.4], [0.1, 0.6]]]))
     Array([[0, 1]], dtype=int32)
     """
     if output_mode not in ("multiclass", "multilabel"):

@@ -219,7 +219,7 @@ def speculative_sample(
     >>> import jax.numpy as jnp
     >>> from logitlab.decisions import speculative_sample
     >>> q, p = jnp.float32([[0, 0]]), jnp.float32([[99, 0], [0, 99]])
-    >>> out = speculative_sample(jax.random.key(0), q, p, jnp.array([0]))
+    >>> out = jax.jit(speculative_sample)(jax.random.key(0), q, p, jnp.array([0]))
     >>> print(out.tokens, out.accepted)
     [0 1] 1
     """  # noqa: E501 - a test parses the line of shapes

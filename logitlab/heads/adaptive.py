@@ -176,7 +176,8 @@ def adaptive_softmax(
     >>> from logitlab.heads import adaptive_softmax, adaptive_softmax_init
     >>> head, tails = adaptive_softmax_init(jax.random.key(0), 8, 100, cutoffs=(10, 40))
     >>> h, y = jnp.ones((3, 8)), jnp.array([0, 20, 99])
-    >>> adaptive_softmax(h, head, tails, y, cutoffs=(10, 40)).shape
+    >>> loss = jax.jit(adaptive_softmax, static_argnames="cutoffs")
+    >>> loss(h, head, tails, y, cutoffs=(10, 40)).shape
     (3,)
     """
     h, batch = _gathered.tokens(hidden)
@@ -238,10 +239,12 @@ def adaptive_predict(
       ValueError: cutoffs that do not rise from 1 on, shapes that do not fit them, or a
         chunk below 1.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.heads import adaptive_predict
     >>> head, tails = jnp.array([[0.0, 1, 2]]), [(jnp.ones((1, 1)), jnp.eye(1, 2))]
-    >>> adaptive_predict(jnp.array([[1.0], [-1.0]]), head, tails, cutoffs=(2,))
+    >>> predict = jax.jit(adaptive_predict, static_argnames="cutoffs")
+    >>> predict(jnp.array([[1.0], [-1.0]]), head, tails, cutoffs=(2,))
     Array([2, 0], dtype=int32)
     """
     h, batch = _gathered.tokens(hidden)

@@ -139,12 +139,14 @@ def two_level_softmax(
 
     Source: Goodman 2001, arXiv:cs/0108006.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> import numpy as np
     >>> from logitlab.heads import two_level_layout, two_level_softmax
     >>> layout = two_level_layout(np.arange(6) // 3)
+    >>> loss = jax.jit(lambda *given: two_level_softmax(*given, layout=layout))
     >>> h, u, w = jnp.ones((4, 5)), jnp.zeros((5, 2)), jnp.zeros((2, 5, 3))
-    >>> print(jnp.exp(two_level_softmax(h, u, w, jnp.arange(4), layout=layout)))
+    >>> print(jnp.exp(loss(h, u, w, jnp.arange(4))))
     [6. 6. 6. 6.]
     """
     h, batch = _gathered.tokens(hidden)

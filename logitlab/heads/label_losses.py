@@ -74,10 +74,11 @@ def fused_linear_cross_entropy(
     Source: the z-loss, Chowdhery et al. 2022, arXiv:2204.02311; without logits, Wijmans
       et al. 2024, arXiv:2411.09009.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.heads import fused_linear_cross_entropy
     >>> hidden, kernel = jnp.ones((6, 4)), jnp.zeros((4, 10))
-    >>> fused_linear_cross_entropy(hidden, kernel, jnp.arange(6))[0]
+    >>> jax.jit(fused_linear_cross_entropy)(hidden, kernel, jnp.arange(6))[0]
     Array(2.3025851, dtype=float32)
     """
     if smoothing not in ("all", "others"):

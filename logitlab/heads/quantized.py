@@ -190,11 +190,13 @@ def vq_loss(
 
     Source: Shao and Wang 2025, arXiv:2505.10202.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.heads import vq_loss
     >>> mapping = jnp.arange(100) // 10
     >>> h, codebook = jnp.ones((3, 4)), jnp.zeros((10, 4))
-    >>> print(jnp.exp(vq_loss(h, codebook, jnp.arange(3), mapping)).round())
+    >>> losses = jax.jit(vq_loss)(h, codebook, jnp.arange(3), mapping)
+    >>> print(jnp.exp(losses).round())
     [100. 100. 100.]
     """
     h, batch = _gathered.tokens(hidden)

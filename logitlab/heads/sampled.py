@@ -189,7 +189,8 @@ def sampled_softmax(
     >>> import jax.numpy as jnp
     >>> from logitlab.heads import sampled_softmax
     >>> h, kernel, y = jnp.ones((3, 4)), jnp.zeros((4, 50)), jnp.arange(3)
-    >>> sampled_softmax(jax.random.key(0), h, kernel, y, num_sampled=9).shape
+    >>> loss = jax.jit(sampled_softmax, static_argnames="num_sampled")
+    >>> loss(jax.random.key(0), h, kernel, y, num_sampled=9).shape
     (3,)
     """
     h, batch = _gathered.tokens(hidden)

@@ -90,7 +90,8 @@ class CausalTransformer(nn.Module):
     >>> from logitlab.models.language import CausalTransformer
     >>> model = CausalTransformer(vocabulary=5, classes=5, width=8, layers=1, heads=2)
     >>> tokens = jnp.array([[0, 1, 2]])
-    >>> model.apply(model.init(jax.random.key(0), tokens), tokens).shape
+    >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+    >>> jax.jit(model.apply)(variables, tokens).shape
     (1, 3, 5)
     """
 

@@ -30,7 +30,8 @@ class GRUClassifier(nn.Module):
     >>> from logitlab.models.recurrent import GRUClassifier
     >>> model = GRUClassifier(hidden=4, num_classes=2)
     >>> x = jnp.ones((3, 7, 5))
-    >>> model.apply(model.init(jax.random.key(0), x), x).shape
+    >>> variables = jax.jit(model.init)(jax.random.key(0), x)
+    >>> jax.jit(model.apply)(variables, x).shape
     (3, 2)
     """
 

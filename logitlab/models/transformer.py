@@ -44,7 +44,8 @@ class OneLayerTransformer(nn.Module):
     >>> from logitlab.models.transformer import OneLayerTransformer
     >>> model = OneLayerTransformer(vocabulary=5, classes=3, feedforward=16)
     >>> tokens = jnp.array([[0, 1], [4, 4]])
-    >>> model.apply(model.init(jax.random.key(0), tokens), tokens).shape
+    >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+    >>> jax.jit(model.apply)(variables, tokens).shape
     (2, 3)
     """
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from harness.goldens import cases
 from harness.heads import N, V, assert_close, draw
-from harness.interpreter import interpreted
+from harness.interpreter import functions, interpreted
 from harness.quickly import quick_jit
 
 from logitlab import heads, numerics
@@ -109,7 +109,7 @@ def test_two_confident_models(kind):
                 out = ((1 - BETA) * p * s + BETA * q * t).sum(-1)
             return out.sum(), out
 
-        want_slopes, want = jax.grad(exact, has_aux=True)(h)
+        want_slopes, want = interpreted(jax.grad(exact, has_aux=True))(h)
     assert (np.asarray(values) >= 0).all()
     if (
         kind != "total_variation_divergence"
@@ -228,10 +228,10 @@ def test_a_stopped_teacher_costs_no_gradient():
 def test_leading_axes_and_memory():
     h, kernel, _, _ = draw(n=12)
     h2, kernel2, _, _ = draw(1, n=12)
-    shaped = heads.fused_linear_distillation(
+    shaped = functions(heads).fused_linear_distillation(
         h.reshape(3, 4, -1), kernel, heads.Linear(h2.reshape(3, 4, -1), kernel2)
     )
-    want = dense("forward_kl", h @ kernel, h2 @ kernel2)
+    want = interpreted(functools.partial(dense, "forward_kl"))(h @ kernel, h2 @ kernel2)
     assert_close(shaped, want.reshape(3, 4))
     n, d, v = 1024, 64, 16384
     h, kernel = jnp.zeros((n, d)), jnp.zeros((d, v))
