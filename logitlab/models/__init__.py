@@ -7,6 +7,7 @@ from logitlab import _lazy
 with _lazy.train_extra(__name__):
     from logitlab.models.checkered import CheckeredDense
     from logitlab.models.cnn import SmallCNN
+    from logitlab.models.decoder import Decoder, HeadKernel
     from logitlab.models.dual_head import DualHead
     from logitlab.models.language import CausalTransformer, WindowMLP
     from logitlab.models.mlp import MLP, torch_linear_init
@@ -20,8 +21,10 @@ with _lazy.train_extra(__name__):
 __all__ = [
     "CausalTransformer",
     "CheckeredDense",
+    "Decoder",
     "DualHead",
     "GRUClassifier",
+    "HeadKernel",
     "MLP",
     "OneLayerTransformer",
     "QuantileAggregator",
