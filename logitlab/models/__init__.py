@@ -7,6 +7,7 @@ from logitlab import _lazy
 with _lazy.train_extra(__name__):
     from logitlab.models.checkered import CheckeredDense
     from logitlab.models.cnn import SmallCNN
+    from logitlab.models.decoder import Decoder, HeadKernel
     from logitlab.models.dual_head import DualHead
     from logitlab.models.graphs import GCN, normalized_adjacency
     from logitlab.models.language import CausalTransformer, WindowMLP
@@ -21,9 +22,11 @@ with _lazy.train_extra(__name__):
 __all__ = [
     "CausalTransformer",
     "CheckeredDense",
+    "Decoder",
     "DualHead",
     "GCN",
     "GRUClassifier",
+    "HeadKernel",
     "MLP",
     "OneLayerTransformer",
     "QuantileAggregator",
