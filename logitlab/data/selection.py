@@ -46,13 +46,14 @@ class Buffer(NamedTuple):
     """The last rows that were pushed, at most as many as it has room for.
 
     Attributes:
-      rows: [Q, D], the place of row k of all those that were pushed is k modulo Q.
-      count: how many were pushed, modulo Q once there are more than that, [].
+      rows: [Q, D], in the order in which they were pushed, from the start again once
+        the end is reached.
+      place: where the next one goes, [].
       size: how many are there, [].
     """
 
     rows: jax.Array
-    count: jax.Array
+    place: jax.Array
     size: jax.Array
 
 
@@ -226,12 +227,12 @@ def buffer_push(
             f"rows has shape {new.shape}, expected [up to {room}, {dim}] as the buffer"
         )
     keep = numerics.check_mask(mask, new.shape[:1])
-    at = (buffer.count + jnp.cumsum(keep, dtype=jnp.int32) - 1) % room
+    at = (buffer.place + jnp.cumsum(keep, dtype=jnp.int32) - 1) % room
     at = jnp.where(keep, at, room)  # beyond the end, where nothing is written
     pushed = jnp.sum(keep, dtype=jnp.int32)
     return Buffer(
         buffer.rows.at[at].set(new.astype(buffer.rows.dtype), mode="drop"),
-        (buffer.count + pushed) % room,
+        (buffer.place + pushed) % room,
         jnp.minimum(buffer.size + pushed, room),
     )
 
