@@ -53,8 +53,11 @@ def start(code, *arguments):
     )
 
 
-def ends_well(process):
-    _, errors = process.communicate(timeout=300)
+def ends_well(process, seconds=300):
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    finally:
+        process.kill()  # one that hangs would be found by the tests that follow
     assert process.returncode == 0, errors
 
 
@@ -355,7 +358,7 @@ def test_a_hundred_kills(config, tmp_path):
     with config.unlocked():
         config.checkpoint.every_seconds = 0.05
     settings = json.dumps(config.to_dict())
-    ends_well(start(LONG, str(tmp_path / "whole"), settings, "20000"))
+    ends_well(start(LONG, str(tmp_path / "whole"), settings, "20000"), seconds=3000)
     chance, kills = random.Random(1), 0
     while kills < 100:
         process = start(LONG, str(tmp_path / "parts"), settings, "20000")
@@ -369,7 +372,7 @@ def test_a_hundred_kills(config, tmp_path):
         if process.returncode == 0 and kills < 100:  # begin again
             same_end(tmp_path, "20000")
             shutil.rmtree(tmp_path / "parts")
-    ends_well(start(LONG, str(tmp_path / "parts"), settings, "20000"))
+    ends_well(start(LONG, str(tmp_path / "parts"), settings, "20000"), seconds=3000)
     same_end(tmp_path, "20000")
 
 
