@@ -7,7 +7,6 @@ import pytest
 from harness.goldens import cases
 from harness.heads import D, N, V, assert_close, draw
 from harness.interpreter import interpreted
-from harness.properties import samples
 
 from logitlab import heads, links, losses, numerics
 from logitlab.losses.catalogue import CATALOGUE
@@ -52,11 +51,8 @@ def test_equals_the_dense_loss(x64, chunks, transposed):
     assert_close(*mean(h, turn(kernel), bias, w), 1e-12)
 
 
-SAMPLES = samples(CATALOGUE.values())
 LOSSES = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name not in SAMPLES))
-    for name, row in CATALOGUE.items()
-    if row.kind == "example" and not row.gathers
+    name for name, row in CATALOGUE.items() if row.kind == "example" and not row.gathers
 ]
 
 
