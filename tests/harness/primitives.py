@@ -203,9 +203,10 @@ def _pad(eqn, a, value):
         wide = np.full(shape, value, a.dtype)
         lines = np.moveaxis(wide, d, 0)
         lines[:: inside + 1] = np.moveaxis(a, d, 0)
-        lines = lines[max(-low, 0) : spread - max(-high, 0)]
         rows = [(max(low, 0), max(high, 0))] + [(0, 0)] * (a.ndim - 1)
-        a = np.moveaxis(np.pad(lines, rows, constant_values=value), 0, d)
+        lines = np.pad(lines, rows, constant_values=value)
+        lines = lines[max(-low, 0) : len(lines) - max(-high, 0)]
+        a = np.moveaxis(lines, 0, d)
     return a
 
 

@@ -11,7 +11,7 @@ from harness import cases
 from logitlab.losses.catalogue import CATALOGUE
 
 # Numbers that decide shapes, which program runs or how often, as the docstrings say.
-STATIC = {"k", "num_steps", "steps", "num_classes", "factor_axis"}
+STATIC = {"k", "num_steps", "steps", "num_classes", "num_groups", "factor_axis"}
 STATIC |= {("gld_loss", "power"), ("fenchel_young_loss", "alpha")}
 
 

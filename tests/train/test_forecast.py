@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -135,8 +137,12 @@ def test_the_step_is_that_of_a_run(config, changes):
         data = program.data
         if program.stream is not None:
             data = program.place(forecast._stacked(program.stream))
-        texts.append(program.compile(program.state, data).as_text())
+        text = program.compile(program.state, data).as_text()
+        # Where in Python an operation came from depends on what was traced before.
+        text = re.sub(r"\nFileNames\n.*?\n(?=(?:%|ENTRY))", "", text, flags=re.S)
+        texts.append(re.sub(r", metadata={[^}]*}", "", text))
     assert texts[0] == texts[1]
+    assert "ENTRY" in texts[0]
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_bytes_reduced_are_those_of_the_gradients():
     run = wide(batch_size=8)  # drawn from rows that every device has
     program = build_program(run, (0,), make_mesh({"data": 8}))
     program.advance(program.init(), program.data, [1])
-    text = program.advance.compiled.as_text()
+    text = program.advance.compiled.executable.as_text()
     moved = re.findall(rf"= (.*?) ({COLLECTIVES})(?:-start)?\(", text)
     assert {name for _, name in moved} == {"all-reduce"}
     shapes = re.findall(r"f32\[([\d,]*)\]", " ".join(shape for shape, _ in moved))
