@@ -33,7 +33,7 @@ def fit_pseudo_labels(
 
     Stochastic gradient descent on the cross-entropy, with momentum and a learning rate
     that falls to 0 along a cosine. Examples come in the order of the key, each once
-    before any comes again. One program, which ``vmap``s over sets of inputs.
+    before any comes again. One program, mapped over sets of inputs by ``vmap``.
 
     Args:
       logits_fn: parameters and inputs [B, ...] to logits [B, C].

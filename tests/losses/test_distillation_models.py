@@ -28,7 +28,6 @@ losses = functions(losses)
 NAMES = ("student_logits", "dpo_logits", "reference_logits")
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "case", cases("aligndistil"), ids=lambda c: c["params"]["variant"]
 )
