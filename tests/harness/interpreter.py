@@ -133,8 +133,6 @@ def _apply(eqn, args):
     name, params = eqn.primitive.name, eqn.params
     if name in CONTROL:
         return CONTROL[name](eqn, args)
-    if name in SEVERAL:
-        return SEVERAL[name](eqn, args)
     for inner in ("jaxpr", "call_jaxpr"):  # of jit, checkpoint, custom derivatives
         if inner in params:
             return _call(params[inner], args)
@@ -193,4 +191,4 @@ def _cond(eqn, args):
     return _call(branches[np.clip(args[0], 0, len(branches) - 1)], args[1:])
 
 
-CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+CONTROL = SEVERAL | {"scan": _scan, "while": _while, "cond": _cond}

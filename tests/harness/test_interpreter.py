@@ -48,6 +48,7 @@ def shapes(z, y):
         [
             lax.pad(z, z[0, 0], [(2, -1, 1), (-1, 0, 2)]),
             lax.pad(z, 0.0, [(0, 0, 0)] * 2),
+            lax.pad(z[:0], 0.0, [(2, -1, 1), (0, 0, 0)]),
         ],
         [jnp.take_along_axis(z, y, 1), z.at[0].add(1), jnp.arange(5.0), jnp.eye(3)],
     ]
