@@ -89,10 +89,10 @@ def kept_examples(
     >>> kept_examples(z, y, mask=jnp.array([True, False]))[1]
     Array([1, 0], dtype=int32)
     """
-    z = numerics.prepare_logits(logits, axis=axis, where=where)
-    y, keep = numerics.wide_labels(labels), numerics.check_mask(mask, z.shape[:-1])
+    z, keep = kept_logits(logits, axis=axis, where=where, mask=mask)
+    y = numerics.wide_labels(labels)
     if mask is not None and y.shape == keep.shape:
-        y, z = jnp.where(keep, y, 0), jnp.where(keep[..., None], z, 0)
+        y = jnp.where(keep, y, 0)
     numerics.check_labels(y, z.shape[:-1], z.shape[-1])
     return z, y, keep
 
