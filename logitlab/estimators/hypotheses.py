@@ -21,7 +21,9 @@ __all__ = [
 
 _TERMS = 1024  # of the Poisson mixture, around its largest
 _STEPS = 200
-_LARGEST = 1e3  # of df and of nc in a fit; beyond it the law is normal in all but name
+# In a fit, of twice the squared mean over the variance, above which the law is normal
+# in all but name, and of nc / df.
+_LOWEST, _HIGHEST = (1e-3, 1e-6), (1e3, 1e3)
 
 
 class ScaledNcx2(NamedTuple):
@@ -32,7 +34,7 @@ class ScaledNcx2(NamedTuple):
       nc: non-centrality.
       scale: what the variable is multiplied with.
       log_likelihood: mean over the errors, in nats; ``inf`` for a point mass.
-      at_bound: whether ``df`` or ``nc`` is at an end of its range.
+      at_bound: whether the fit ends where its range does.
     """
 
     df: jax.Array
@@ -57,15 +59,18 @@ def fit_scaled_ncx2(errors: ArrayLike) -> ScaledNcx2:
 
     Returns:
       A ``ScaledNcx2``. Degrees of freedom and non-centrality can stand in for each
-      other and are found between 1e-3 and 1e3; the law of the errors is well
-      determined where they are not. Errors that are all equal are a point mass.
+      other: the law of the errors is well determined where they are not. They are found
+      for ``nc / df`` between 1e-6 and 1e3, and for twice the squared mean over the
+      variance of the errors between 1e-3 and 1e3. Errors that are all equal are a point
+      mass.
 
     Raises:
       TypeError: ``errors`` is not floating point.
       ValueError: the shape is not [N], or an error is not above 0.
 
-    Numerics: Newton's method with the trust of Levenberg and Marquardt, on logarithms;
-      the mean log-likelihood is within 1e-6 of SciPy's best.
+    Numerics: BFGS with the trust of Levenberg and Marquardt, on logarithms of the mean,
+      the shape and ``nc / df``; in float64 the mean log-likelihood is within 1e-6 of
+      SciPy's best.
 
     Source: Towards Exact Computation of Inductive Bias, Boopathy et al. 2024,
       arXiv:2406.15941.
@@ -245,46 +250,55 @@ def _fit(e):
     equal = jnp.all(e == e[0])
     mean, spread = jnp.mean(e), jnp.var(e)
     spread = jnp.where(equal, 1, spread)
-    # A central law of the same mean and variance, half of it made non-central.
-    k = jnp.clip(2 * jnp.square(mean) / spread, 0.1, _LARGEST / 2)
-    start = jnp.log(jnp.stack([k / 2, k / 2, mean / k]))
-    low = jnp.log(jnp.asarray([1e-3, 1e-3, jnp.finfo(e.dtype).tiny], e.dtype))
-    high = jnp.log(jnp.asarray([_LARGEST, _LARGEST, jnp.finfo(e.dtype).max], e.dtype))
+    # In these coordinates what the errors hardly tell, nc / df, lies on an axis of its
+    # own, and moments start the other two where they end.
+    shape = 2 * jnp.square(mean) / spread
+    start = jnp.log(jnp.stack([mean, shape, jnp.ones_like(mean)]))
+    limits = jnp.finfo(e.dtype)
+    low = jnp.log(jnp.asarray([limits.tiny, *_LOWEST], e.dtype))
+    high = jnp.log(jnp.asarray([limits.max, *_HIGHEST], e.dtype))
     x = jnp.where(equal, mean, e)
 
-    def loss(at):
-        return -jnp.mean(_log_density(x, *jnp.exp(at)))
+    def law(at):
+        mean, shape, ratio = jnp.exp(at)
+        total = shape * (1 + 2 * ratio) / (1 + ratio)  # df + nc
+        return total / (1 + ratio), total * ratio / (1 + ratio), mean / total
+
+    @jax.value_and_grad
+    def value_and_slope(at):
+        return -jnp.mean(_log_density(x, *law(at)))
 
     def step(carry):
-        at, value, trust, k, _ = carry
-        slope, curvature = jax.grad(loss)(at), jax.hessian(loss)(at)
+        at, value, slope, curvature, trust, k = carry
         held = ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
-        slope = jnp.where(held, 0, slope)
         sizes, axes = jnp.linalg.eigh(
             jnp.where(held[:, None] | held[None], jnp.eye(3, dtype=e.dtype), curvature)
         )
-        move = -axes @ ((axes.T @ slope) / (jnp.abs(sizes) + trust))
+        move = -axes @ ((axes.T @ jnp.where(held, 0, slope)) / (sizes + trust))
         new = jnp.clip(at + jnp.clip(move, -1, 1), low, high)
-        lower = loss(new)
+        lower, there = value_and_slope(new)
+        curvature = _bfgs(curvature, new - at, there - slope)
         better = lower < value
+        at, value, slope = jax.tree.map(
+            lambda a, b: jnp.where(better, a, b),
+            (new, lower, there),
+            (at, value, slope),
+        )
         trust = jnp.where(better, trust / 4, trust * 4)
-        at, value = jnp.where(better, new, at), jnp.where(better, lower, value)
-        return at, value, trust, k + 1, jnp.max(jnp.abs(slope))
+        return at, value, slope, curvature, trust, k + 1
 
     def unfinished(carry):
-        _, _, trust, k, slope = carry
-        return (k < _STEPS) & (trust < 1e6) & (slope > jnp.finfo(e.dtype).eps)
+        at, _, slope, _, trust, k = carry
+        free = (at > low) & (at < high)
+        largest = jnp.max(jnp.where(free, jnp.abs(slope), 0))
+        return (k < _STEPS) & (trust < 1e6) & (largest > jnp.finfo(e.dtype).eps)
 
     start = jnp.clip(start, low, high)
-    first = (
-        start,
-        loss(start),
-        jnp.asarray(1e-2, e.dtype),
-        0,
-        jnp.asarray(1.0, e.dtype),
+    first = start, *value_and_slope(start), jnp.eye(3, dtype=e.dtype)
+    at, value, *_ = jax.lax.while_loop(
+        unfinished, step, (*first, jnp.asarray(1e-2, e.dtype), 0)
     )
-    at, value, *_ = jax.lax.while_loop(unfinished, step, first)
-    df, nc, scale = jnp.exp(at)
+    df, nc, scale = law(at)
     bound = jnp.any((at <= low) | (at >= high))
     return ScaledNcx2(
         jnp.where(equal, jnp.inf, df),
@@ -293,6 +307,15 @@ def _fit(e):
         jnp.where(equal, jnp.inf, -value),
         bound & ~equal,
     )
+
+
+def _bfgs(curvature, move, change):
+    """The update of Broyden and others; unchanged where the slope did not rise."""
+    along, rise = curvature @ move, move @ change
+    rises = rise > 1e-10 * (move @ along)
+    old, new = jnp.outer(along, along), jnp.outer(change, change)
+    old, new = old / jnp.where(rises, move @ along, 1), new / jnp.where(rises, rise, 1)
+    return jnp.where(rises, curvature - old + new, curvature)
 
 
 def _log_density(x, k, nc, scale):
