@@ -10,10 +10,19 @@ from contextlib import nullcontext
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Tests of training compile the same programs again and again, in this process and in
+# those that they start: what took XLA long is read from this folder, which lasts as
+# long as the process.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+
 import jax
 import pytest
 from _pytest.doctest import DoctestItem
 from jax._src import compiler
+
+_programs = os.environ["JAX_COMPILATION_CACHE_DIR"]
+atexit.register(shutil.rmtree, _programs, ignore_errors=True)
 
 if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
     from jax.experimental import enable_x64
@@ -22,13 +31,6 @@ if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-# Tests of training compile the same programs again and again: what took XLA long is
-# read from this folder, which lasts as long as the process.
-_programs = tempfile.mkdtemp(prefix="compiled-")
-atexit.register(shutil.rmtree, _programs, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", _programs)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
 
