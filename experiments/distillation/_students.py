@@ -11,7 +11,7 @@ from flax import linen as nn
 from experiments.common import claims, datasets
 from logitlab import metrics, models, optim, report
 from logitlab.train import Run, advance, init_state, make_step
-from logitlab.train.step import sample_feed, whole_feed
+from logitlab.train.feeds import sample_feed, whole_feed
 
 
 class Network(nn.Module):

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from logitlab.metrics import Mean
+from logitlab.train import feeds
 from logitlab.train import mesh as meshes
 from logitlab.train import step as steps
 from logitlab.train._costs import products
@@ -114,6 +115,7 @@ def build_program(
             accumulate=accumulate,
             precision=precision,
             inputs=run.inputs,
+            untrained=run.untrained,
         )
         advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
         if data.own and data.stream is None:
@@ -259,7 +261,11 @@ def _make_init(run, seeds, layout, rules):
     @layout.over
     def make(key, params):
         return steps.init_state(
-            lambda _: params, run.optimizer, key, keep_best=run.best is not None
+            lambda _: params,
+            run.optimizer,
+            key,
+            keep_best=run.best is not None,
+            untrained=run.untrained,
         )
 
     shapes = jax.eval_shape(lambda keys: make(keys, draw(keys)), keys)
@@ -422,13 +428,13 @@ def _whole_batches(run, data):
     if data.stream is not None:
         if run.batch_size is not None:
             raise ValueError("batch_size is set, but a stream brings its own batches")
-        return steps.stream_feed()
+        return feeds.stream_feed()
     if run.batch_size is None:
-        return steps.whole_feed()
+        return feeds.whole_feed()
     rows = jax.tree.leaves(data.train)[0].shape[data.row_axis]
     if not 1 <= run.batch_size <= rows:
         raise ValueError(f"batch_size is {run.batch_size}, expected 1 to {rows} rows")
-    return steps.sample_feed(run.batch_size)
+    return feeds.sample_feed(run.batch_size)
 
 
 def _spread(feed, mesh):

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -11,6 +11,7 @@ import optax
 
 from logitlab import numerics
 from logitlab._compat import to_varying
+from logitlab.train.feeds import Feed
 from logitlab.train.mesh import pad_rows, row_count
 from logitlab.train.study import Batch
 
@@ -41,11 +42,20 @@ def init_params(init: Callable, key: jax.Array) -> Any:
 
 
 def init_state(
-    init: Callable, optimizer: Optimizer, key: jax.Array, *, keep_best: bool = False
+    init: Callable,
+    optimizer: Optimizer,
+    key: jax.Array,
+    *,
+    keep_best: bool = False,
+    untrained: Sequence[str] = (),
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises:
+      ValueError: the parameters have no entry of a name in ``untrained``.
+    """
     params, key = init_params(init, key), jax.random.split(key)[1]
-    opt_state = _made(optimizer, key).init(params)
+    opt_state = _made(optimizer, key).init(_parted(params, untrained)[0])
     zero = jnp.zeros((), jnp.int32)
     best = params if keep_best else ()
     return TrainState(zero, params, opt_state, key, zero, best)
@@ -53,6 +63,21 @@ def init_state(
 
 def _made(optimizer, key):
     return optimizer(jax.random.fold_in(key, 2)) if callable(optimizer) else optimizer
+
+
+def _parted(params, untrained):
+    """What the optimizer sees of the parameters, and what it does not."""
+    if not untrained:
+        return params, {}
+    entries = list(params) if isinstance(params, Mapping) else type(params).__name__
+    missing = [name for name in untrained if name not in entries]
+    if missing or isinstance(entries, str):
+        raise ValueError(
+            f"untrained names {list(untrained)}, expected entries of the parameters, "
+            f"which are {entries}"
+        )
+    trained = {name: a for name, a in params.items() if name not in untrained}
+    return trained, {name: params[name] for name in untrained}
 
 
 def make_step(
@@ -65,6 +90,7 @@ def make_step(
     accumulate: int = 1,
     precision: str | None = None,
     inputs: Sequence[str] = ("x",),
+    untrained: Sequence[str] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     r"""A step: (state, batch) -> (state, mean loss before the update).
 
@@ -103,11 +129,18 @@ def make_step(
         batch's ``inputs``. Params, their gradients, the optimizer's state and the mean
         keep theirs, and the mean is at least float32.
       inputs: the entries of a batch that the model computes with.
+      untrained: entries of the params, a mapping, that the model computes itself, such
+        as batch statistics. ``loss`` then returns a pair: what it returned without
+        them, and a mapping of their new values. They have no gradient, the optimizer
+        does not see them and ``precision`` leaves them as they are. From micro-batches
+        and devices they get the mean, weighted as the loss is, integers and bools its
+        rounding.
 
     Raises:
       ValueError: ``accumulate`` is below 1, or ``precision`` no float dtype. When the
-        step is traced: ``loss`` returned another shape, the arrays of the batch have
-        unequal numbers of rows, or ``mask`` has another shape than [B].
+        step is traced: ``loss`` returned another shape or other entries than
+        ``untrained``, the arrays of the batch have unequal numbers of rows, or ``mask``
+        has another shape than [B].
       TypeError: when the step is traced: losses are not floating point, or ``mask`` is
         not bool.
 
@@ -141,16 +174,26 @@ def make_step(
         if from_optimizer is not None:
             more = (jax.lax.stop_gradient(from_optimizer(state.opt_state)),)
 
-        def mean_loss(params, rows, key):
+        params, kept = _parted(state.params, untrained)
+
+        def loss_and_rest(params, rows, key):
             low = {name: lower(rows[name]) for name in inputs if name in rows}
-            out = loss(lower(params), {**rows, **low}, key, *lower(more))
-            return _mean_and_count(out, rows)
+            params = {**lower(params), **kept} if untrained else lower(params)
+            out, new = loss(params, {**rows, **low}, key, *lower(more)), {}
+            if untrained:
+                out, new = _told(out, kept)
+            value, count = _mean_and_count(out, rows)
+            return value, (new, count)
 
-        graded = jax.value_and_grad(mean_loss, has_aux=True)
+        def mean_loss(params, rows, key):
+            value, (_, count) = loss_and_rest(params, rows, key)
+            return value, count
 
-        def value_and_grad(params, rows, key):
-            (value, count), grads = graded(params, rows, key)
-            return (value, grads), count
+        graded = jax.value_and_grad(loss_and_rest, has_aux=True)
+
+        def all_means(params, rows, key):
+            (value, (new, count)), grads = graded(params, rows, key)
+            return (value, grads, new), count
 
         def over_all(of, params):
             """Mean of ``of``, (params, rows, key) -> (means, count), over all rows."""
@@ -160,18 +203,19 @@ def make_step(
             return _mean_of_parts(of, rows, key, accumulate, axis_name)
 
         mean = functools.partial(over_all, mean_loss)
-        mean_and_gradient = functools.partial(over_all, value_and_grad)
-        value_fn = _with_gradient(mean, mean_and_gradient)
-        value, grads = mean_and_gradient(state.params)
+        value_fn = _with_gradient(mean, functools.partial(over_all, all_means))
+        value, grads, new = over_all(all_means, params)
+        kept = jax.tree.map(_from_float, new, kept)
         update = _made(optimizer, state.key).update
         extra = _taken(update, value=value, grad=grads, value_fn=value_fn)
-        updates, opt_state = update(grads, state.opt_state, state.params, **extra)
+        updates, opt_state = update(grads, state.opt_state, params, **extra)
         # A hyper-parameter, such as a NumPy scalar of 64 bits, decides no dtype.
         opt_state = jax.tree.map(_as, opt_state, state.opt_state)
-        params = optax.apply_updates(state.params, updates)
+        params = optax.apply_updates(params, updates)
+        params = {**params, **kept} if untrained else params
         skipped = state.skipped
         if skip_nonfinite:
-            fine = _all_finite((value, grads))
+            fine = _all_finite((value, grads, new))
             old = state.params, state.opt_state
             params, opt_state = jax.tree.map(
                 functools.partial(jnp.where, fine), (params, opt_state), old
@@ -184,8 +228,8 @@ def make_step(
     return step
 
 
-def _with_gradient(mean: Callable, mean_and_gradient: Callable) -> Callable:
-    """``mean`` of the params, with the gradient of ``mean_and_gradient``."""
+def _with_gradient(mean: Callable, all_means: Callable) -> Callable:
+    """``mean`` of the params, with the gradient that ``all_means`` returns."""
 
     # Exact: inside pmap the derivative of a psum is not that of the sum
     # (test_optimizers_see_the_mean_over_all). Memory: no part is kept for a derivative.
@@ -195,7 +239,7 @@ def _with_gradient(mean: Callable, mean_and_gradient: Callable) -> Callable:
 
     @value_fn.defjvp
     def value_fn_jvp(primals, tangents):
-        value, grads = mean_and_gradient(*primals)
+        value, grads, _ = all_means(*primals)
         rises = jax.tree.map(lambda g, t: (g * t).sum(), grads, *tangents)
         return value, sum(jax.tree.leaves(rises)).astype(value.dtype)
 
@@ -235,6 +279,34 @@ def caster(precision):
         return jnp.asarray(leaf, dtype) if floats else leaf
 
     return lambda tree: jax.tree.map(cast, tree)
+
+
+def _told(out, kept):
+    """Parts what a loss returned from the new values of the entries not trained."""
+    is_pair = isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], Mapping)
+    if not is_pair or out[1].keys() != kept.keys():
+        found = f"entries {sorted(out[1])}" if is_pair else _described(out)
+        raise ValueError(
+            f"loss returned {found}, expected a pair: losses, and the new values of "
+            f"the untrained entries {sorted(kept)}"
+        )
+
+    def float_of(new, old):
+        if jnp.shape(new) != jnp.shape(old):
+            raise ValueError(
+                f"an untrained entry has shape {jnp.shape(new)}, expected what it had, "
+                f"{jnp.shape(old)}"
+            )
+        floats = jnp.issubdtype(old.dtype, jnp.floating)
+        dtype = old.dtype if floats else jnp.float32
+        return jax.lax.stop_gradient(jnp.asarray(new, dtype))
+
+    return out[0], jax.tree.map(float_of, dict(out[1]), kept)
+
+
+def _from_float(new, old):
+    floats = jnp.issubdtype(old.dtype, jnp.floating)
+    return (new if floats else jnp.rint(new)).astype(old.dtype)
 
 
 def _mean_and_count(out, rows):
@@ -351,84 +423,6 @@ def _kept_rows(batch):
         )
 
     return jax.tree.map(clear, dict(batch)) | {"mask": mask}
-
-
-class Feed(NamedTuple):
-    """Source of a loop's batches: ``start`` makes the carry of ``batch``.
-
-    Attributes:
-      start: (train data, state) -> carry.
-      batch: (train data, state, i, carry) -> (batch of the loop's i-th step, carry).
-    """
-
-    start: Callable
-    batch: Callable
-
-
-def whole_feed() -> Feed:
-    """Every step sees all rows."""
-    return Feed(lambda data, state: (), lambda data, state, i, carry: (data, carry))
-
-
-def stream_feed() -> Feed:
-    """The i-th step sees the i-th of the stacked batches that came from the host."""
-
-    def batch(data, state, i, carry):
-        del state
-        return jax.tree.map(lambda a: a[i], data), carry
-
-    return Feed(lambda data, state: (), batch)
-
-
-def sample_feed(batch_size: int) -> Feed:
-    """Rows in a random order, a new one each epoch; a last short batch is left out.
-
-    The order is a function of the state's key and epoch, so a resumed run goes on in
-    the middle of the same one.
-    """
-
-    def epoch_of(rows, state):
-        return state.step // (rows // batch_size)
-
-    def start(data, state):
-        rows = row_count(data)
-        return _order(state.key, epoch_of(rows, state), rows)
-
-    def batch(data, state, i, carry):
-        del i
-        rows = row_count(data)
-        place = state.step % (rows // batch_size)
-        carry = _renewed(place == 0, state.key, epoch_of(rows, state), carry)
-        chosen = jax.lax.dynamic_slice_in_dim(carry, place * batch_size, batch_size)
-        return jax.tree.map(lambda a: a[chosen], data), carry
-
-    return Feed(start, batch)
-
-
-def _order(key, epoch, rows):
-    key = jax.random.split(key)[1]
-    return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
-
-
-@jax.custom_batching.custom_vmap
-def _renewed(due, key, epoch, order):
-    """The order of the rows, a new one at the start of an epoch."""
-    return jax.lax.cond(due, lambda: _order(key, epoch, len(order)), lambda: order)
-
-
-@_renewed.def_vmap
-def _renewed_for_seeds(size, batched, *args):
-    # A cond under vmap would draw a new order for every seed at every step.
-    due, key, epoch, order = (
-        a if b else jnp.broadcast_to(a, (size, *a.shape))
-        for a, b in zip(args, batched, strict=True)
-    )
-
-    def renew():
-        new = jax.vmap(lambda k, e: _order(k, e, order.shape[1]))(key, epoch)
-        return jnp.where(due[:, None], new, order)
-
-    return jax.lax.cond(due.any(), renew, lambda: order), True
 
 
 def advance(step: Callable, feed: Feed, *, stops: bool = True) -> Callable:

@@ -60,6 +60,9 @@ class Run:
       show: the metrics that the progress bar shows, of which there is room for two.
       inputs: the entries of a batch that the model computes with, whose dtype a
         precision policy sets.
+      untrained: entries of the parameters that the model computes itself, such as batch
+        statistics. ``loss`` then returns a pair, what it returns without them and a
+        mapping of their new values, see :func:`logitlab.train.make_step`.
       best: the metric by whose best value each seed's parameters are kept too, and come
         back in a result's ``best_arrays``.
       best_by: ``min`` or ``max``.
@@ -85,6 +88,7 @@ class Run:
     stop: Callable[[Mapping[str, float]], bool | str] | None = None
     show: Sequence[str] = ()
     inputs: Sequence[str] = ("x",)
+    untrained: Sequence[str] = ()
     best: str | None = None
     best_by: str = "min"
     patience: int | None = None

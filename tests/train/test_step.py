@@ -8,7 +8,7 @@ from harness.interpreter import interpreted
 
 from logitlab import metrics, optim
 from logitlab.train import TrainState, init_state, make_step
-from logitlab.train.step import sample_feed
+from logitlab.train.feeds import sample_feed
 
 
 def test_one_step_is_the_textbook_one():
