@@ -37,8 +37,9 @@ def pairs():
 S, T = pairs()
 LABELS = np.arange(len(S)) % CLASSES
 LOSSES = {
-    "kd": losses.kd_loss,
+    # First, and so by default, the one that no row of the catalogue stands for.
     "kd-ce": lambda s, t, **h: losses.kd_loss(s, t, form="ce", **h),
+    "kd": losses.kd_loss,
     "reverse_kl": losses.reverse_kl,
     "symmetric_kl": losses.symmetric_kl,
     "total_variation_divergence": losses.total_variation_divergence,
