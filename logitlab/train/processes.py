@@ -1,9 +1,12 @@
 """Multi-process coordination: initialization, barriers, agreement."""
 
+import contextlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +16,7 @@ from jax.experimental import multihost_utils
 from logitlab.train.files import WorkdirError
 
 _NOTE = 4096  # bytes of what the first process tells in one go
+_SILENCE = 40  # seconds without a heartbeat, after which a process counts as dead
 
 
 def join(
@@ -57,7 +61,29 @@ def join(
 def _initialize(*given):
     # JAX would keep SIGTERM to itself, for those who ask it at every step.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(*given)
+    jax.distributed.initialize(*given, heartbeat_timeout_seconds=_SILENCE)
+
+
+@contextlib.contextmanager
+def naming_who_died() -> Iterator[None]:
+    """Leaves JAX the time to say which process died, where an exchange fails for that.
+
+    What fails then says that a connection closed, not whose. A little later the
+    heartbeats are missed, and JAX ends this process with the number of the other one.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(
+            f"process {jax.process_index()}: {str(error).splitlines()[0]}\n"
+            f"waiting up to {_SILENCE} s to hear whether another process has died",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(_SILENCE + 20)  # missed heartbeats are looked for now and then
+        raise
 
 
 def _expected():

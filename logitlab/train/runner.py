@@ -116,7 +116,8 @@ def run_study(
       quiet: no progress bars.
 
     Raises:
-      ValueError: a setting is out of its range; nothing was written.
+      ValueError: a setting is out of its range, or processes have unequal configs;
+        nothing was written.
       WorkdirError: the workdir holds another config, is in use by another process, or
         cannot be written; every checkpoint of an arm is damaged, or it holds other
         seeds, parameters or dtypes than the arm has now.
@@ -132,7 +133,8 @@ def run_study(
         )
     workdir = pathlib.Path(workdir)
     window = None if profile is None else Window(*profile, workdir / "profile")
-    with contextlib.ExitStack() as held:
+    _check_same_everywhere(config)
+    with contextlib.ExitStack() as held, processes.naming_who_died():
 
         def open_and_hold():
             open_workdir(workdir, config, allow_changes=allow_changes)
@@ -151,6 +153,20 @@ def run_study(
             logs.event("end")
             arms.say_if_all_were_done()
             return arms.results(logs.tables[0].rows)
+
+
+def _check_same_everywhere(config):
+    """Raises in all processes where one has another config than the first."""
+    mine = configs.to_json(config)
+    first = processes.in_first(lambda: mine)
+    lines = configs.differences(json.loads(first), json.loads(mine))
+    others = np.flatnonzero(processes.agree([bool(lines)]))
+    if others.size:
+        raise ValueError(
+            f"the config of process {', '.join(map(str, others))} is not that of "
+            "process 0; start all with the same arguments"
+            + "".join(f"\n  {line}" for line in lines[:SHOWN])
+        )
 
 
 def _open_logs(folder, config, held, mesh):
