@@ -92,7 +92,9 @@ def _small(config):
 
 def _small_distill(config):
     _small(config)
-    config.teacher.update(width=24, layers=2, heads=2, kv_heads=1, hidden=32)
+    config.arms = dict(distilled=config.arms.distilled)
+    config.model.layers = 1
+    config.teacher.update(width=24, layers=1, heads=2, kv_heads=1, hidden=32)
 
 
 VARIANTS = dict(laptop=_laptop, distill=_distill, v5e_256=_v5e_256)
