@@ -93,8 +93,8 @@ def papers() -> list[Paper]:
             family = name.partition(":")[0]
             if key in TESTED.get(name, TESTED.get(family, (key,))):
                 paper.variants.append(name)
-    for room in logitlab.__all__:
-        module = getattr(logitlab, room)
+    for room in (*logitlab.__all__, "data", "models"):
+        module = importlib.import_module(f"logitlab.{room}")
         for name in module.__all__:
             for paper in meet(_source(getattr(module, name).__doc__)):
                 rowed = name in CATALOGUE and not paper.arxiv  # the row names it better

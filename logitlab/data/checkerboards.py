@@ -77,7 +77,7 @@ def checkerboard(
     Raises:
       ValueError: an argument is out of its range.
 
-    Source: the lines, Achab 2022, "Checkered regression"; more classes are ours.
+    Source: the lines, Achab 2022; more classes are ours.
 
     >>> import jax
     >>> from logitlab.data.checkerboards import checkerboard
