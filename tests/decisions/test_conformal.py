@@ -91,6 +91,22 @@ def test_coverage_by_enumeration(tenths):
         assert 1 - alpha - 1e-12 <= covered <= 1 - alpha + 1 / (n + 1) + 1e-12
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_coverage_of_sets_by_enumeration(x64, kind):
+    """Each of n + 1 examples once as the new one, from logits to its set."""
+    n, z = 19, draw(6, 20, 4)
+    y = np.where(np.arange(20) % 3 > 0, z.argmax(-1), z.argmin(-1))
+    hidden = np.arange(4) == (y[:, None] + 1) % 4
+    scores = calls.conformal_scores(z, kind=kind, key=jax.random.key(0), where=~hidden)
+    others = [np.delete(np.arange(n + 1), i) for i in range(n + 1)]
+    held_out = scores[np.array(others)], y[np.array(others)]
+    for tenths in range(10):
+        q = calls.conformal_threshold(*held_out, alpha=tenths / 10)
+        sets = calls.conformal_set(scores, q)
+        assert not (sets & hidden).any()
+        assert sets[np.arange(n + 1), y].sum() == rank(n, tenths)
+
+
 def test_sets_cover_and_hide():
     z, y = draw(1, 40, 4).astype("f4"), np.random.default_rng(2).integers(0, 4, 40)
     y = np.where(np.arange(40) % 2, z.argmax(-1), y)
