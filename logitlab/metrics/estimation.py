@@ -434,7 +434,7 @@ def mde_score(
     """
     z, keep = kept_logits(logits, axis=axis, where=where, mask=mask)
     energy = -energy_score(z, temperature=temperature).ravel()
-    keep = keep.ravel()
+    keep = keep.ravel() & (energy < jnp.inf)  # a row without classes has none
     log_p = numerics.log_softmax(jnp.where(keep, energy, -jnp.inf))
     return numerics.masked_mean(-log_p, keep)
 

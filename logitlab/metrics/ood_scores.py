@@ -175,7 +175,8 @@ def neg_entropy_score(
     Array([-6.9314718e-01, -1.7418252e-16], dtype=float32)
     """
     log_p = numerics.log_softmax(logits, axis=axis, where=where)
-    return jnp.sum(_weighted(jnp.exp(log_p), log_p), axis)
+    p = jnp.exp(log_p)
+    return jnp.sum(p * jnp.where(p > 0, log_p, 0), axis)  # 0 silences even -inf
 
 
 def logit_margin_score(
@@ -302,7 +303,8 @@ def doctor_alpha_score(
     """
     log_p = numerics.log_softmax(logits, axis=axis, where=where)
     p = jnp.exp(log_p)
-    return jnp.sum(p * jnp.expm1(log_p), axis) / jnp.sum(p * p, axis)
+    square = jnp.sum(p * p, axis)  # 0 without classes
+    return jnp.sum(p * jnp.expm1(log_p), axis) / jnp.where(square > 0, square, 1)
 
 
 def odin_score(
@@ -454,11 +456,6 @@ def kl_matching_score(
 def _log_odds(z):
     below, lead, shown, _ = below_lead(z)
     return -numerics.logsumexp(below, where=shown & ~lead)
-
-
-def _weighted(p, x):
-    """``p x``, in which a probability of 0 silences even ``inf``."""
-    return jnp.where(p > 0, p * x, 0)
 
 
 def _temperature(value, dtype):

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.derivatives import value_and_grad
 from harness.interpreter import functions
 from scipy.special import softmax
 
@@ -52,6 +53,30 @@ def test_scores(x64, kind):
     got = calls.conformal_scores(z, key=key, **more)
     want = [oracle(row, kind, v) for row, v in zip(z, np.asarray(u), strict=True)]
     np.testing.assert_allclose(got, want, 1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slopes(x64, kind):
+    z, hidden = draw(7, 6, 5), np.array([False, True, False, False, False])
+    p = softmax(np.where(hidden, -np.inf, z), -1)
+    above = z[:, :, None] < z[:, None]  # of the last class over the one before
+    weights = {
+        "lac": -np.eye(5)[None] * ~hidden,
+        "log_odds": -np.eye(5)[None] * ~hidden / (p * (1 - p) + hidden)[:, None],
+        "aps": above * ~hidden[:, None] + np.eye(5)[None] * ~hidden,
+        "raps": above * ~hidden[:, None] + np.eye(5)[None] * ~hidden,
+    }[kind]
+    slope = (weights * ~hidden).sum(1)  # of the sum of all scores in p
+    want = p * (slope - (p * slope).sum(-1, keepdims=True))
+
+    def shown(z):
+        scores = conformal_scores(z, kind=kind, where=~hidden[None])
+        return jnp.where(hidden[None], 0, scores)
+
+    value, got = value_and_grad(shown, z)
+    scores = [oracle(row[~hidden], kind, lam=0.01, k_reg=5) for row in z]
+    np.testing.assert_allclose(value[:, ~hidden], scores, 1e-9)
+    np.testing.assert_allclose(got, want, 1e-8, 1e-12)
 
 
 def test_confident_examples_keep_an_order():

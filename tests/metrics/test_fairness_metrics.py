@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.derivatives import check_derivatives
 from harness.interpreter import functions
 
 from logitlab import metrics
@@ -92,6 +93,16 @@ def test_uf_index(x64):
     for mask in (GROUPS == 0, known & False):
         assert calls.uf_index(p, GROUPS, num_groups=4, mask=mask) == 0
     assert calls.uf_index(np.ones(9), GROUPS, num_groups=4) == 0
+
+
+def test_slopes(x64):
+    p, groups = draw(3), dict(groups=GROUPS, num_groups=4)
+    for function in (
+        lambda p: metrics.group_means(p, **groups).sum,
+        lambda p: metrics.uf_index(p, **groups),
+        lambda p: metrics.group_jsd(p, points=50, **groups),
+    ):
+        check_derivatives(function, p, order=1)
 
 
 def test_errors():

@@ -241,6 +241,27 @@ def test_fits_of_groups_are_one_program(fit):
         np.testing.assert_allclose(got, want, 2e-3, 1e-4)
 
 
+def test_calibrated_logits_have_slopes(x64):
+    z, s = draw(10, 3)[0], np.linspace(-2, 2, 7)
+    bias, end = np.array([0.3, -1.0, 0.0]), (True, 0.0)
+    kernel = draw(11, 3, 3)[0]
+    jac = jax.jacobian(lambda z, c: calibrate(z, c))
+    for calibrator, want in (
+        (transforms.TemperatureCalibrator(np.float64(2.5), False), np.eye(3) / 2.5),
+        (transforms.VectorCalibrator(bias + 2, bias, *end), np.diag(bias + 2)),
+        (transforms.MatrixCalibrator(kernel, bias, *end), kernel.T),
+    ):
+        got = interpreted(jac)(z, calibrator)
+        np.testing.assert_allclose(got, want, 1e-12)
+    slope = interpreted(jax.vmap(jax.grad(calibrate), (0, None)))
+    platt = transforms.PlattCalibrator(np.float64(-1.7), np.float64(0.2), *end)
+    np.testing.assert_allclose(slope(s, platt), 1.7, 1e-12)
+    # Linear in the probability, so that the slope is that over p (1 - p).
+    risen = transforms.IsotonicCalibrator(np.array([-3.0, 3]), np.array([0.2, 0.8]))
+    p = 0.5 + 0.1 * s
+    np.testing.assert_allclose(slope(s, risen), 0.1 / (p * (1 - p)), 1e-12)
+
+
 @pytest.mark.parametrize("fit", CLASSES + BINARY)
 def test_no_label_is_nan(fit):
     z, y = draw(9, 20, 2) if fit in CLASSES else draw_binary(9, 20)
