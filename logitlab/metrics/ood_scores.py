@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.metrics.mean import Mean
 from logitlab.numerics._leads import below_lead
-from logitlab.numerics.arguments import check_range, hyper
+from logitlab.numerics.arguments import check_count, hyper
 
 __all__ = [
     "doctor_alpha_score",
@@ -270,7 +270,7 @@ def gen_score(
     """
     z = numerics.prepare_logits(logits, axis=axis, where=where)
     gamma = hyper("gamma", gamma, z.dtype, lambda g: (g > 0) & (g < 1), "in (0, 1)")
-    check_range("top_m", top_m, lambda m: m >= 1, "at least 1")
+    check_count("top_m", top_m)
     odds = _log_odds(z)
     top = jax.lax.top_k(numerics.log_softmax(z), min(top_m, z.shape[-1]))[0][..., 1:]
     first = jnp.exp(-gamma * (jax.nn.softplus(-odds) + jax.nn.softplus(odds)))

@@ -222,6 +222,19 @@ def test_one_vocabulary_for_regression():
             r"alpha is 1.0, expected a number in \[0, 1\)",
         ),
         (lambda s: conformal_threshold(s, alpha=-0.1), ValueError, "alpha is -0.1"),
+        (lambda s: conformal_threshold(s, alpha=np.nan), ValueError, "alpha is nan"),
+        (
+            lambda s: jax.jit(lambda a: conformal_threshold(s, alpha=a))(0.1),
+            TypeError,
+            r"alpha is .*, expected a Python number in \[0, 1\)",
+        ),
+        (
+            lambda s: conformal_threshold(
+                s[0], alpha=0.1, groups=np.array([0, 0, 0]), num_groups=0
+            ),
+            ValueError,
+            "num_groups is 0, expected at least 1",
+        ),
         (
             lambda s: conformal_threshold(np.float32(1), alpha=0.1),
             ValueError,

@@ -277,6 +277,11 @@ def test_edges():
     [
         (lambda z, y: calibration_bins(z, y, bins=0), ValueError, "bins is 0, expect"),
         (
+            lambda z, y: metrics.classwise_ece(z, y, bins=2.5),
+            TypeError,
+            "bins is 2.5, expected a Python integer of at least 1",
+        ),
+        (
             lambda z, y: calibration_bins(z, y, closed="both"),
             ValueError,
             "closed is 'both', expected 'left' or 'right'",

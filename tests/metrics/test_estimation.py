@@ -186,6 +186,7 @@ def test_scores_at_the_edges():
     assert score(flat, mask=none) == 0
     np.testing.assert_allclose(calls.mde_score(flat), np.log(5), 1e-6)
     assert calls.mde_score(flat, mask=none) == 0
+    assert calls.mde_score(flat[:0]) == 0
     same = calls.class_means(np.ones((5, 2), "f4"), flat)
     assert calls.dispersion_score(same) == -np.inf
     one = calls.class_means(np.ones((5, 2), "f4"), flat[:, :1])

@@ -202,6 +202,22 @@ def test_a_hundred_thousand_scores():
     np.testing.assert_allclose(fit.probs, np.sort(want), 1e-5, 1e-7)
 
 
+@pytest.mark.parametrize("fit", CLASSES + BINARY)
+def test_no_examples_decide_nothing(fit):
+    z = np.zeros((0, 3) if fit in CLASSES else 0, "f4")
+    fitted = getattr(calls, fit.__name__)(z, np.zeros(0, int))
+    new = np.float32([-1, 0, 2])
+    got = calls.calibrate(new, fitted)
+    if fit in CLASSES or fit is transforms.fit_platt:
+        np.testing.assert_array_equal(got, new)
+        assert fitted.at_bound
+    elif fit is transforms.fit_isotonic:
+        np.testing.assert_array_equal(got, 0)
+    else:  # the middle of each bin
+        at = np.floor(15 * expit(new))
+        np.testing.assert_allclose(expit(got), (at + 0.5) / 15, 1e-6)
+
+
 @pytest.mark.parametrize("binning", ["width", "mass"])
 def test_histogram(x64, binning):
     s, y = draw_binary(6, 200)
@@ -290,6 +306,11 @@ def test_no_label_is_nan(fit):
             lambda z, y: transforms.fit_histogram_binning(z[:, 0], y, bins=0),
             ValueError,
             "bins is 0, expected at least 1",
+        ),
+        (
+            lambda z, y: transforms.fit_histogram_binning(z[:, 0], y, bins=None),
+            TypeError,
+            "bins is None, expected a Python integer of at least 1",
         ),
         (
             lambda z, y: transforms.fit_histogram_binning(z[:, 0], y, binning="x"),
