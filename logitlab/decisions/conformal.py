@@ -11,7 +11,12 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.numerics._leads import below_lead
-from logitlab.numerics.arguments import check_range, check_same_shape, hyper
+from logitlab.numerics.arguments import (
+    check_count,
+    check_range,
+    check_same_shape,
+    hyper,
+)
 
 __all__ = ["conformal_scores", "conformal_set", "conformal_threshold"]
 
@@ -133,7 +138,7 @@ def conformal_threshold(
 
     Raises:
       TypeError: ``scores`` is not floating point, ``labels`` or ``groups`` not integer,
-        or ``mask`` not bool.
+        ``mask`` not bool, or ``alpha`` traced.
       ValueError: ``alpha`` is outside [0, 1), the shapes disagree, a label is C or
         more, or a group is outside its range (left out under ``jit``).
 
@@ -146,6 +151,8 @@ def conformal_threshold(
     >>> conformal_threshold(conformal_scores(z), jnp.array([0, 0, 0]), alpha=0.5)
     Array(0.39999998, dtype=float32)
     """
+    if isinstance(alpha, jax.core.Tracer):
+        raise TypeError(f"alpha is {alpha}, expected a Python number in [0, 1)")
     check_range("alpha", alpha, lambda a: (a >= 0) & (a < 1), "a number in [0, 1)")
     s = numerics.promote_to_float32(scores, "scores")
     if s.ndim < (1 if labels is None else 2):
@@ -158,6 +165,7 @@ def conformal_threshold(
     if groups is not None:
         if num_groups is None:
             raise ValueError("num_groups is None, expected the number of groups")
+        check_count("num_groups", num_groups)
         count = num_groups
         check_same_shape("groups", groups, "the scores of labels", s.shape)
         g = _check_groups(groups, count)

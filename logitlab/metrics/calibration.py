@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.metrics.mean import Mean, mean_of
 from logitlab.numerics._quantiles import kept_quantile
-from logitlab.numerics.arguments import check_range, kept_examples
+from logitlab.numerics.arguments import check_count, kept_examples
 
 __all__ = [
     "CalibrationBins",
@@ -109,7 +109,7 @@ def calibration_bins(
     >>> calibration_error(total).round(4)
     Array(0.2992, dtype=float32)
     """
-    _check_bins(bins)
+    check_count("bins", bins)
     if closed not in ("left", "right"):
         raise ValueError(f"closed is {closed!r}, expected 'left' or 'right'")
     z, y, keep = kept_examples(logits, labels, axis=axis, where=where, mask=mask)
@@ -224,7 +224,7 @@ def expected_calibration_error(
             logits, labels, bins=bins, closed=closed, axis=axis, where=where, mask=mask
         )
     else:
-        _check_bins(bins)
+        check_count("bins", bins)
         z, y, keep = kept_examples(logits, labels, axis=axis, where=where, mask=mask)
         counts = _counted_by_mass(z, y, keep, bins)
     return calibration_error(counts, norm=norm)
@@ -451,10 +451,6 @@ def nll(
     """
     z, y, _ = kept_examples(logits, labels, axis=axis, where=where, mask=mask)
     return mean_of(numerics.label_nll(z, y), mask)
-
-
-def _check_bins(bins):
-    check_range("bins", bins, lambda b: b >= 1, "at least 1")
 
 
 @functools.partial(jax.jit, static_argnames=("bins", "closed", "classwise"))

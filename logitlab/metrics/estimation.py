@@ -14,7 +14,7 @@ from logitlab import numerics
 from logitlab.metrics.mean import Mean, mean_of
 from logitlab.metrics.ood_scores import energy_score, neg_entropy_score
 from logitlab.metrics.spectra import nuclear_norm
-from logitlab.numerics.arguments import check_range, hyper, kept_logits
+from logitlab.numerics.arguments import check_count, hyper, kept_logits
 
 __all__ = [
     "class_means",
@@ -229,7 +229,7 @@ def mano_score(
     )
     rows, seen = (jnp.sum(a, -1).ravel() for a in (powers, counted))
     size = max(rows.size, 1) if batch_size is None else batch_size
-    check_range("batch_size", size, lambda n: n >= 1, "at least 1")
+    check_count("batch_size", size)
     batches = -(-rows.size // size)
     batch = (jnp.cumsum(seen > 0) - 1) // size  # of the examples that count
     total = jnp.zeros(batches, rows.dtype).at[batch].add(rows)
@@ -433,8 +433,10 @@ def mde_score(
     2.0794
     """
     z, keep = kept_logits(logits, axis=axis, where=where, mask=mask)
+    if not keep.size:
+        return jnp.zeros((), z.dtype)
     energy = -energy_score(z, temperature=temperature).ravel()
-    keep = keep.ravel()
+    keep = keep.ravel() & (energy < jnp.inf)  # a row without classes has none
     log_p = numerics.log_softmax(jnp.where(keep, energy, -jnp.inf))
     return numerics.masked_mean(-log_p, keep)
 

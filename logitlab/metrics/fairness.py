@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.metrics.mean import Mean
 from logitlab.numerics._bags import bag_means, check_bag_ids
-from logitlab.numerics.arguments import binary, check_range, hyper
+from logitlab.numerics.arguments import binary, check_count, hyper
 
 __all__ = ["equal_opportunity", "group_jsd", "group_means", "uf_index"]
 
@@ -171,10 +171,12 @@ def group_jsd(
     """
     if weights not in ("share", "equal"):
         raise ValueError(f"weights is {weights!r}, expected 'share' or 'equal'")
-    check_range("points", points, lambda v: v >= 2, "at least 2")
+    check_count("points", points, 2)
     p = numerics.promote_to_float32(predictions, "predictions")
     h = hyper("bandwidth", bandwidth, p.dtype, lambda v: v > 0, "a number above 0")
     ids, keep = group_ids(groups, p.shape, num_groups, mask)
+    if not p.size:
+        return jnp.zeros((), p.dtype)
     x = jnp.where(keep, p.ravel(), 0)
     low = jnp.min(x, where=keep, initial=jnp.inf)
     high = jnp.max(x, where=keep, initial=-jnp.inf)
@@ -258,7 +260,7 @@ def group_ids(
       ValueError: ``num_groups`` is below 1, the shapes disagree, or a group that can be
         seen is ``num_groups`` or more.
     """
-    check_range("num_groups", num_groups, lambda v: v >= 1, "at least 1")
+    check_count("num_groups", num_groups)
     ids, keep = check_bag_ids(groups, shape, num_groups, mask, "groups")
     beyond = numerics.wide_labels(groups, "groups") >= num_groups
     beyond = beyond & numerics.check_mask(mask, shape)

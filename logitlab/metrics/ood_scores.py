@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.metrics.mean import Mean
 from logitlab.numerics._leads import below_lead
-from logitlab.numerics.arguments import check_range, hyper
+from logitlab.numerics.arguments import check_count, hyper
 
 __all__ = [
     "doctor_alpha_score",
@@ -175,7 +175,8 @@ def neg_entropy_score(
     Array([-6.9314718e-01, -1.7418252e-16], dtype=float32)
     """
     log_p = numerics.log_softmax(logits, axis=axis, where=where)
-    return jnp.sum(_weighted(jnp.exp(log_p), log_p), axis)
+    p = jnp.exp(log_p)
+    return jnp.sum(p * jnp.where(p > 0, log_p, 0), axis)  # 0 silences even -inf
 
 
 def logit_margin_score(
@@ -269,7 +270,7 @@ def gen_score(
     """
     z = numerics.prepare_logits(logits, axis=axis, where=where)
     gamma = hyper("gamma", gamma, z.dtype, lambda g: (g > 0) & (g < 1), "in (0, 1)")
-    check_range("top_m", top_m, lambda m: m >= 1, "at least 1")
+    check_count("top_m", top_m)
     odds = _log_odds(z)
     top = jax.lax.top_k(numerics.log_softmax(z), min(top_m, z.shape[-1]))[0][..., 1:]
     first = jnp.exp(-gamma * (jax.nn.softplus(-odds) + jax.nn.softplus(odds)))
@@ -302,7 +303,8 @@ def doctor_alpha_score(
     """
     log_p = numerics.log_softmax(logits, axis=axis, where=where)
     p = jnp.exp(log_p)
-    return jnp.sum(p * jnp.expm1(log_p), axis) / jnp.sum(p * p, axis)
+    square = jnp.sum(p * p, axis)  # 0 without classes
+    return jnp.sum(p * jnp.expm1(log_p), axis) / jnp.where(square > 0, square, 1)
 
 
 def odin_score(
@@ -454,11 +456,6 @@ def kl_matching_score(
 def _log_odds(z):
     below, lead, shown, _ = below_lead(z)
     return -numerics.logsumexp(below, where=shown & ~lead)
-
-
-def _weighted(p, x):
-    """``p x``, in which a probability of 0 silences even ``inf``."""
-    return jnp.where(p > 0, p * x, 0)
 
 
 def _temperature(value, dtype):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from logitlab import numerics
 __all__ = [
     "as_binary",
     "binary",
+    "check_count",
     "check_distribution_shape",
     "check_number",
     "check_range",
@@ -288,6 +290,26 @@ def check_range(
         return
     if not np.all(valid(np.asarray(value))):
         raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuses what is no Python integer, or a traced one, or too small.
+
+    Raises:
+      TypeError: it is no whole number that is known now.
+      ValueError: it is below ``least``.
+
+    >>> from logitlab.numerics.arguments import check_count
+    >>> check_count("bins", 15)
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {value!r}, expected a Python integer of at least {least}"
+        ) from None
+    if count < least:
+        raise ValueError(f"{name} is {count}, expected at least {least}")
 
 
 def hyper(

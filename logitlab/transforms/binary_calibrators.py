@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.numerics._isotonic import pool_violators
 from logitlab.numerics._quantiles import kept_quantile
-from logitlab.numerics.arguments import binary, check_range
+from logitlab.numerics.arguments import binary, check_count
 from logitlab.transforms._likelihood import minimize
 
 __all__ = [
@@ -116,7 +116,7 @@ def fit_isotonic(
     Args and errors are those of ``fit_platt``.
 
     Returns:
-      An ``IsotonicCalibrator``; one half without examples.
+      An ``IsotonicCalibrator``; one half without examples, at one point if N is 0.
 
     Source: Zadrozny and Elkan 2002, "Transforming classifier scores into accurate
       multiclass probability estimates".
@@ -126,7 +126,10 @@ def fit_isotonic(
     >>> fit_isotonic(jnp.float32([3, 1, 2]), jnp.array([1, 1, 0])).probs
     Array([0.5, 0.5, 1. ], dtype=float32)
     """
-    return _fit_isotonic(*_binary_examples(logits, labels, mask))
+    s, y, keep = _binary_examples(logits, labels, mask)
+    if not s.size:
+        return IsotonicCalibrator(jnp.zeros(1, s.dtype), jnp.full(1, 0.5, s.dtype))
+    return _fit_isotonic(s, y, keep)
 
 
 def fit_histogram_binning(
@@ -171,7 +174,7 @@ def fit_histogram_binning(
     >>> fit_histogram_binning(s, y, bins=2).probs
     Array([0.5, 1. ], dtype=float32)
     """
-    check_range("bins", bins, lambda b: b >= 1, "at least 1")
+    check_count("bins", bins)
     if binning not in ("width", "mass"):
         raise ValueError(f"binning is {binning!r}, expected 'width' or 'mass'")
     s, y, keep = _binary_examples(logits, labels, mask)

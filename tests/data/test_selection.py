@@ -89,6 +89,22 @@ def test_masked_positions_do_not_count(x64):
     assert (slope == 0).all()
 
 
+def test_slope_of_the_projection(x64):
+    """It is linear: the reverse mode is its transpose."""
+    x, d = np.random.default_rng(3).normal(size=(2, 5, 7))
+    projection = data.init_projection(jax.random.key(1), 9, 7, vocab_samples=5)
+    v = np.random.default_rng(4).normal(size=projection.time_indices.size * 5)
+
+    @quick_jit
+    def run(x, d):
+        value, pull = jax.vjp(lambda x: data.project_logits(x, projection), x)
+        return value @ v, pull(v)[0], data.project_logits(d, projection) @ v
+
+    value, slope, along = run(x, d)
+    np.testing.assert_allclose(np.vdot(slope, x), value, 1e-10)
+    np.testing.assert_allclose(np.vdot(slope, d), along, 1e-10)
+
+
 def test_buffer_is_first_in_first_out():
     def rows(*values):
         return np.float32(values)[:, None]

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.derivatives import value_and_grad
 from harness.interpreter import functions
 from scipy.special import softmax
 
@@ -54,6 +55,30 @@ def test_scores(x64, kind):
     np.testing.assert_allclose(got, want, 1e-9)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_slopes(x64, kind):
+    z, hidden = draw(7, 6, 5), np.array([False, True, False, False, False])
+    p = softmax(np.where(hidden, -np.inf, z), -1)
+    above = z[:, :, None] < z[:, None]  # of the last class over the one before
+    weights = {
+        "lac": -np.eye(5)[None] * ~hidden,
+        "log_odds": -np.eye(5)[None] * ~hidden / (p * (1 - p) + hidden)[:, None],
+        "aps": above * ~hidden[:, None] + np.eye(5)[None] * ~hidden,
+        "raps": above * ~hidden[:, None] + np.eye(5)[None] * ~hidden,
+    }[kind]
+    slope = (weights * ~hidden).sum(1)  # of the sum of all scores in p
+    want = p * (slope - (p * slope).sum(-1, keepdims=True))
+
+    def shown(z):
+        scores = conformal_scores(z, kind=kind, where=~hidden[None])
+        return jnp.where(hidden[None], 0, scores)
+
+    value, got = value_and_grad(shown, z)
+    scores = [oracle(row[~hidden], kind, lam=0.01, k_reg=5) for row in z]
+    np.testing.assert_allclose(value[:, ~hidden], scores, 1e-9)
+    np.testing.assert_allclose(got, want, 1e-8, 1e-12)
+
+
 def test_confident_examples_keep_an_order():
     z = np.float32([[45, 0, -3], [46, 0, -3], [60, 0, -3]])
     rest = np.exp(-z[:, 0].astype("f8")) * (1 + np.exp(-3))
@@ -89,6 +114,22 @@ def test_coverage_by_enumeration(tenths):
             assert q == (np.sort(held_out)[k - 1] if k <= n else np.inf)
         covered = np.mean(s <= threshold)
         assert 1 - alpha - 1e-12 <= covered <= 1 - alpha + 1 / (n + 1) + 1e-12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_coverage_of_sets_by_enumeration(x64, kind):
+    """Each of n + 1 examples once as the new one, from logits to its set."""
+    n, z = 19, draw(6, 20, 4)
+    y = np.where(np.arange(20) % 3 > 0, z.argmax(-1), z.argmin(-1))
+    hidden = np.arange(4) == (y[:, None] + 1) % 4
+    scores = calls.conformal_scores(z, kind=kind, key=jax.random.key(0), where=~hidden)
+    others = [np.delete(np.arange(n + 1), i) for i in range(n + 1)]
+    held_out = scores[np.array(others)], y[np.array(others)]
+    for tenths in range(10):
+        q = calls.conformal_threshold(*held_out, alpha=tenths / 10)
+        sets = calls.conformal_set(scores, q)
+        assert not (sets & hidden).any()
+        assert sets[np.arange(n + 1), y].sum() == rank(n, tenths)
 
 
 def test_sets_cover_and_hide():
@@ -181,6 +222,19 @@ def test_one_vocabulary_for_regression():
             r"alpha is 1.0, expected a number in \[0, 1\)",
         ),
         (lambda s: conformal_threshold(s, alpha=-0.1), ValueError, "alpha is -0.1"),
+        (lambda s: conformal_threshold(s, alpha=np.nan), ValueError, "alpha is nan"),
+        (
+            lambda s: jax.jit(lambda a: conformal_threshold(s, alpha=a))(0.1),
+            TypeError,
+            r"alpha is .*, expected a Python number in \[0, 1\)",
+        ),
+        (
+            lambda s: conformal_threshold(
+                s[0], alpha=0.1, groups=np.array([0, 0, 0]), num_groups=0
+            ),
+            ValueError,
+            "num_groups is 0, expected at least 1",
+        ),
         (
             lambda s: conformal_threshold(np.float32(1), alpha=0.1),
             ValueError,

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.interpreter import functions
+from harness.quickly import quick_jit
 from scipy import stats
 
 from logitlab import estimators
@@ -28,6 +29,18 @@ def orthonormal(phi, mu):
 def solve(phi, weights, values):
     """Many fits in one program."""
     return jax.jit(jax.vmap(designs.weighted_least_squares))(phi, weights, values)
+
+
+def test_slopes_of_a_fit(x64):
+    x, y = draw(5, 9, 3)
+    w = np.random.default_rng(6).uniform(0.5, 2, 9)
+    fit = lambda w, y: designs.weighted_least_squares(x, w, y)[0]  # noqa: E731
+    in_weights, in_values = quick_jit(jax.jacobian(fit, (0, 1)))(w, y)
+    gram = x.T @ (w[:, None] * x)
+    c = np.linalg.solve(gram, x.T @ (w * y))
+    for got, rows in ((in_weights, y - x @ c), (in_values, w)):
+        want = np.linalg.solve(gram, (x * rows[:, None]).T)
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
 
 
 def test_fits_of_all_subsets(x64):

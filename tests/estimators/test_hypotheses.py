@@ -39,6 +39,15 @@ def test_cdf_against_scipy(x64):
     np.testing.assert_allclose(slopes, -100, rtol=1e-4)
 
 
+def test_slope_of_the_cdf(x64):
+    for df, nc, scale in LAWS[:3]:
+        law = stats.ncx2(df, nc, scale=scale) if nc else stats.chi2(df, scale=scale)
+        eps = law.ppf([1e-9, 0.01, 0.5, 0.99])
+        bias = lambda e: estimators.neg_log_ncx2_cdf(e, df, nc, scale)  # noqa: B023, E731
+        slope = jax.jit(jax.vmap(jax.grad(bias)))(eps)
+        np.testing.assert_allclose(slope, -law.pdf(eps) / law.cdf(eps), rtol=1e-8)
+
+
 def test_approximation(x64):
     """Numbers of the same law at several errors; the exact ones are SciPy's."""
     eps = np.array([0.5, 0.85, 1.3, 2.6, 4.0])

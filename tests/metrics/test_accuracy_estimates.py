@@ -137,6 +137,10 @@ def test_cot_rounds_shares():
 def test_derivatives(x64):
     z = draw(3, 8, 3)
     check_derivatives(lambda z: metrics.average_confidence(z).value, z, order=1)
+    gap = metrics.Mean(0.3, 2)
+    check_derivatives(
+        lambda z: metrics.difference_of_confidences(z, gap).value, z, order=1
+    )
     due = np.array([1, 3, 4])
     check_derivatives(lambda z: metrics.cot_error(z, due), z, order=1)
 

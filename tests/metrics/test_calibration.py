@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from harness import goldens
 from harness.interpreter import functions, interpreted
-from jax.sharding import PartitionSpec as P
 from scipy.special import log_softmax, softmax
 
 from logitlab import metrics
@@ -154,21 +153,6 @@ def test_batches_add_up_bit_for_bit(classwise):
     check_same(count(padded, labels, mask=np.arange(195) < 192), whole)
 
 
-def test_devices_add_up_bit_for_bit():
-    z, y = draw(3, (192, 5), dtype="f4")
-    mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
-    split = functools.partial(jax.shard_map, mesh=mesh, in_specs=P("data"))
-
-    @jax.jit
-    def both(z, y):
-        across = split(
-            lambda z, y: jax.lax.psum(calibration_bins(z, y), "data"), out_specs=P()
-        )
-        return across(z, y), calibration_bins(z, y)
-
-    check_same(*both(z, y))
-
-
 def test_scores_of_batches_add_up(x64):
     z, y = draw(4)
     for score in (calls.brier_score, calls.nll):
@@ -228,6 +212,22 @@ def test_confident_models_in_float32(margin):
     assert calls.calibration_bins(z, y, closed="left").counts[-1] == 500
 
 
+def test_confident_models_that_err():
+    """Mean margins of 45, one example in ten wrong, against float64."""
+    rng = np.random.default_rng(10)
+    z = rng.normal(size=(2000, 10))
+    z[:, 0] += 45 + 8 * rng.normal(size=2000)
+    z = z.astype("f4")
+    y = rng.integers(1, 10, 2000) * (rng.uniform(size=2000) < 0.1)
+    p = softmax(z.astype("f8"), -1)
+    sure, hit = p.max(-1), (p.argmax(-1) == y).astype(float)
+    for bins in (15, 100):
+        ece = calls.expected_calibration_error(z, y, bins=bins)
+        np.testing.assert_allclose(ece, oracle(sure, hit, bins=bins), 0, 1e-6)
+    brier = ((p - np.eye(10)[y]) ** 2).sum(-1).mean()
+    np.testing.assert_allclose(float(calls.brier_score(z, y)), brier, 1e-6)
+
+
 def test_a_million_examples_in_float32():
     p = np.float32(0.7)
     z = np.zeros((10**6, 2), "f4")
@@ -276,6 +276,11 @@ def test_edges():
     ("call", "error", "message"),
     [
         (lambda z, y: calibration_bins(z, y, bins=0), ValueError, "bins is 0, expect"),
+        (
+            lambda z, y: metrics.classwise_ece(z, y, bins=2.5),
+            TypeError,
+            "bins is 2.5, expected a Python integer of at least 1",
+        ),
         (
             lambda z, y: calibration_bins(z, y, closed="both"),
             ValueError,

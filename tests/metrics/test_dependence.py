@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from harness.derivatives import check_derivatives
 from harness.goldens import arrays, cases, close
 from harness.interpreter import functions, interpreted
 
@@ -58,6 +59,17 @@ def test_against_loops(x64):
     want = covariance(x, y) / np.sqrt(covariance(x, x) * covariance(y, y))
     np.testing.assert_allclose(calls.distance_correlation(x, y), want, rtol=1e-12)
     np.testing.assert_allclose(calls.distance_correlation(x, 3 - 2 * x), 1, rtol=1e-12)
+
+
+def test_slopes(x64):
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(9, 2)), rng.normal(size=9)
+    for function in (
+        dependence.u_center,
+        lambda x: dependence.distance_covariance(x, y, unbiased=False),
+        lambda x: dependence.distance_correlation(x, y),
+    ):
+        check_derivatives(function, x, order=1)
 
 
 def test_mask_is_deleting(x64):

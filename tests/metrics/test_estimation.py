@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 from harness import goldens
-from harness.derivatives import check_derivatives
+from harness.derivatives import check_derivatives, value_and_grad
 from harness.interpreter import functions
 from harness.quickly import quick_jit
 from scipy.special import log_softmax, logsumexp, softmax
@@ -148,6 +148,34 @@ def test_scores_match_their_formulas(x64):
         np.testing.assert_allclose(a, b, 1e-12)
 
 
+def test_slopes(x64):
+    """Of the scores that no golden file has: closed forms, or differences."""
+    z, f = draw(4, 9, 4), draw(5, 9, 3)
+    p = softmax(z, -1)
+    value, slope = value_and_grad(lambda z: metrics.mano_criterion(z).value, z)
+    np.testing.assert_allclose(value, -log_softmax(z, -1).mean(), 1e-12)
+    np.testing.assert_allclose(slope, (p - 1 / 4) / 9, 1e-10, 1e-15)
+    value, slope = value_and_grad(lambda z: metrics.entropy_score(z).value, z)
+    each = (p * np.log(p)).sum(-1, keepdims=True)
+    np.testing.assert_allclose(value, each.mean(), 1e-12)
+    np.testing.assert_allclose(slope, p * (np.log(p) - each) / 9, 1e-10, 1e-15)
+    value, slope = value_and_grad(metrics.mde_score, z)
+    energy = -logsumexp(z, -1)
+    np.testing.assert_allclose(value, logsumexp(energy) - energy.mean(), 1e-12)
+    want = -(softmax(energy) - 1 / 9)[:, None] * p
+    np.testing.assert_allclose(slope, want, 1e-10, 1e-15)
+    for of in (
+        lambda f: metrics.dispersion_score(metrics.class_means(f, z)),
+        lambda z: metrics.softrun(z, criterion=0.0),
+        lambda z: metrics.softrun(z, criterion=9.0),
+        lambda z: metrics.mano_powers(z, criterion=0.0, p=3.0).value,
+    ):
+        check_derivatives(of, f, order=1)
+    # A row without classes is left out.
+    empty = np.vstack([z, np.full((1, 4), -np.inf)])
+    np.testing.assert_allclose(calls.mde_score(empty), value, 1e-12)
+
+
 def test_scores_at_the_edges():
     flat, none = np.zeros((5, 3), "f4"), np.zeros(5, bool)
     score = compiled(metrics.nuclear_norm_score)
@@ -158,6 +186,7 @@ def test_scores_at_the_edges():
     assert score(flat, mask=none) == 0
     np.testing.assert_allclose(calls.mde_score(flat), np.log(5), 1e-6)
     assert calls.mde_score(flat, mask=none) == 0
+    assert calls.mde_score(flat[:0]) == 0
     same = calls.class_means(np.ones((5, 2), "f4"), flat)
     assert calls.dispersion_score(same) == -np.inf
     one = calls.class_means(np.ones((5, 2), "f4"), flat[:, :1])

@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.derivatives import check_derivatives
 from harness.interpreter import functions
 
 from logitlab import metrics
@@ -79,6 +80,7 @@ def test_group_jsd(x64, weights):
     np.testing.assert_allclose(value, -(share * np.log2(share)).sum(), rtol=1e-6)
     assert calls.group_jsd(np.ones(9), GROUPS, **options) < 1e-12
     assert calls.group_jsd(p, GROUPS, mask=known & False, **options) == 0
+    assert calls.group_jsd(p[:0], GROUPS[:0], **options) == 0
 
 
 def test_uf_index(x64):
@@ -94,6 +96,16 @@ def test_uf_index(x64):
     assert calls.uf_index(np.ones(9), GROUPS, num_groups=4) == 0
 
 
+def test_slopes(x64):
+    p, groups = draw(3), dict(groups=GROUPS, num_groups=4)
+    for function in (
+        lambda p: metrics.group_means(p, **groups).sum,
+        lambda p: metrics.uf_index(p, **groups),
+        lambda p: metrics.group_jsd(p, points=50, **groups),
+    ):
+        check_derivatives(function, p, order=1)
+
+
 def test_errors():
     p, two = np.zeros(9, "f4"), dict(num_groups=2)
     with pytest.raises(
@@ -103,6 +115,8 @@ def test_errors():
     assert metrics.group_means(p, GROUPS, mask=GROUPS < 2, **two).count.sum() == 5
     with pytest.raises(ValueError, match="num_groups is 0, expected at least 1"):
         metrics.uf_index(p, GROUPS, num_groups=0)
+    with pytest.raises(TypeError, match="num_groups is 1.5, expected a Python integer"):
+        metrics.group_means(p, GROUPS, num_groups=1.5)
     with pytest.raises(TypeError, match="predictions has dtype float32, expected dec"):
         metrics.equal_opportunity(p, GROUPS > 0, GROUPS, num_groups=4)
     with pytest.raises(ValueError, match="labels other than 0 and 1"):

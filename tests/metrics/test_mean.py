@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.interpreter import interpreted
+from harness.quickly import quick_jit
 from jax.sharding import PartitionSpec as P
 
+from logitlab import metrics
 from logitlab.metrics import Mean, accuracy, mean_of, tree_norm
 
 
@@ -137,3 +140,96 @@ def test_labels_of_every_integer_dtype():
         assert accuracy(z, np.array([0, 65, 255], dtype)) == Mean(3, 3)
     assert accuracy(z, np.array([2**32, 65, 2**32 + 255])) == Mean(1, 3)
     assert accuracy(z, np.array([0, -100, 255])) == Mean(2, 3)
+
+
+def sums(rows):
+    """All that adds up in the evaluation of a model.
+
+    In "exact" every number is an integer, or a multiple of 1/64 far below 2^18, so that
+    no order of additions rounds.
+    """
+    z, other, y, groups = (rows[name] for name in ("z", "other", "y", "groups"))
+    scores, wrong = metrics.log_odds_score(z), z.argmax(-1) != y
+    values, ranges = rows["values"], jnp.stack([rows["values"] - 1, scores], -1)
+    grid = jnp.float32([-1, 0, 1, 9])
+    of_groups = functools.partial(metrics.group_means, groups=groups, num_groups=3)
+    criterion = metrics.mano_criterion(z)
+    exact = {
+        "bins": metrics.calibration_bins(z, y),
+        "classwise": metrics.calibration_bins(z, y, classwise=True),
+        "right": accuracy(z, y),
+        "agreed": metrics.agreement_score(z, other),
+        "atc": metrics.atc_accuracy(scores, 0.5),
+        "ambiguity": metrics.predictive_ambiguity(scores, ranges, delta=0.2),
+        "errors": metrics.risk_at_thresholds(scores, wrong, grid),
+        "risk": metrics.risk_at_thresholds(scores, values, grid),
+        "hits of groups": of_groups(~wrong),
+        "means of groups": of_groups(values),
+        # Of -1 and 0, of which 1, 2 or 4 are 0: the polynomial is 0, 1/4, 1/2 or 1.
+        "powers": metrics.mano_powers(rows["few"], criterion=0.0, p=2.0),
+        "features": metrics.class_means(values[:, None], z),
+    }
+    rounded = {
+        "brier": metrics.brier_score(z, y),
+        "nll": metrics.nll(z, y),
+        "confidence": metrics.average_confidence(z),
+        "gap": metrics.fit_confidence_gap(z, y),
+        "entropy": metrics.entropy_score(z),
+        "criterion": criterion,
+        "powers": metrics.mano_powers(z, criterion=9.0),
+        "templates": metrics.kl_matching_templates(z),
+    }
+    return {"exact": exact, "rounded": rounded}
+
+
+def draw_rows(n):
+    rng = np.random.default_rng(2)
+    places = rng.permuted(np.tile(np.arange(5), (n, 1)), axis=1)
+    few = np.where(places < rng.choice([1, 2, 4], (n, 1)), 0, -1)
+    return {
+        "z": 3 * rng.normal(size=(n, 5)).astype("f4"),
+        "other": rng.normal(size=(n, 5)).astype("f4"),
+        "y": rng.integers(0, 5, n),
+        "groups": rng.integers(-1, 3, n),
+        "values": rng.integers(-640, 640, n).astype("f4") / 64,
+        "few": few.astype("f4"),
+    }
+
+
+def check_sums(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    jax.tree.map(np.testing.assert_array_equal, got["exact"], want["exact"])
+    for name, total in want["rounded"].items():
+        np.testing.assert_array_equal(got["rounded"][name].count, total.count)
+        np.testing.assert_allclose(got["rounded"][name].sum, total.sum, 2e-6)
+
+
+def test_sums_of_batches_are_those_of_one():
+    rows = draw_rows(192)
+    count = interpreted(sums)
+    cuts = (0, 50, 51, 120, 192)
+    parts = [
+        count({name: a[low:high] for name, a in rows.items()})
+        for low, high in zip(cuts, cuts[1:], strict=False)
+    ]
+    total = jax.tree.map(lambda *a: sum(a), *reversed(parts))
+    check_sums(total, count(rows))
+    ints = [a.dtype for a in jax.tree.leaves(total["exact"])]
+    assert ints.count(np.int32) == len(ints) - 4
+
+
+def test_sums_of_devices_are_those_of_one():
+    rows = draw_rows(192)
+    mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
+
+    @quick_jit
+    def both(rows):
+        across = jax.shard_map(
+            lambda rows: jax.lax.psum(sums(rows), "data"),
+            mesh=mesh,
+            in_specs=P("data"),
+            out_specs=P(),
+        )
+        return across(rows), sums(rows)
+
+    check_sums(*both(rows))

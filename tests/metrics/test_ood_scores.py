@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from harness import goldens
+from harness.derivatives import check_derivatives, value_and_grad
 from harness.interpreter import functions, interpreted
 from scipy.special import log_softmax, logsumexp, softmax
 
@@ -72,6 +73,56 @@ def test_scores(x64, name):
     np.testing.assert_allclose(score(z, where=where), shown, 1e-10)
     np.testing.assert_allclose(score(z.astype("f4")), want, 2e-4)
     assert score(z.astype("f4")).dtype == np.float32
+
+
+def slopes(z):
+    """Gradients of the scores in the logits, written plainly."""
+    p, classes = softmax(z, -1), np.eye(z.shape[-1])
+    first, second = classes[np.argsort(-z, -1)[:, :2]].swapaxes(0, 1)
+
+    def through(slope):  # in the probabilities
+        return p * (slope - (p * slope).sum(-1, keepdims=True))
+
+    square = (p * p).sum(-1, keepdims=True)
+    return {
+        "log_odds_score": first - softmax(np.where(first > 0, -np.inf, z), -1),
+        "msp_score": first - p,
+        "max_logit_score": first,
+        "energy_score": p,
+        "neg_entropy_score": through(np.log(p)),
+        "logit_margin_score": first - second,
+        "probability_margin_score": through(first - second),
+        "gen_score": through(-0.1 * (p * (1 - p)) ** -0.9 * (1 - 2 * p)),
+        "doctor_alpha_score": through(2 * p / square**2),
+    }
+
+
+@pytest.mark.parametrize("name", slopes(np.zeros((1, 2))))
+def test_slopes(x64, name):
+    z, score = draw(7, 20, 6), getattr(ood_scores, name)
+    value, slope = value_and_grad(score, z)
+    np.testing.assert_allclose(value, oracles(z)[name], 1e-10)
+    np.testing.assert_allclose(slope, slopes(z)[name], 1e-9, 1e-13)
+    # A hidden class has none, and rows may have no class at all.
+    where = np.array([True, False, True, True, False, True])
+    slope = value_and_grad(score, np.where(where, z, -np.inf))[1]
+    np.testing.assert_allclose(slope[:, where], slopes(z[:, where])[name], 1e-9, 1e-13)
+    assert (slope[:, ~where] == 0).all()
+    value, slope = value_and_grad(score, np.full((2, 3), -np.inf))
+    assert not np.isnan(value).any()
+    assert np.isfinite(slope).all()
+
+
+def test_slopes_of_the_others(x64):
+    z, h = draw(8, 7, 4), np.abs(draw(9, 6, 10))
+    templates = metrics.kl_matching_templates(draw(3, 60, 4))
+    check_derivatives(lambda z: metrics.kl_matching_score(z, templates), z, order=1)
+    check_derivatives(
+        lambda z: metrics.energy_score(z, temperature=0.7), z, order=1, rtol=1e-6
+    )
+    for kind in ("p", "b", "s"):
+        check_derivatives(lambda h: metrics.ash_features(h, kind=kind), h, order=1)  # noqa: B023
+    check_derivatives(lambda h: metrics.react_features(h, 2.0), h, order=1)
 
 
 def test_closed_forms_at_the_edges():

@@ -202,6 +202,22 @@ def test_a_hundred_thousand_scores():
     np.testing.assert_allclose(fit.probs, np.sort(want), 1e-5, 1e-7)
 
 
+@pytest.mark.parametrize("fit", CLASSES + BINARY)
+def test_no_examples_decide_nothing(fit):
+    z = np.zeros((0, 3) if fit in CLASSES else 0, "f4")
+    fitted = getattr(calls, fit.__name__)(z, np.zeros(0, int))
+    new = np.float32([-1, 0, 2])
+    got = calls.calibrate(new, fitted)
+    if fit in CLASSES or fit is transforms.fit_platt:
+        np.testing.assert_array_equal(got, new)
+        assert fitted.at_bound
+    elif fit is transforms.fit_isotonic:
+        np.testing.assert_array_equal(got, 0)
+    else:  # the middle of each bin
+        at = np.floor(15 * expit(new))
+        np.testing.assert_allclose(expit(got), (at + 0.5) / 15, 1e-6)
+
+
 @pytest.mark.parametrize("binning", ["width", "mass"])
 def test_histogram(x64, binning):
     s, y = draw_binary(6, 200)
@@ -241,6 +257,27 @@ def test_fits_of_groups_are_one_program(fit):
         np.testing.assert_allclose(got, want, 2e-3, 1e-4)
 
 
+def test_calibrated_logits_have_slopes(x64):
+    z, s = draw(10, 3)[0], np.linspace(-2, 2, 7)
+    bias, end = np.array([0.3, -1.0, 0.0]), (True, 0.0)
+    kernel = draw(11, 3, 3)[0]
+    jac = jax.jacobian(lambda z, c: calibrate(z, c))
+    for calibrator, want in (
+        (transforms.TemperatureCalibrator(np.float64(2.5), False), np.eye(3) / 2.5),
+        (transforms.VectorCalibrator(bias + 2, bias, *end), np.diag(bias + 2)),
+        (transforms.MatrixCalibrator(kernel, bias, *end), kernel.T),
+    ):
+        got = interpreted(jac)(z, calibrator)
+        np.testing.assert_allclose(got, want, 1e-12)
+    slope = interpreted(jax.vmap(jax.grad(calibrate), (0, None)))
+    platt = transforms.PlattCalibrator(np.float64(-1.7), np.float64(0.2), *end)
+    np.testing.assert_allclose(slope(s, platt), 1.7, 1e-12)
+    # Linear in the probability, so that the slope is that over p (1 - p).
+    risen = transforms.IsotonicCalibrator(np.array([-3.0, 3]), np.array([0.2, 0.8]))
+    p = 0.5 + 0.1 * s
+    np.testing.assert_allclose(slope(s, risen), 0.1 / (p * (1 - p)), 1e-12)
+
+
 @pytest.mark.parametrize("fit", CLASSES + BINARY)
 def test_no_label_is_nan(fit):
     z, y = draw(9, 20, 2) if fit in CLASSES else draw_binary(9, 20)
@@ -269,6 +306,11 @@ def test_no_label_is_nan(fit):
             lambda z, y: transforms.fit_histogram_binning(z[:, 0], y, bins=0),
             ValueError,
             "bins is 0, expected at least 1",
+        ),
+        (
+            lambda z, y: transforms.fit_histogram_binning(z[:, 0], y, bins=None),
+            TypeError,
+            "bins is None, expected a Python integer of at least 1",
         ),
         (
             lambda z, y: transforms.fit_histogram_binning(z[:, 0], y, binning="x"),
