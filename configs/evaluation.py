@@ -6,6 +6,7 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
   calibration  calibrators and conformal sets of an overconfident network on digits
                (the default): two minutes
   accuracy     estimates of accuracy without labels on corrupted digits: a minute
+  multiplicity  what equally good models predict of breast cancer: two minutes
   smoke        seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
@@ -71,5 +72,33 @@ def _accuracy_smoke(config):
     config.projection.steps = 5
 
 
-VARIANTS = dict(calibration=_calibration, accuracy=_accuracy)
-SMOKE = dict(calibration=_calibration_smoke, accuracy=_accuracy_smoke)
+def _multiplicity(config):
+    config.seeds, config.x64 = 20, True
+    config.rare, config.common = 40, 160  # patients that are learned from
+    config.asked = 50  # patients of each group about whom models are asked
+    config.flipped = (0.0, 0.1, 0.2)  # share of the labels
+    config.epsilons = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # nats above the best
+    config.delta = 0.1  # from which on two probabilities differ
+    config.group_epsilon, config.group_flipped = 0.01, 0.1  # where groups are compared
+    config.tolerances = dict(
+        grows=0.0,  # ambiguity, from the first epsilon to the last
+        p_value=0.05,
+        flips=0.0,  # more ambiguity with more of them
+    )
+
+
+def _multiplicity_smoke(config):
+    config.epsilons, config.flipped = (0.01, 0.05), (0.1,)
+    config.rare, config.common, config.asked = 10, 30, 5
+
+
+VARIANTS = dict(
+    calibration=_calibration,
+    accuracy=_accuracy,
+    multiplicity=_multiplicity,
+)
+SMOKE = dict(
+    calibration=_calibration_smoke,
+    accuracy=_accuracy_smoke,
+    multiplicity=_multiplicity_smoke,
+)
