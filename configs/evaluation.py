@@ -6,6 +6,8 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
   calibration  calibrators and conformal sets of an overconfident network on digits
                (the default): two minutes
   accuracy     estimates of accuracy without labels on corrupted digits: a minute
+  graphs       errors of a graph network on unlabeled graphs: two minutes
+  multiplicity  what equally good models predict of breast cancer: two minutes
   smoke        seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
@@ -71,5 +73,54 @@ def _accuracy_smoke(config):
     config.projection.steps = 5
 
 
-VARIANTS = dict(calibration=_calibration, accuracy=_accuracy)
-SMOKE = dict(calibration=_calibration_smoke, accuracy=_accuracy_smoke)
+def _graphs(config):
+    # Errors go from 5 to 50 %; the width is the best of 16, 32 and 64 for other seeds.
+    config.graph = dict(
+        nodes=400, classes=4, p_in=0.04, p_out=0.006, features=32, noise=1.5
+    )
+    config.noise = (0.0, 1.1, 2.2, 3.3, 4.5)  # deviation of what features gain
+    config.rewired = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # share of the edges
+    config.width = 64
+    config.training = dict(learning_rate=5e-3, weight_decay=5e-4, epochs=200)
+    config.retraining = dict(max_epochs=200, min_epochs=5, margin=0.01)
+    config.slower = 0.2  # of the learning rate, in an arm of its own
+    config.tolerances = dict(every=0.5, mean=0.6, slow=150)
+
+
+def _graphs_smoke(config):
+    config.graph.nodes, config.width, config.training.epochs = 40, 8, 20
+    config.noise, config.rewired, config.retraining.max_epochs = (0, 3), (0, 0.5), 10
+
+
+def _multiplicity(config):
+    config.seeds, config.x64 = 20, True
+    config.rare, config.common = 40, 160  # patients that are learned from
+    config.asked = 50  # patients of each group about whom models are asked
+    config.flipped = (0.0, 0.1, 0.2)  # share of the labels
+    config.epsilons = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # nats above the best
+    config.delta = 0.1  # from which on two probabilities differ
+    config.group_epsilon, config.group_flipped = 0.01, 0.1  # where groups are compared
+    config.tolerances = dict(
+        grows=0.0,  # ambiguity, from the first epsilon to the last
+        p_value=0.05,
+        flips=0.0,  # more ambiguity with more of them
+    )
+
+
+def _multiplicity_smoke(config):
+    config.epsilons, config.flipped = (0.01, 0.05), (0.1,)
+    config.rare, config.common, config.asked = 10, 30, 5
+
+
+VARIANTS = dict(
+    calibration=_calibration,
+    accuracy=_accuracy,
+    graphs=_graphs,
+    multiplicity=_multiplicity,
+)
+SMOKE = dict(
+    calibration=_calibration_smoke,
+    accuracy=_accuracy_smoke,
+    graphs=_graphs_smoke,
+    multiplicity=_multiplicity_smoke,
+)

@@ -77,6 +77,8 @@ COUNTED = {  # table -> config:variant -> question
     "evaluation": {
         "evaluation:calibration": "calibrators and sets of an overconfident network",
         "evaluation:accuracy": "accuracy without labels, on corrupted digits",
+        "evaluation:graphs": "a graph network on graphs without labels",
+        "evaluation:multiplicity": "equally good models of breast cancer",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",

@@ -98,6 +98,7 @@ def random_non_edges(key: jax.Array, adjacency: jax.Array, count: int) -> jax.Ar
     if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
         raise ValueError(f"adjacency has shape {adjacency.shape}, expected [N, N]")
     free = jnp.triu(~adjacency.astype(bool), 1)
-    logits = jnp.where(free.ravel(), 0, -jnp.inf)
-    flat = jax.random.categorical(key, logits, shape=(count,))
-    return jnp.stack(jnp.divmod(flat, len(adjacency)))
+    upto = jnp.cumsum(free.ravel())
+    drawn = jax.random.randint(key, (count,), 0, upto[-1])
+    flat = jnp.searchsorted(upto, drawn, side="right")
+    return jnp.stack(jnp.divmod(flat % free.size, len(adjacency)))

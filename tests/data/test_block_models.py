@@ -41,6 +41,18 @@ def test_pairs_without_an_edge():
     assert (u < v).all()
     free = np.triu(~a, 1).sum()
     assert len({*zip(u.tolist(), v.tolist(), strict=True)}) == free  # each of them
+    joined = np.asarray(
+        data.random_non_edges(jax.random.key(2), ~np.eye(3, dtype=bool), 4)
+    )
+    assert joined.shape == (2, 4)  # of no use, but nodes
+    assert ((joined >= 0) & (joined < 3)).all()
+
+
+def test_drawing_pairs_takes_no_memory_for_all_pairs():
+    shape = jax.ShapeDtypeStruct((400, 400), bool)
+    draw = jax.jit(data.random_non_edges, static_argnums=2)
+    cost = draw.lower(jax.random.key(0), shape, 1000).compile().memory_analysis()
+    assert cost.temp_size_in_bytes < 4e6  # 1000 pairs of 160 000 would be 640 MB
 
 
 @pytest.mark.parametrize(
