@@ -6,6 +6,7 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
   calibration  calibrators and conformal sets of an overconfident network on digits
                (the default): two minutes
   accuracy     estimates of accuracy without labels on corrupted digits: a minute
+  gerrymandering    penalties of unfairness to groups, or to their intersections
   smoke        seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
@@ -71,5 +72,31 @@ def _accuracy_smoke(config):
     config.projection.steps = 5
 
 
-VARIANTS = dict(calibration=_calibration, accuracy=_accuracy)
-SMOKE = dict(calibration=_calibration_smoke, accuracy=_accuracy_smoke)
+def _gerrymandering(config):
+    config.agreement, config.features = 1.5, 0.6  # what they add to the log-odds
+    config.widths, config.learning_rate, config.batch_size = (32,), 1e-2, 256
+    config.steps, config.test = 600, 20_000
+    config.weights = (3.0, 10.0, 30.0)  # of the penalties; claims are on the last
+    config.tolerances = dict(
+        groups=0.1,  # gap between the groups of one attribute
+        apart=0.4,  # gap between intersections without a penalty
+        left=0.8,  # of it by penalties of each attribute
+        cut=0.25,  # by those of both
+    )
+
+
+def _gerrymandering_smoke(config):
+    config.steps, config.test, config.batch_size = 20, 400, 64
+    config.weights = (30.0,)
+
+
+VARIANTS = dict(
+    calibration=_calibration,
+    accuracy=_accuracy,
+    gerrymandering=_gerrymandering,
+)
+SMOKE = dict(
+    calibration=_calibration_smoke,
+    accuracy=_accuracy_smoke,
+    gerrymandering=_gerrymandering_smoke,
+)

@@ -77,6 +77,7 @@ COUNTED = {  # table -> config:variant -> question
     "evaluation": {
         "evaluation:calibration": "calibrators and sets of an overconfident network",
         "evaluation:accuracy": "accuracy without labels, on corrupted digits",
+        "evaluation:gerrymandering": "fairness to groups, and to their intersections",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
