@@ -7,6 +7,7 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
                (the default): two minutes
   accuracy     estimates of accuracy without labels on corrupted digits: a minute
   gerrymandering    penalties of unfairness to groups, or to their intersections
+  worst_group    the loss of the worst of two groups, against penalties
   smoke        seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
@@ -90,13 +91,30 @@ def _gerrymandering_smoke(config):
     config.weights = (30.0,)
 
 
+def _worst_group(config):
+    config.seeds = 10
+    config.rows, config.test = (1000, 100), 20_000  # of each group
+    config.features, config.distance, config.angle = 5, 2.0, 75.0
+    config.learning_rate, config.steps = 0.05, 1000
+    config.kinds = ("gap", "variance", "group_mean")
+    config.weights, config.weight = (0.1, 0.2, 0.4), 0.2  # all; in the claims
+    config.tolerances = dict(drop=5.0)  # points of the accuracy of all
+
+
+def _worst_group_smoke(config):
+    config.kinds, config.weights = ("gap",), (0.2,)
+    config.test, config.steps = 500, 100
+
+
 VARIANTS = dict(
     calibration=_calibration,
     accuracy=_accuracy,
     gerrymandering=_gerrymandering,
+    worst_group=_worst_group,
 )
 SMOKE = dict(
     calibration=_calibration_smoke,
     accuracy=_accuracy_smoke,
     gerrymandering=_gerrymandering_smoke,
+    worst_group=_worst_group_smoke,
 )

@@ -78,6 +78,7 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:calibration": "calibrators and sets of an overconfident network",
         "evaluation:accuracy": "accuracy without labels, on corrupted digits",
         "evaluation:gerrymandering": "fairness to groups, and to their intersections",
+        "evaluation:worst_group": "the loss of the worst of two groups, and penalties",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
