@@ -3,12 +3,14 @@ r"""What a model's probabilities, sets, scores and estimates are worth.
 python -m experiments.main --config=configs/evaluation.py --workdir=runs/calibration
 
 Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
-  calibration  calibrators and conformal sets of an overconfident network on digits
-               (the default): two minutes
-  accuracy     estimates of accuracy without labels on corrupted digits: a minute
-  graphs       errors of a graph network on unlabeled graphs: two minutes
-  multiplicity  what equally good models predict of breast cancer: two minutes
-  smoke        seconds; for tests
+  calibration     calibrators and conformal sets of an overconfident network on digits
+                  (the default): two minutes
+  accuracy        estimates of accuracy without labels on corrupted digits: a minute
+  graphs          errors of a graph network on unlabeled graphs: two minutes
+  multiplicity    what equally good models predict of breast cancer: two minutes
+  gerrymandering  penalties of unfairness to groups, or to their intersections
+  worst_group     the loss of the worst of two groups, against penalties
+  smoke           seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
 it, as the error of 500 images is biased upwards.
@@ -112,15 +114,52 @@ def _multiplicity_smoke(config):
     config.rare, config.common, config.asked = 10, 30, 5
 
 
+def _gerrymandering(config):
+    config.agreement, config.features = 1.5, 0.6  # what they add to the log-odds
+    config.widths, config.learning_rate, config.batch_size = (32,), 1e-2, 256
+    config.steps, config.test = 600, 20_000
+    config.weights = (3.0, 10.0, 30.0)  # of the penalties; claims are on the last
+    config.tolerances = dict(
+        groups=0.1,  # gap between the groups of one attribute
+        apart=0.4,  # gap between intersections without a penalty
+        left=0.8,  # of it by penalties of each attribute
+        cut=0.25,  # by those of both
+    )
+
+
+def _gerrymandering_smoke(config):
+    config.steps, config.test, config.batch_size = 20, 400, 64
+    config.weights = (30.0,)
+
+
+def _worst_group(config):
+    config.seeds = 10
+    config.rows, config.test = (1000, 100), 20_000  # of each group
+    config.features, config.distance, config.angle = 5, 2.0, 75.0
+    config.learning_rate, config.steps = 0.05, 1000
+    config.kinds = ("gap", "variance", "group_mean")
+    config.weights, config.weight = (0.1, 0.2, 0.4), 0.2  # all; in the claims
+    config.tolerances = dict(drop=5.0)  # points of the accuracy of all
+
+
+def _worst_group_smoke(config):
+    config.kinds, config.weights = ("gap",), (0.2,)
+    config.test, config.steps = 500, 100
+
+
 VARIANTS = dict(
     calibration=_calibration,
     accuracy=_accuracy,
     graphs=_graphs,
     multiplicity=_multiplicity,
+    gerrymandering=_gerrymandering,
+    worst_group=_worst_group,
 )
 SMOKE = dict(
     calibration=_calibration_smoke,
     accuracy=_accuracy_smoke,
     graphs=_graphs_smoke,
     multiplicity=_multiplicity_smoke,
+    gerrymandering=_gerrymandering_smoke,
+    worst_group=_worst_group_smoke,
 )

@@ -79,6 +79,8 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:accuracy": "accuracy without labels, on corrupted digits",
         "evaluation:graphs": "a graph network on graphs without labels",
         "evaluation:multiplicity": "equally good models of breast cancer",
+        "evaluation:gerrymandering": "fairness to groups, and to their intersections",
+        "evaluation:worst_group": "the loss of the worst of two groups, and penalties",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
