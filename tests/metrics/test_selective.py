@@ -51,6 +51,9 @@ def test_auroc_counts_pairs():
     np.testing.assert_allclose(calls.auroc(s, t), np.mean(pairs), 1e-6)
     np.testing.assert_allclose(calls.auroc(t, s), 1 - np.mean(pairs), 1e-6)
     assert calls.auroc(np.zeros(7, "f4"), np.zeros(4, "f4")) == 0.5
+    signs = np.float32([0, -0.0]), np.float32([-0.0, 0, 0])  # all of them equal
+    assert calls.auroc(*signs) == 0.5
+    assert calls.aupr(*signs) == np.float32(0.4)
 
 
 def test_detection_edges():
