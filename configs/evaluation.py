@@ -8,6 +8,7 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
   accuracy     estimates of accuracy without labels on corrupted digits: a minute
   gerrymandering    penalties of unfairness to groups, or to their intersections
   worst_group    the loss of the worst of two groups, against penalties
+  bits    the inductive bias that an error needs, by dimension, and on digits
   smoke        seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
@@ -106,15 +107,39 @@ def _worst_group_smoke(config):
     config.test, config.steps = 500, 100
 
 
+def _bits(config):
+    config.x64 = True
+    config.dimensions, config.errors = (2, 5, 10, 20), (0.1, 0.2, 0.4)
+    config.train, config.test, config.samples = 100, 50, 200
+    config.digits = dict(
+        train=300, test=100, networks=50, width=64, steps=1000, learning_rate=1e-3
+    )
+    config.multiples = (0.5, 1.0, 2.0, 4.0)  # of the networks' median error
+    config.tolerances = dict(
+        fitted=0.01,  # mean squared error of the digits to fit
+        median=0.1,  # nats away from log 2
+    )
+
+
+def _bits_smoke(config):
+    config.dimensions, config.errors, config.samples = (2, 5), (0.2,), 20
+    config.train, config.test = 20, 10
+    config.digits.networks, config.digits.steps, config.digits.width = 5, 20, 8
+    config.digits.train, config.digits.test = 50, 20
+    config.multiples = (1.0,)
+
+
 VARIANTS = dict(
     calibration=_calibration,
     accuracy=_accuracy,
     gerrymandering=_gerrymandering,
     worst_group=_worst_group,
+    bits=_bits,
 )
 SMOKE = dict(
     calibration=_calibration_smoke,
     accuracy=_accuracy_smoke,
     gerrymandering=_gerrymandering_smoke,
     worst_group=_worst_group_smoke,
+    bits=_bits_smoke,
 )
