@@ -8,6 +8,7 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
   accuracy     estimates of accuracy without labels on corrupted digits: a minute
   gerrymandering    penalties of unfairness to groups, or to their intersections
   worst_group    the loss of the worst of two groups, against penalties
+  sampling    points at which to measure a function: independent ones, or repelling
   bits    the inductive bias that an error needs, by dimension, and on digits
   smoke        seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
@@ -107,6 +108,22 @@ def _worst_group_smoke(config):
     config.test, config.steps = 500, 100
 
 
+def _sampling(config):
+    config.x64 = True
+    config.dimension, config.grid = 10, 2000
+    config.points, config.draws = (10, 15, 20, 40, 100), 100
+    config.functions, config.quantile = ("exp", "abs", "runge"), 0.95
+    config.tolerances = dict(
+        merged=(3.0, 2.0),  # largest over smallest: inverse Gram matrices, errors
+        identity=1e-10,
+    )
+
+
+def _sampling_smoke(config):
+    config.dimension, config.grid, config.draws = 3, 50, 5
+    config.points, config.functions = (3, 6), ("abs",)
+
+
 def _bits(config):
     config.x64 = True
     config.dimensions, config.errors = (2, 5, 10, 20), (0.1, 0.2, 0.4)
@@ -134,6 +151,7 @@ VARIANTS = dict(
     accuracy=_accuracy,
     gerrymandering=_gerrymandering,
     worst_group=_worst_group,
+    sampling=_sampling,
     bits=_bits,
 )
 SMOKE = dict(
@@ -141,5 +159,6 @@ SMOKE = dict(
     accuracy=_accuracy_smoke,
     gerrymandering=_gerrymandering_smoke,
     worst_group=_worst_group_smoke,
+    sampling=_sampling_smoke,
     bits=_bits_smoke,
 )
