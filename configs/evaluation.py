@@ -10,6 +10,8 @@ Variants, after a colon (`--config=configs/evaluation.py:accuracy`):
   multiplicity    what equally good models predict of breast cancer: two minutes
   gerrymandering  penalties of unfairness to groups, or to their intersections
   worst_group     the loss of the worst of two groups, against penalties
+  sampling        points at which to measure a function, independent or repelling
+  bits            the inductive bias that an error needs, by dimension, and on digits
   smoke           seconds; for tests
 Expected of `calibration`: the sets of every calibrator hold the label of 89 to 91 % of
 the images. The temperature lowers the calibration error of a split, but does not halve
@@ -147,6 +149,44 @@ def _worst_group_smoke(config):
     config.test, config.steps = 500, 100
 
 
+def _sampling(config):
+    config.x64 = True
+    config.dimension, config.grid = 10, 2000
+    config.points, config.draws = (10, 15, 20, 40, 100), 100
+    config.functions, config.quantile = ("exp", "abs", "runge"), 0.95
+    config.tolerances = dict(
+        merged=(3.0, 2.0),  # largest over smallest: inverse Gram matrices, errors
+        identity=1e-10,
+    )
+
+
+def _sampling_smoke(config):
+    config.dimension, config.grid, config.draws = 3, 50, 5
+    config.points, config.functions = (3, 6), ("abs",)
+
+
+def _bits(config):
+    config.x64 = True
+    config.dimensions, config.errors = (2, 5, 10, 20), (0.1, 0.2, 0.4)
+    config.train, config.test, config.samples = 100, 50, 200
+    config.digits = dict(
+        train=300, test=100, networks=50, width=64, steps=1000, learning_rate=1e-3
+    )
+    config.multiples = (0.5, 1.0, 2.0, 4.0)  # of the networks' median error
+    config.tolerances = dict(
+        fitted=0.01,  # mean squared error of the digits to fit
+        median=0.1,  # nats away from log 2
+    )
+
+
+def _bits_smoke(config):
+    config.dimensions, config.errors, config.samples = (2, 5), (0.2,), 20
+    config.train, config.test = 20, 10
+    config.digits.networks, config.digits.steps, config.digits.width = 5, 20, 8
+    config.digits.train, config.digits.test = 50, 20
+    config.multiples = (1.0,)
+
+
 VARIANTS = dict(
     calibration=_calibration,
     accuracy=_accuracy,
@@ -154,6 +194,8 @@ VARIANTS = dict(
     multiplicity=_multiplicity,
     gerrymandering=_gerrymandering,
     worst_group=_worst_group,
+    sampling=_sampling,
+    bits=_bits,
 )
 SMOKE = dict(
     calibration=_calibration_smoke,
@@ -162,4 +204,6 @@ SMOKE = dict(
     multiplicity=_multiplicity_smoke,
     gerrymandering=_gerrymandering_smoke,
     worst_group=_worst_group_smoke,
+    sampling=_sampling_smoke,
+    bits=_bits_smoke,
 )

@@ -81,6 +81,8 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:multiplicity": "equally good models of breast cancer",
         "evaluation:gerrymandering": "fairness to groups, and to their intersections",
         "evaluation:worst_group": "the loss of the worst of two groups, and penalties",
+        "evaluation:bits": "the inductive bias that an error needs",
+        "evaluation:sampling": "points at which to measure a function",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
