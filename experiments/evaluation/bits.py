@@ -101,7 +101,8 @@ def laws_by_dimension(key: jax.Array, config) -> dict:
     """The fitted law of errors for each dimension of the inputs."""
     sizes = config.train, config.test, config.samples
     return {
-        d: _synthetic(jax.random.fold_in(key, d), d, sizes) for d in config.dimensions
+        d: estimators.fit_scaled_ncx2(_synthetic(jax.random.fold_in(key, d), d, sizes))
+        for d in config.dimensions
     }
 
 
@@ -111,10 +112,9 @@ def _synthetic(key, dimension, sizes):
     input_key, draw_key = jax.random.split(key)
     x = jax.random.normal(input_key, (train + test, dimension))
     y = jnp.sin(2 * x[:, :1])
-    errors = estimators.gp_posterior_errors(
+    return estimators.gp_posterior_errors(
         draw_key, x[:train], y[:train], x[train:], y[train:], samples=samples
     )
-    return estimators.fit_scaled_ncx2(errors)
 
 
 def digit_errors(key: jax.Array, config) -> dict:
@@ -170,7 +170,7 @@ def nats(law: estimators.ScaledNcx2, error: jax.Array) -> jax.Array:
 
 
 def _space(name, errors, config):
-    law = jax.jit(estimators.fit_scaled_ncx2)(errors[name])
+    law = estimators.fit_scaled_ncx2(errors[name])
     median = jnp.median(errors[NETWORK])
     values = {f"times/{m:g}": nats(law, m * median) for m in config.multiples}
     values |= {"median": jnp.median(errors[name]), "at_bound": law.at_bound}

@@ -1,4 +1,4 @@
-"""Can a model treat two groups alike one by one, and their intersections not?
+"""Can a model treat the groups of two attributes alike, but not their intersections?
 
 The label depends on whether two protected attributes agree, which neither of them tells
 by itself. A penalty of the dependence on each attribute then has nothing to find, while
@@ -12,6 +12,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.common.references import prototype, stated
@@ -190,7 +191,7 @@ def _claims(config, last):
 
     def marginal(r):
         gaps = [r[a].final(f"gap/{w}") for a in arms for w in ("first", "second")]
-        return jnp.max(jnp.stack(gaps), 0)
+        return np.max(gaps, 0)
 
     arms = (NONE, *last.values())
     number = {name: prototype(f"{gap:g}") for name, gap in PROTOTYPE.items()}
