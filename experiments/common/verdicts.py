@@ -79,6 +79,7 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:accuracy": "accuracy without labels, on corrupted digits",
         "evaluation:graphs": "a graph network on graphs without labels",
         "evaluation:multiplicity": "equally good models of breast cancer",
+        "evaluation:selection": "which lines of a batch to train on: UDS",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
