@@ -83,6 +83,7 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:worst_group": "the loss of the worst of two groups, and penalties",
         "evaluation:bits": "the inductive bias that an error needs",
         "evaluation:sampling": "points at which to measure a function",
+        "evaluation:selection": "which lines of a batch to train on: UDS",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
