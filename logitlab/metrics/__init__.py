@@ -19,10 +19,8 @@ from logitlab.metrics.activations import (
     react_threshold,
 )
 from logitlab.metrics.calibration import (
-    CalibrationBins,
     brier_decomposition,
     brier_score,
-    calibration_bins,
     calibration_error,
     classwise_ece,
     debiased_ece,
@@ -37,6 +35,7 @@ from logitlab.metrics.collapse import (
     softmax_collapse_rows,
     zero_loss_fraction,
 )
+from logitlab.metrics.confidence_bins import CalibrationBins, calibration_bins
 from logitlab.metrics.confusion import soft_confusion
 from logitlab.metrics.dependence import (
     distance_correlation,

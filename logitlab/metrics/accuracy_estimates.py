@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.metrics.calibration import CalibrationBins, calibration_bins
+from logitlab.metrics.confidence_bins import CalibrationBins, calibration_bins
 from logitlab.metrics.mean import Mean, mean_of
 from logitlab.metrics.ood_scores import msp_score
 from logitlab.numerics.arguments import (

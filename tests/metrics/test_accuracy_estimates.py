@@ -8,9 +8,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 
 from logitlab import metrics
-from logitlab.metrics import accuracy_estimates, calibration, retraining
+from logitlab.metrics import accuracy_estimates, confidence_bins, retraining
 
-calls = functions(accuracy_estimates, retraining, calibration)
+calls = functions(accuracy_estimates, retraining, confidence_bins)
 
 
 def draw(seed, *shape, scale=2.0):

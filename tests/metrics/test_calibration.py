@@ -8,9 +8,9 @@ from harness.interpreter import functions, interpreted
 from scipy.special import log_softmax, softmax
 
 from logitlab import metrics
-from logitlab.metrics import calibration, calibration_bins
+from logitlab.metrics import calibration, calibration_bins, confidence_bins
 
-calls = functions(calibration)
+calls = functions(calibration, confidence_bins)
 CASES = goldens.cases("calibration_metrics")
 SETTINGS = dict(bins=10, closed="right")
 
