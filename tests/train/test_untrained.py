@@ -134,8 +134,9 @@ def test_bad_input(changes, message):
         trained(dataclasses.replace(RUN, **changes))
 
 
-def learns(run):
-    state, built = trained(run)
+def learns(**changes):
+    settings = dict(optimizer=optax.adam(0.1), steps=30)
+    state, built = trained(dataclasses.replace(RUN, **settings, **changes))
     found = built.evaluate(state.params)
     assert (found["accuracy"] > 0.9).all()
     return state.params
@@ -161,17 +162,10 @@ def test_linen():
         hits = logits.argmax(-1) == parts["train"]["y"]
         return {"accuracy": metrics.mean_of(hits)}
 
-    params = learns(
-        dataclasses.replace(
-            RUN,
-            init=lambda key: model.init(key, jnp.zeros((1, 3)), False),
-            loss=loss,
-            evaluate=evaluate,
-            optimizer=optax.adam(0.1),
-            steps=30,
-            untrained=("batch_stats",),
-        )
-    )
+    def init(key):
+        return model.init(key, jnp.zeros((1, 3)), False)
+
+    params = learns(init=init, loss=loss, evaluate=evaluate, untrained=("batch_stats",))
     want = [rows(seed)["x"].mean(0) for seed in SEEDS]
     found = params["batch_stats"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(found, want, rtol=1e-4)
@@ -207,16 +201,7 @@ def test_nnx():
         hits = logits.argmax(-1) == parts["train"]["y"]
         return {"accuracy": metrics.mean_of(hits)}
 
-    params = learns(
-        dataclasses.replace(
-            RUN,
-            init=init,
-            loss=loss,
-            evaluate=evaluate,
-            optimizer=optax.adam(0.1),
-            steps=30,
-        )
-    )
+    params = learns(init=init, loss=loss, evaluate=evaluate)
     want = [rows(seed)["x"].mean(0) for seed in SEEDS]
     found = nnx.to_pure_dict(params["stats"])["norm"]["mean"]
     np.testing.assert_allclose(found, want, rtol=1e-4)
@@ -268,16 +253,7 @@ def test_equinox():
         hits = logits.argmax(-1) == parts["train"]["y"]
         return {"accuracy": metrics.mean_of(hits)}
 
-    params = learns(
-        dataclasses.replace(
-            RUN,
-            init=init,
-            loss=loss,
-            evaluate=evaluate,
-            optimizer=optax.adam(0.1),
-            steps=30,
-        )
-    )
+    params = learns(init=init, loss=loss, evaluate=evaluate)
     want = [rows(seed)["x"].mean(0) for seed in SEEDS]
     found = [a for a in jax.tree.leaves(params["stats"]) if a.shape == (2, 3)]
     np.testing.assert_allclose(found[0], want, rtol=1e-3)
