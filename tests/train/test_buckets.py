@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
-from harness import toy
+from harness import pods, toy
 from harness.others import LONG, ends_well, start
 
-from logitlab import report, train
+from logitlab import data, report, train
 from logitlab.train import Study, WorkdirError, _buckets, checkpoints, files
 from logitlab.train._locks import InUse, hold
 from logitlab.train.checkpoints import Checkpoints
@@ -251,3 +251,40 @@ def test_buckets_without_rights(config, storage, workdir, message):
     assert str(refused.value).startswith(f"cannot use workdir {workdir}: ")
     assert not any(storage.buckets.values())
     assert storage.created == []
+
+
+def test_what_a_kill_left_of_a_checkpoint(storage):
+    """Orbax marks one that is complete, and writes over what is not."""
+    folder, state = (
+        files.as_path(f"{RUN}/checkpoints/a"),
+        {"w": np.zeros(4, np.float32)},
+    )
+    with Checkpoints(folder) as made:
+        for step in (1, 2):
+            made.save(step, state, {"n": step})
+    objects = storage.buckets["bucket"]
+    for name in ("2/commit_success.txt", "2/checksums.json"):
+        del objects[f"some/run/checkpoints/a/{name}"]
+    with Checkpoints(folder) as made:
+        assert made.latest() == (1, {"n": 1})
+        made.save(2, state, {"n": 3})
+    with Checkpoints(folder) as made:
+        assert made.latest() == (2, {"n": 3})
+
+
+@pytest.mark.slow
+def test_two_processes_write_to_a_bucket(config, storage, tmp_path):
+    data.prepare("wine", tmp_path / "data")
+    with config.unlocked():
+        config.mesh = {"data": -1}
+        config.checkpoint.every_seconds = 0.5
+    settings = {"config": config.to_dict(), "data": str(tmp_path / "data")}
+    alone = pods.start(1, workdir=str(tmp_path / "alone"), **settings)
+    assert pods.end(alone)[0] == [0]
+    stopped = {"stop_at": 7, "signals": {1: signal.SIGTERM}}
+    codes, _, errors = pods.end(pods.start(2, workdir=RUN, **stopped, **settings))
+    assert codes == [128 + signal.SIGTERM] * 2, errors
+    assert "lock" not in names(storage)
+    codes, _, errors = pods.end(pods.start(2, workdir=RUN, **settings))
+    assert codes == [0] * 2, errors
+    pods.same(files.as_path(RUN), tmp_path / "alone", 1e-5)
