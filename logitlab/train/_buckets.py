@@ -37,12 +37,13 @@ def check_bucket(path: str | os.PathLike) -> None:
 
     Raises:
       ValueError: gcsfs is not installed.
-      OSError: there is no such bucket, or it may not be listed.
+      OSError: there is no such bucket, or it may not be seen or listed.
     """
     bucket, name = _parts(path)
     _storage()  # or its ValueError would be taken for one of the request
     try:
         with _one_line():
+            _call("GET", "b/{}", bucket)  # as Orbax does before it deletes
             _call("GET", "b/{}/o", bucket, prefix=f"{name}/", maxResults=1)
     except FileNotFoundError:
         raise OSError(f"there is no bucket {bucket!r}") from None

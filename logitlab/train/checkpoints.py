@@ -201,7 +201,8 @@ def read(folder: pathlib.Path, step: int, part: str | None = None) -> Mapping:
 
 
 def _absolute(folder):
-    return as_path(folder) if is_bucket(folder) else pathlib.Path(folder).absolute()
+    path = as_path(folder)
+    return path if is_bucket(path) else path.absolute()
 
 
 def _check_same(folder, like):

@@ -333,13 +333,13 @@ class _Training:
     def _trace(self, on):
         if on == self.tracing or not processes.is_first():
             return
+        self.tracing = on
         if on:
             self.traces = LocalFolder(self.profile.folder / self.name)
             jax.profiler.start_trace(str(self.traces.folder))
         else:
             jax.profiler.stop_trace()
             self.traces.close()
-        self.tracing = on
 
     def _timing(self):
         rate = math.nan

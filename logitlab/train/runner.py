@@ -125,9 +125,9 @@ def run_study(
       ValueError: a setting is out of its range, or processes have unequal configs;
         nothing was written.
       WorkdirError: the workdir holds another config, is in use by another process, or
-        cannot be written; a bucket is missing or there are no rights to it; every
-        checkpoint of an arm is damaged, or it holds other
-        seeds, parameters or dtypes than the arm has now.
+        cannot be written; its bucket is missing, or there are no rights to it; every
+        checkpoint of an arm is damaged, or it holds other seeds, parameters or dtypes
+        than the arm has now.
       NonFiniteLoss: see :func:`logitlab.train.loop.train`.
       DataError: a training batch cannot be read.
       Interrupted: after SIGINT or SIGTERM; the same call goes on.

@@ -288,3 +288,28 @@ def test_two_processes_write_to_a_bucket(config, storage, tmp_path):
     codes, _, errors = pods.end(pods.start(2, workdir=RUN, **settings))
     assert codes == [0] * 2, errors
     pods.same(files.as_path(RUN), tmp_path / "alone", 1e-5)
+
+
+def test_data_in_a_bucket_are_copied_once(storage, tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    there = tmp_path / "there"
+    data.prepare("wine", there)
+    for path in there.rglob("*"):
+        if path.is_file():
+            name = f"data/{path.relative_to(there).as_posix()}"
+            storage.put("bucket", name, path.read_bytes())
+    folder = tmp_path / "gs/bucket/data/wine/1.0.0"
+    assert data.prepare("wine", "gs://bucket/data") == str(folder)
+    copied = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    here, local = (
+        data.load("wine", place)["train"] for place in ("gs://bucket/data", there)
+    )
+    np.testing.assert_array_equal(here["x"], local["x"])
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == copied
+    storage.buckets["denied"], storage.denied = {}, {"denied"}
+    for name, place, message in [
+        ("c4/en", "gs://bucket/data", "'gs://bucket/data': it holds no 'c4/en'"),
+        ("wine", "gs://denied/data", "data_dir 'gs://denied/data': Forbidden"),
+    ]:
+        with pytest.raises(data.UnavailableDataset, match=message):
+            data.prepare(name, place)
