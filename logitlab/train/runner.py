@@ -140,8 +140,12 @@ def run_study(
     with contextlib.ExitStack() as held, processes.naming_who_died():
 
         def open_and_hold():
+            lock = hold(workdir, shared=share)
+            if is_bucket(workdir):  # a lock that is refused leaves nothing there
+                held.enter_context(lock)
             open_workdir(workdir, config, allow_changes=allow_changes)
-            held.enter_context(hold(workdir, shared=share))
+            if not is_bucket(workdir):
+                held.enter_context(lock)
             _check_sharing(workdir, share)
 
         processes.in_first(open_and_hold)
