@@ -73,6 +73,7 @@ setup(
     install_requires=["jax>=0.7.0", "optax>=0.2.5"],
     extras_require={
         "train": TRAIN,
+        "gcs": [*TRAIN, "gcsfs>=2026.1.0"],  # workdirs in buckets, gs://BUCKET/PATH
         "tpu_aot": ["jax[tpu]>=0.7.0"],  # libtpu, which compiles for TPUs without one
         "docs": TRAIN + DOCS,
         "test": TRAIN + DOCS + TEST,

@@ -12,7 +12,6 @@ if not __package__:  # started by its path: what it imports is not found
     sys.exit("error: run it as a module: python -m experiments.main")
 
 import difflib
-import pathlib
 import re
 import shlex
 import tempfile
@@ -22,7 +21,9 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.common import moved, recipes
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run leaves.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder or gs://BUCKET/PATH for everything the run leaves."
+)
 ALLOW_CHANGES = flags.DEFINE_bool(
     "allow_config_changes", False, "Go on in a workdir of another config."
 )
@@ -108,10 +109,10 @@ def _dry_run(config):
 def _run_study(config):
     from experiments.common import studies
     from logitlab import data, report, train
-    from logitlab.train import processes
+    from logitlab.train import files, processes
 
-    workdir = pathlib.Path(WORKDIR.value)
     try:
+        workdir = files.workdir_path(WORKDIR.value)
         if not workdir.exists() and (line := moved.result(workdir)):
             raise ValueError(line)
         study = studies.build(config)

@@ -26,6 +26,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import _lazy
+from logitlab.data import _remote
 from logitlab.data.algorithmic import _checked_int
 
 REMAINDERS = ("drop", "mask")
@@ -52,7 +53,8 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
     Args:
       name: of a TFDS builder, ``name``, ``name/config`` or ``name:version``.
       data_dir: TFDS's folder, by default ``TFDS_DATA_DIR`` or
-        ``~/tensorflow_datasets``.
+        ``~/tensorflow_datasets``. From a bucket, ``gs://BUCKET/PATH``, the data set is
+        copied to the folder ``gs`` in there when it is first used.
 
     Returns:
       The folder of the data set.
@@ -378,6 +380,9 @@ def _prepared(name, data_dir):
     base = name.split("/")[0].split(":")[0]
     local = base in tfds_builders.LOCAL
     try:
+        if data_dir.startswith("gs://"):
+            copies = tfds.core.constants.DATA_DIR
+            data_dir = _remote.copy_of(name, data_dir, copies, needed=not local)
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
@@ -444,9 +449,6 @@ def _write(tfds, builder, data_dir, *, quiet):
 @contextlib.contextmanager
 def _alone(builder, data_dir):
     """Holds the lock of a data set on this host; then sweeps what is half done."""
-    if "://" in data_dir:  # a bucket: no locks, and TFDS moves what is complete
-        yield
-        return
     folder = pathlib.Path(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / f".{builder.name}.lock"

@@ -4,12 +4,11 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from logitlab.report.claims import Verdict
-from logitlab.train.files import write_file
+from logitlab.train.files import as_path, write_file
 
 
 def write_claims(verdicts: Sequence[Verdict], path: str | os.PathLike) -> None:
@@ -24,7 +23,7 @@ def write_claims(verdicts: Sequence[Verdict], path: str | os.PathLike) -> None:
 
 def read_claims(path: str | os.PathLike) -> list[Verdict]:
     """Reads back what :func:`write_claims` wrote."""
-    rows = json.loads(pathlib.Path(path).read_text("utf-8"))
+    rows = json.loads(as_path(path).read_text("utf-8"))
     return [
         Verdict(
             **{

@@ -19,7 +19,7 @@ from logitlab.report.figures import save
 from logitlab.report.judging import judge
 from logitlab.report.page import write_page
 from logitlab.train.config import to_json
-from logitlab.train.files import write_file
+from logitlab.train.files import as_path, write_file
 from logitlab.train.results import ArmResult
 from logitlab.train.study import Study
 from logitlab.train.writers import Table
@@ -31,7 +31,7 @@ def conclude(
     study: Study,
     results: Mapping[str, ArmResult],
     config,
-    workdir: pathlib.Path,
+    workdir: str | os.PathLike,
     *,
     command: str = "",
 ) -> list[Verdict]:
@@ -58,6 +58,7 @@ def conclude(
         smoke=smoke,
         chosen_seed=config.get("chosen_seed", ""),
     )
+    workdir = as_path(workdir)
     write_claims(verdicts, workdir / "claims.json")
     drawn = {}
     for name, draw in study.figures.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 from logitlab.report.claims import Verdict
 from logitlab.report.judging import outcome
-from logitlab.train.files import write_file
+from logitlab.train.files import as_path, write_file
 
 _SYMBOLS = {
     "reproduced": "✓",
@@ -128,7 +128,7 @@ def write_page(
     if figures:
         parts += ["<h2>Figures</h2>"]
         for name, file in figures.items():
-            parts.append(_figure(name, pathlib.Path(file), captions.get(name, name)))
+            parts.append(_figure(name, as_path(file), captions.get(name, name)))
     if arms:
         parts += ["<h2>Arms</h2>", _arms(arms)]
     if environment:

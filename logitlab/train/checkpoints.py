@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pathlib
-import shutil
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -14,8 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from logitlab.train import processes
-from logitlab.train.files import WorkdirError, write_file
+from logitlab.train import _buckets, processes
+from logitlab.train.files import (
+    WorkdirError,
+    as_path,
+    is_bucket,
+    remove_folder,
+    write_file,
+)
 
 FORMAT = 2  # of what is in a checkpoint; another one is not read
 SUMS = "checksums.json"
@@ -36,7 +41,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=True, create=True
         )
-        self._folder = pathlib.Path(folder).absolute()
+        self._folder = _absolute(folder)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._whole: set[int] = set()  # steps whose files were looked at
 
@@ -107,7 +112,7 @@ class Checkpoints:
                 f"deleted a damaged checkpoint, {what}; going on from step {step}",
                 stacklevel=2,
             )
-            shutil.rmtree(self._folder / str(bad))
+            remove_folder(self._folder / str(bad))
 
     def restore(self, step: int, like: Any = None) -> Any:
         """The state saved at ``step``, with the structure and shardings of ``like``.
@@ -183,7 +188,7 @@ def read(folder: pathlib.Path, step: int, part: str | None = None) -> Mapping:
         "meta": ocp.JsonCheckpointHandler(),  # or Orbax warns that it lacks one
     }
     with ocp.CheckpointManager(
-        folder.absolute(), options=options, item_handlers=handlers
+        _absolute(folder), options=options, item_handlers=handlers
     ) as manager:
         tree = manager.item_metadata(step)["state"].tree
         wanted = tree if part is None else {part: tree[part]}
@@ -193,6 +198,11 @@ def read(folder: pathlib.Path, step: int, part: str | None = None) -> Mapping:
         )
         state = manager.restore(step, args=ocp.args.Composite(state=args))["state"]
     return state if part is None else state[part]
+
+
+def _absolute(folder):
+    path = as_path(folder)
+    return path if is_bucket(path) else path.absolute()
 
 
 def _check_same(folder, like):
@@ -243,7 +253,10 @@ def _said_of(folder):
 
 
 def _sums(folder):
-    """CRC-32 of every file but the sums themselves."""
+    """CRC-32 of every file but the sums themselves; of objects it is known already."""
+    if is_bucket(folder):
+        found = _buckets.checksums(folder)
+        return {name: crc for name, crc in found.items() if name != SUMS}
     files = (path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): _crc(path)

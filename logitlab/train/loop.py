@@ -18,6 +18,7 @@ from logitlab.train._feeding import Feeding
 from logitlab.train._hardware import peak_bytes, peak_flops
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
+from logitlab.train.files import LocalFolder
 from logitlab.train.program import Program
 from logitlab.train.progress import Clock, Interrupted, Progress, Signals
 from logitlab.train.study import Run
@@ -53,12 +54,11 @@ class Logs:
         processes.in_first(add)
 
     def sync(self) -> None:
-        """Waits until the disk has all rows, without which no checkpoint counts."""
+        """Waits until all rows are written, without which no checkpoint counts."""
 
         def sync():
-            for table in [*self.tables, self.timing]:
-                if isinstance(table, Table):
-                    table.sync()
+            for log in [*self.tables, self.timing, self.events]:
+                log.sync()
 
         processes.in_first(sync)
 
@@ -333,11 +333,13 @@ class _Training:
     def _trace(self, on):
         if on == self.tracing or not processes.is_first():
             return
+        self.tracing = on
         if on:
-            jax.profiler.start_trace(str(self.profile.folder / self.name))
+            self.traces = LocalFolder(self.profile.folder / self.name)
+            jax.profiler.start_trace(str(self.traces.folder))
         else:
             jax.profiler.stop_trace()
-        self.tracing = on
+            self.traces.close()
 
     def _timing(self):
         rate = math.nan

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import socket
 import sys
 import time
@@ -19,7 +18,13 @@ from logitlab.train import processes
 from logitlab.train._locks import InUse, hold
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.events import Events
-from logitlab.train.files import WorkdirError, write_file
+from logitlab.train.files import (
+    WorkdirError,
+    as_path,
+    is_bucket,
+    workdir_path,
+    write_file,
+)
 from logitlab.train.loop import NONFINITE, Logs, Window, train
 from logitlab.train.program import Program, build_program, check_settings
 from logitlab.train.progress import Progress, Signals
@@ -32,7 +37,7 @@ SHOWN = 10  # differences between configs, at most
 
 
 def open_workdir(
-    workdir: pathlib.Path, config, *, allow_changes: bool = False
+    workdir: str | os.PathLike, config, *, allow_changes: bool = False
 ) -> pathlib.Path:
     """Makes the workdir and leaves ``config.json``, or checks the one that is there.
 
@@ -43,7 +48,7 @@ def open_workdir(
       WorkdirError: it holds another config; the message lists the keys that differ, and
         nothing was changed.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = as_path(workdir)
     path, text = workdir / "config.json", configs.to_json(config)
     try:
         if path.exists():
@@ -62,7 +67,7 @@ def open_workdir(
                     + changes
                 )
             print(f"{workdir} goes on with another config:{changes}")
-        else:
+        elif not is_bucket(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
         write_file(path, text)
     except (OSError, ValueError) as error:
@@ -85,7 +90,7 @@ def _what(before, now):
 def run_study(
     study: Study,
     config,
-    workdir: pathlib.Path,
+    workdir: str | os.PathLike,
     *,
     allow_changes: bool = False,
     profile: tuple[int, int] | None = None,
@@ -106,7 +111,8 @@ def run_study(
     Args:
       study: what to run.
       config: the locked config that made it.
-      workdir: where everything goes; on a file system that all processes see.
+      workdir: where everything goes; on a file system that all processes see, or in a
+        bucket, ``gs://BUCKET/PATH``.
       allow_changes: go on in a workdir of another config.
       profile: first and last step of a window to trace, of each arm, into
         ``workdir/profile``.
@@ -119,26 +125,27 @@ def run_study(
       ValueError: a setting is out of its range, or processes have unequal configs;
         nothing was written.
       WorkdirError: the workdir holds another config, is in use by another process, or
-        cannot be written; every checkpoint of an arm is damaged, or it holds other
-        seeds, parameters or dtypes than the arm has now.
+        cannot be written; its bucket is missing, or there are no rights to it; every
+        checkpoint of an arm is damaged, or it holds other seeds, parameters or dtypes
+        than the arm has now.
       NonFiniteLoss: see :func:`logitlab.train.loop.train`.
       DataError: a training batch cannot be read.
       Interrupted: after SIGINT or SIGTERM; the same call goes on.
     """
     mesh = meshes.make_mesh(config.mesh.to_dict())
     check(study, config, mesh)
-    if re.match(r"\w\w+:/", str(workdir)):
-        raise ValueError(
-            f"workdir is {workdir}, expected a folder; mount the bucket to use it"
-        )
-    workdir = pathlib.Path(workdir)
+    workdir = workdir_path(workdir)
     window = None if profile is None else Window(*profile, workdir / "profile")
     _check_same_everywhere(config)
     with contextlib.ExitStack() as held, processes.naming_who_died():
 
         def open_and_hold():
+            lock = hold(workdir, shared=share)
+            if is_bucket(workdir):  # a lock that is refused leaves nothing there
+                held.enter_context(lock)
             open_workdir(workdir, config, allow_changes=allow_changes)
-            held.enter_context(hold(workdir, shared=share))
+            if not is_bucket(workdir):
+                held.enter_context(lock)
             _check_sharing(workdir, share)
 
         processes.in_first(open_and_hold)
@@ -174,12 +181,14 @@ def _open_logs(folder, config, held, mesh):
     first = processes.is_first()
     table = Table(folder / "metrics.csv", writes=first)
     timing = Table(folder / "timing.csv", ("arm", "step"), writes=first)
+    events = Events(folder / "log.jsonl", writes=first)
     tables = [table]
     if config.tensorboard and first:
-        board = TensorBoard(folder / "tensorboard")
-        tables.append(held.enter_context(contextlib.closing(board)))
+        tables.append(TensorBoard(folder / "tensorboard"))
+    for log in (*tables, timing, events):
+        held.enter_context(contextlib.closing(log))
     processes.barrier("logs")  # all have read what there was
-    logs = Logs(tables, timing, Events(folder / "log.jsonl", writes=first))
+    logs = Logs(tables, timing, events)
     logs.event(
         "run",
         host=socket.gethostname(),
@@ -389,6 +398,7 @@ def _compute(name, arm, seeds, checkpoints, logs, progress):
     )
     logs.event("computed", arm=name, seconds=seconds)
     arrays = {k: v for k, v in stacked.items() if v.ndim > 1} or {"none": np.zeros(1)}
+    logs.sync()
     checkpoints.save(0, arrays, {"done": True, "seeds": list(seeds)})
 
 

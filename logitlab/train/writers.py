@@ -2,7 +2,7 @@
 
 import csv
 import io
-import pathlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from logitlab.train.files import WorkdirError, append_file, sync_file, write_file
+from logitlab.train.files import (
+    LocalFolder,
+    WorkdirError,
+    append_file,
+    as_path,
+    is_bucket,
+    remove_folder,
+    sync_file,
+    write_file,
+)
 
 KEYS = ("arm", "seed", "step")
 
@@ -20,18 +29,23 @@ class Table:
 
     Rows reach the disk whole: those of one ``append`` go out in a single write, and a
     new column rewrites the file by rename. What a full disk cut short is taken back, a
-    last line that a crash cut short is dropped when the file is opened again.
+    last line that a crash cut short is dropped when the file is opened again. To an
+    object in a bucket nothing can be added: it is written anew with each ``sync``.
     """
 
     def __init__(
-        self, path: pathlib.Path, keys: Sequence[str] = KEYS, *, writes: bool = True
+        self,
+        path: str | os.PathLike,
+        keys: Sequence[str] = KEYS,
+        *,
+        writes: bool = True,
     ):
         """Opens the table at ``path``, and reads what it holds already.
 
         With ``writes=False``, as in all processes but the first, the rows stay in
         memory.
         """
-        self.path, self.writes = pathlib.Path(path), writes
+        self.path, self.writes = as_path(path), writes
         self._keys = tuple(keys)
         self.columns, self.rows = list(keys), []
         if self.path.exists():
@@ -54,7 +68,7 @@ class Table:
         before = self.columns, self.rows
         self.columns = [*self.columns, *dict.fromkeys(new)]
         self.rows = self.rows + rows
-        if not self.writes:
+        if not self.writes or is_bucket(self.path):
             return
         try:
             if new or not self.path.exists():
@@ -73,12 +87,18 @@ class Table:
         Raises:
           WorkdirError: it does not take them.
         """
-        if not self.writes or not self.path.exists():
-            return
         try:
-            sync_file(self.path)
+            if is_bucket(self.path):
+                self._rewrite()
+            elif self.writes and self.path.exists():
+                sync_file(self.path)
         except OSError as error:
             raise WorkdirError(f"cannot write to {self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Leaves in a bucket what came after the last ``sync``."""
+        if is_bucket(self.path):
+            self.sync()
 
     def keep(self, wanted) -> None:
         """Drops the rows for which ``wanted(row)`` is false."""
@@ -108,11 +128,12 @@ class Table:
 class TensorBoard:
     """Scalars as TensorBoard events, one run for each arm and seed."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: str | os.PathLike):
         """Nothing is written before the first row."""
         from tensorboardX import SummaryWriter  # without TensorFlow
 
-        self._folder, self._open = pathlib.Path(folder), SummaryWriter
+        self._place, self._local = as_path(folder), LocalFolder(folder)
+        self._folder, self._open = self._local.folder, SummaryWriter
         self._writers: dict[Any, Any] = {}
 
     def append(self, rows: Sequence[Mapping]) -> None:
@@ -140,14 +161,24 @@ class TensorBoard:
         try:
             for old in (self._folder / arm).glob("seed_*"):
                 shutil.rmtree(old)
+            if is_bucket(self._place):
+                remove_folder(self._place / arm)
         except OSError as error:
-            raise WorkdirError(f"cannot write to {self._folder}: {error}") from error
+            raise WorkdirError(f"cannot write to {self._place}: {error}") from error
         self.append(rows)
+
+    def sync(self) -> None:
+        """Leaves in a bucket what there is until now."""
+        if is_bucket(self._place):
+            for writer in self._writers.values():
+                writer.flush()
+            self._local.send()
 
     def close(self) -> None:
         """Flushes and closes all runs."""
         for writer in self._writers.values():
             writer.close()
+        self._local.close()
 
 
 def rows_of(arm: str, seeds, active, step: int, numbers: Mapping[str, np.ndarray]):

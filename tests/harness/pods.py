@@ -1,6 +1,7 @@
 """Real processes that train together, beside one process with as many devices."""
 
 import csv
+import io
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from logitlab.train import checkpoints
 TESTS = pathlib.Path(__file__).parents[1]
 ROOT = TESTS.parent
 SCRIPT = """
-import json, os, pathlib, signal, sys, time
+import json, os, signal, sys, time
 settings = json.loads(sys.argv[1])
 import jax
 jax.config.update("jax_num_cpu_devices", settings["devices"] // settings["count"])
@@ -30,7 +31,7 @@ if settings["count"] > 1:
 assert jax.device_count() == settings["devices"]
 from harness import toy
 
-workdir = pathlib.Path(settings["workdir"])
+workdir = settings["workdir"]
 batches = data.stream("wine", "train", 16, seed=0, data_dir=settings["data"])
 
 def wine_init(key):
@@ -124,8 +125,8 @@ def end(started):
 
 
 def table(workdir):
-    with open(workdir / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    text = (workdir / "metrics.csv").read_text("utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def same(workdir, other, rtol=1e-11):

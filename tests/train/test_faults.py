@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import random
 import resource
 import shutil
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness import toy
+from harness.others import LONG, ROOT, TESTS, ends_well, start
 
 from logitlab import train
 from logitlab.train import Stream, Study, WorkdirError, _feeding, checkpoints
@@ -25,40 +25,6 @@ from logitlab.train.writers import Table
 
 # What runs in other processes is compiled as users' programs are.
 pytestmark = pytest.mark.optimized
-
-TESTS = pathlib.Path(__file__).parents[1]
-ROOT = TESTS.parent
-LONG = """
-    import pathlib, sys
-    from harness import toy
-    from ml_collections import ConfigDict
-    from logitlab import train
-
-    config = ConfigDict(json.loads(sys.argv[2])).lock()
-    steps = int(sys.argv[3])
-    run = toy.run(steps=steps, evaluate_at=range(0, steps + 1, 5), batch_size=4)
-    train.run_study(train.Study({"a": run}), config, pathlib.Path(sys.argv[1]))
-"""
-
-
-def start(code, *arguments):
-    """A process that can import what the tests can."""
-    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-c", "import json\n" + textwrap.dedent(code), *arguments],
-        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ends_well(process, seconds=300):
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    finally:
-        process.kill()  # one that hangs would be found by the tests that follow
-    assert process.returncode == 0, errors
 
 
 def rows(path):

@@ -1,5 +1,6 @@
 import pathlib
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from harness import toy
 
 from logitlab import train
-from logitlab.train import Study, WorkdirError
+from logitlab.train import Study, WorkdirError, _buckets
 
 ALWAYS = range(0, 21)
 
@@ -147,8 +148,19 @@ def test_a_workdir_that_cannot_be_made(config, tmp_path):
         train.run_study(Study({}), config, tmp_path / "file/deeper", quiet=True)
     with pytest.raises(WorkdirError, match="cannot use workdir /proc/run"):
         train.run_study(Study({}), config, pathlib.Path("/proc/run"), quiet=True)
-    with pytest.raises(ValueError, match="expected a folder; mount the bucket"):
-        train.run_study(Study({}), config, pathlib.Path("gs://bucket/a"), quiet=True)
+    # A path of pathlib has lost one of two slashes.
+    for workdir in (pathlib.Path("gs://bucket/a"), "gs://", "s3://bucket/a"):
+        with pytest.raises(ValueError, match="expected a folder or gs://BUCKET/PATH"):
+            train.run_study(Study({}), config, workdir, quiet=True)
+
+
+def test_a_bucket_without_gcsfs_names_the_extra(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as though not installed
+    monkeypatch.setattr(_buckets, "_storage", _buckets._storage.__wrapped__)
+    with pytest.raises(
+        ValueError, match=r"^workdirs .* need gcsfs; .*logitlab\[gcs\]'$"
+    ):
+        train.run_study(Study({}), config, "gs://bucket/a", quiet=True)
 
 
 def test_other_seeds_are_another_run(config, tmp_path):
