@@ -454,8 +454,14 @@ def kl_matching_score(
 
 
 def _log_odds(z):
-    below, lead, shown, _ = below_lead(z)
-    return -numerics.logsumexp(below, where=shown & ~lead)
+    top = jnp.argmax(z, -1)
+    others = jnp.where(numerics.is_label(z, top), -jnp.inf, z)
+    second = jax.lax.stop_gradient(jnp.max(others, -1))
+    none = second == -jnp.inf  # a single class, or no class at all
+    second = jnp.where(none, 0, second)
+    total = jnp.sum(jnp.exp(others - second[..., None]), -1)
+    odds = numerics.take_label_logit(z, top) - second
+    return jnp.where(none, jnp.inf, odds - jnp.log(jnp.where(none, 1, total)))
 
 
 def _temperature(value, dtype):
