@@ -13,7 +13,7 @@ Variants, after a colon:
              by hand, 2048 x 32000: about ten minutes and 6 GB
   heads      linear heads that hold no logits beside dense ones, 4096 tokens, width 512,
              131072 classes: about half an hour and 10 GB; beside tokamax if installed
-  evaluation calibration error, AUROC and the fit of a temperature beside NumPy, from
+  evaluation  calibration error, AUROC and the fit of a temperature beside NumPy, from
              1000000 x 100 logits: two minutes and 5 GB
 Expected on an idle machine: of `spherical` and `evaluation` every bound is kept. Of
 `loop` all but two: a step takes 1.3 to 1.5 times its products, and the import 0.3 s

@@ -12,8 +12,6 @@ import threading
 import urllib.parse
 from typing import NamedTuple
 
-import google_crc32c
-
 
 class Object(NamedTuple):
     data: bytes
@@ -222,6 +220,8 @@ def _json(value):
 
 
 def _described(bucket, name, found):
+    import google_crc32c  # which gcsfs brings; this module is read without it too
+
     crc = google_crc32c.value(found.data).to_bytes(4, "big")
     return {
         "kind": "storage#object",

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from harness import pods, toy
+from harness import storage as storages
 from harness.others import LONG, ends_well, start
 
 from logitlab import data, report, train
@@ -20,8 +21,6 @@ from logitlab.train.checkpoints import Checkpoints
 
 if importlib.util.find_spec("gcsfs") is None:
     pytest.skip("gcsfs is missing: pip install -e '.[gcs]'", allow_module_level=True)
-
-from harness import storage as storages  # noqa: E402 (imports what gcsfs brings)
 
 pytestmark = pytest.mark.optimized  # compared with what other processes compile
 RUN = "gs://bucket/some/run"
