@@ -74,7 +74,8 @@ setup(
     extras_require={
         "train": TRAIN,
         "gcs": [*TRAIN, "gcsfs>=2026.1.0"],  # workdirs in buckets, gs://BUCKET/PATH
-        "tpu_aot": ["jax[tpu]>=0.7.0"],  # libtpu, which compiles for TPUs without one
+        # libtpu, which compiles for TPUs without one. Pip 23 finds no name with "_".
+        "tpu-aot": ["jax[tpu]>=0.7.0"],
         "docs": TRAIN + DOCS,
         "test": TRAIN + DOCS + TEST,
     },

@@ -70,7 +70,7 @@ def topology_devices(name: str) -> list[jax.Device]:
     if not has_tpu_compiler():
         raise ValueError(
             f"topology is {name!r}, which needs the compiler for TPUs: "
-            "pip install -e '.[tpu_aot]'"
+            "pip install -e '.[tpu-aot]'"
         )
     # Nothing runs: it does not matter who else has loaded the compiler, and there is
     # no metadata server to ask what the machine is.
@@ -86,7 +86,7 @@ def topology_devices(name: str) -> list[jax.Device]:
 
 
 def has_tpu_compiler() -> bool:
-    """Whether the extra ``tpu_aot`` is installed."""
+    """Whether the extra ``tpu-aot`` is installed."""
     return importlib.util.find_spec("libtpu") is not None
 
 

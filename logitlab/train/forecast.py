@@ -60,7 +60,7 @@ def dry_run(study: Study, config, *, topology: str | None = None) -> dict[str, N
       study: what would be run.
       config: the locked config that made it, see :func:`run_study`.
       topology: a slice of TPUs to compile for, such as ``v5e:16x16``; it needs no TPU,
-        but the extra ``tpu_aot``. None takes the devices at hand.
+        but the extra ``tpu-aot``. None takes the devices at hand.
 
     Raises:
       ValueError: before anything is compiled: there is no such topology, it or the

@@ -199,7 +199,7 @@ def test_other_commands_name_what_there_is(command):
     words = shlex.split(command)
     match words:
         case ["pip", "install", "-e", target]:
-            extra = re.fullmatch(r"\.\[(\w+)\]", target)
+            extra = re.fullmatch(r"\.\[([a-z-]+)\]", target)  # pip 23 finds no "_"
             assert extra is not None
             assert extra[1] in extras()
         case ["python", "-m", "pytest", *rest]:

@@ -17,7 +17,7 @@ MARKS = [
     pytest.mark.tpu,
     pytest.mark.optimized,
     pytest.mark.skipif(
-        not has_tpu_compiler(), reason="needs libtpu: pip install -e '.[tpu_aot]'"
+        not has_tpu_compiler(), reason="needs libtpu: pip install -e '.[tpu-aot]'"
     ),
 ]
 SLICES = {4: "v5e:2x2", 16: "v5e:4x4", 256: "v5e:16x16"}

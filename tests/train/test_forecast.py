@@ -170,7 +170,7 @@ def test_bad_input_is_found_before_anything_is_compiled(config, entries, message
 def test_a_topology_needs_the_compiler(config, monkeypatch):
     monkeypatch.setattr("logitlab.train._hardware.has_tpu_compiler", lambda: False)
     study = train.Study({"a": toy.run()})
-    with pytest.raises(ValueError, match=r"'v5e:2x2', which needs the .*tpu_aot"):
+    with pytest.raises(ValueError, match=r"'v5e:2x2', which needs the .*tpu-aot"):
         train.dry_run(study, config, topology="v5e:2x2")
 
 
