@@ -436,7 +436,7 @@ def mde_score(
     if not keep.size:
         return jnp.zeros((), z.dtype)
     energy = -energy_score(z, temperature=temperature).ravel()
-    keep = keep.ravel() & (energy < jnp.inf)  # a row without classes has none
+    keep = keep.ravel() & (energy != jnp.inf)  # a row without classes
     log_p = numerics.log_softmax(jnp.where(keep, energy, -jnp.inf))
     return numerics.masked_mean(-log_p, keep)
 

@@ -174,6 +174,7 @@ def test_slopes(x64):
     # A row without classes is left out.
     empty = np.vstack([z, np.full((1, 4), -np.inf)])
     np.testing.assert_allclose(calls.mde_score(empty), value, 1e-12)
+    assert np.isnan(calls.mde_score(np.vstack([z, np.full((1, 4), np.nan)])))
 
 
 def test_scores_at_the_edges():
