@@ -3,19 +3,14 @@
 import csv
 import io
 import json
-import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 
+from harness import others
 from logitlab.train import checkpoints
 
-TESTS = pathlib.Path(__file__).parents[1]
-ROOT = TESTS.parent
 SCRIPT = """
 import json, os, signal, sys, time
 settings = json.loads(sys.argv[1])
@@ -95,24 +90,12 @@ def start(count, *, configs=None, **settings):
     ``stop_at``; process ``slow`` waits for each batch that it reads, and the clock of
     process ``fast_clock`` runs fifty times as fast.
     """
-    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     usual = dict(devices=4, stop_at=-1, signals={}, slow=-1, fast_clock=-1)
     address = f"localhost:{free_port()}"
     settings = usual | settings | {"count": count, "address": address}
     configs = configs or [settings.pop("config")] * count
     return [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                SCRIPT,
-                json.dumps(settings | {"index": i, "config": config}),
-            ],
-            env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        others.start(SCRIPT, json.dumps(settings | {"index": i, "config": config}))
         for i, config in enumerate(configs)
     ]
 

@@ -216,7 +216,8 @@ def test_tensorboard_and_traces(config, storage):
     assert any(name.startswith("profile/a/") for name in names(storage))
 
 
-def test_a_damaged_checkpoint(storage):
+def two_checkpoints():
+    """The folder of two checkpoints in the bucket, and what both hold."""
     folder, state = (
         files.as_path(f"{RUN}/checkpoints/a"),
         {"w": np.zeros(4, np.float32)},
@@ -224,6 +225,11 @@ def test_a_damaged_checkpoint(storage):
     with Checkpoints(folder) as made:
         for step in (1, 2):
             made.save(step, state, {"n": step})
+    return folder, state
+
+
+def test_a_damaged_checkpoint(storage):
+    folder, state = two_checkpoints()
     objects = storage.buckets["bucket"]
     name = next(n for n in objects if n.startswith("some/run/checkpoints/a/2/state/d/"))
     storage.put("bucket", name, objects[name].data[:-1] + b"!")
@@ -255,13 +261,7 @@ def test_buckets_without_rights(config, storage, workdir, message):
 
 def test_what_a_kill_left_of_a_checkpoint(storage):
     """Orbax marks one that is complete, and writes over what is not."""
-    folder, state = (
-        files.as_path(f"{RUN}/checkpoints/a"),
-        {"w": np.zeros(4, np.float32)},
-    )
-    with Checkpoints(folder) as made:
-        for step in (1, 2):
-            made.save(step, state, {"n": step})
+    folder, state = two_checkpoints()
     objects = storage.buckets["bucket"]
     for name in ("2/commit_success.txt", "2/checksums.json"):
         del objects[f"some/run/checkpoints/a/{name}"]
