@@ -207,7 +207,8 @@ def build(line, batch, sizes=(), seed=0):
         size = shape(dims)
         if name in ("where", "mask", "alloc"):
             return rng.uniform(size=size) < 0.8
-        if name in ("labels", "choice", "actions") and "C" not in dims:
+        choices = name.endswith("labels") or name in ("choice", "actions")
+        if choices and "C" not in dims:
             return rng.integers(0, sizes.get("C", 2), size)
         if name in ("labels", "probs") and dims and dims[-1] == "C":
             return rng.dirichlet(np.ones(size[-1]), size[:-1]).astype("f4")

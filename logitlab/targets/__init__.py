@@ -1,4 +1,4 @@
-"""Labels, values and teachers to soft targets."""
+"""Labels, values and teachers to soft targets and pairs."""
 
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from logitlab.targets.clusters import (
     label_correlation,
 )
 from logitlab.targets.factors import dirichlet_responsibilities
+from logitlab.targets.pairs import Pairs, label_pairs
 from logitlab.targets.teachers import (
     aspect_targets,
     compose_teacher_logits,
@@ -24,6 +25,7 @@ from logitlab.targets.teachers import (
 )
 
 __all__ = [
+    "Pairs",
     "aggregate_labels",
     "aspect_targets",
     "categorical_projection",
@@ -33,6 +35,7 @@ __all__ = [
     "dirichlet_responsibilities",
     "hl_gauss_probs",
     "label_correlation",
+    "label_pairs",
     "omd_target",
     "teacher_optimal_ranking",
     "top_k_logits",
