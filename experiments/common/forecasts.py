@@ -23,15 +23,15 @@ def lines(arm: str, needs: Needs) -> list[str]:
     ... )
     >>> print(*lines("sgd", needs), sep="\\n")
     sgd: a step, on each of 256 x TPU v5 lite, mesh data=256
-      parameters        2 GB
-      optimizer state   4 GB
-      data              1 kB
-      temporaries       0 B
-      peak              6.1 GB
-      all-reduce        2 GB in 3
-      operations        1.97 TFLOP
-      memory traffic    8.19 GB
-      time              10 ms by its peaks: operations 10 ms, memory 1 ms
+      parameters          2 GB
+      optimizer state     4 GB
+      data                1 kB
+      temporaries         0 B
+      peak                6.1 GB
+      all-reduce          2 GB in 3
+      operations          1.97 TFLOP
+      memory traffic      8.19 GB
+      time                10 ms by its peaks: operations 10 ms, memory 1 ms
     """
     count, axes = 1, []
     for name, size in needs.mesh.items():
@@ -56,7 +56,7 @@ def lines(arm: str, needs: Needs) -> list[str]:
         least = _amount(max(needs.seconds.values()), "s")
         rows["time"] = f"{least} by its peaks: {', '.join(each)}"
     title = f"{arm}: a step, on each of {count} x {needs.device}, mesh {' '.join(axes)}"
-    return [title, *(f"  {name:<18}{value}" for name, value in rows.items())]
+    return [title, *(f"  {name:<20}{value}" for name, value in rows.items())]
 
 
 _PREFIXES = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]

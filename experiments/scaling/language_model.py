@@ -5,7 +5,9 @@ lie where the rules of ``config.sharding`` say, hidden states are spread by rows
 the vocabulary over the mesh's axis ``model``, if it has one.
 
 With ``config.divergence`` a teacher of its own size learns the text beside it, and the
-decoder learns from the teacher alone, again without an array of logits.
+decoder learns from the teacher alone, again without an array of logits. With
+``config.preference`` it learns from pairs alone: how the text goes on, and what stands
+elsewhere, against a reference that learns the text beside it.
 
 Source: LLaMA, Touvron et al. 2023, arXiv:2302.13971.
 """
@@ -19,65 +21,88 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from logitlab import data, heads, losses, metrics, models, report
-from logitlab.train import Compute, Run, Stream, Study, arm_configs, log_points, pick
+from experiments.scaling import _text
+from logitlab import heads, losses, metrics, models, report
+from logitlab.train import Compute, Run, Study, arm_configs, log_points, pick
 from logitlab.train.config import check_name
 
 DTYPES = ("bfloat16", "float32")
 PASSES = {"label": heads.linear_label_loss, "rows": heads.linear_loss}
-BITS = "validation/bits_per_byte"
+BITS, PREFERRED = "validation/bits_per_byte", "validation/preferred"
 
 
 def build(config) -> Study:
     """The study of one variant; nothing here trains, writes or prints."""
     arms = arm_configs(config)
     runs = {name: _run(arm) for name, arm in arms.items()}
-    text = _text(config.data.folder)
-    claims = []
-    if config.judged:
-        claims = [
-            report.Claim(
-                text="a byte costs the decoder fewer bits than counts of pairs do",
-                reference="it sees more than the one byte before",
-                ours=lambda results: (
-                    results[config.judged].final(BITS)
-                    - results["bigram"]["bits_per_byte"][0]
-                ),
-                at_most=config.tolerances.below_bigram,
-                unit="bits",
-                needs=(config.judged, "bigram"),
-            )
-        ]
-    bigram = Compute(lambda key: {"bits_per_byte": bigram_bits(text)})
+    text = _text.corpus(config.data)
+    bigram = Compute(lambda key: {"bits_per_byte": _text.bigram_bits(text)})
     return Study(
         arms={**runs, "bigram": bigram},
         figures={"loss": report.curves("validation/nll", "validation/accuracy")},
-        claims=claims,
+        claims=_claims(config),
         labels={name: arm.label or name for name, arm in arms.items()},
         title="A decoder language model",
         summary=(
-            "A decoder-only transformer over the source of Python's standard library "
-            f"(SHA-256 of the text {text.sha256}), {config.data.bytes_per_token} "
-            "byte(s) a token. Loss and accuracy come from one pass of the head, which "
-            "makes no array of all logits."
+            f"A decoder-only transformer over {text.name}, "
+            f"{config.data.bytes_per_token} byte(s) a token. Loss and accuracy come "
+            "from one pass of the head, which makes no array of all logits."
         ),
         captions={"loss": "Negative log-likelihood in nats a token, and accuracy."},
     )
 
 
+def _claims(config):
+    """Those that the config has tolerances for."""
+    judged = config.judged
+
+    def below_bigram(bound):
+        return report.Claim(
+            text="a byte costs the decoder fewer bits than counts of pairs do",
+            reference="it sees more than the one byte before",
+            ours=lambda results: (
+                results[judged].final(BITS) - results["bigram"]["bits_per_byte"][0]
+            ),
+            at_most=bound,
+            unit="bits",
+            needs=(judged, "bigram"),
+        )
+
+    def preferred(bound):
+        return report.Claim(
+            text="the reward tells how held-out text goes on from what is elsewhere",
+            reference="half of the pairs by chance",
+            ours=lambda results: results[judged].final(PREFERRED),
+            at_least=bound,
+            unit="of the pairs",
+            needs=(judged,),
+        )
+
+    claims = dict(below_bigram=below_bigram, preferred=preferred)
+    return [claims[name](bound) for name, bound in config.tolerances.items() if judged]
+
+
 def _run(config) -> Run:
     c = config.data
-    for name, least in (("context", 1), ("windows", 1)):
+    pairs = bool(config.preference)
+    for name, least in (("context", 2 if pairs else 1), ("windows", 1)):
         if c[name] < least:
             raise ValueError(
                 f"config.data.{name} is {c[name]}, expected at least {least}"
             )
-    if config.divergence and config.teacher.tied != config.model.tied:
+    if pairs and config.divergence:
+        raise ValueError(
+            f"config.preference is {config.preference!r} and config.divergence "
+            f"{config.divergence!r}, expected at most one of them"
+        )
+    with_teacher = pairs or bool(config.divergence)
+    if with_teacher and config.teacher.tied != config.model.tied:
         raise ValueError(
             f"config.teacher.tied is {config.teacher.tied}, expected that of the model"
         )
     model, loss_of = _model(config.model, c), _objective(config)
-    teacher = _model(config.teacher, c) if config.divergence else None
+    teacher = _model(config.teacher, c) if with_teacher else None
+    loss_of_pairs = pick(losses, config.preference) if pairs else None
 
     def init(key):
         def start(model, key):
@@ -96,11 +121,15 @@ def _run(config) -> Run:
 
     def loss(params, batch, key):
         del key  # windows are drawn on the host
-        operands, options = _head(model, student_of(params), batch["tokens"])
+        tokens = batch["tokens"]
         if teacher is None:
+            operands, options = _head(model, params, tokens)
             return loss_of(*operands, **options).mean(-1)
-        hidden, kernel, labels = operands
-        theirs, _ = _head(teacher, params["teacher"], batch["tokens"])
+        theirs, options = _head(teacher, params["teacher"], tokens)
+        its_own = loss_of(*theirs, **options).mean(-1)
+        if pairs:
+            return preferred(params, batch)[0] + its_own
+        (hidden, kernel, _), _ = _head(model, params["student"], tokens)
         learnt = heads.fused_linear_distillation(
             hidden,
             kernel,
@@ -108,23 +137,40 @@ def _run(config) -> Run:
             divergence=config.divergence,
             **options,
         )
-        return (learnt + loss_of(*theirs, **options)).mean(-1)
+        return learnt.mean(-1) + its_own
+
+    def preferred(params, batch):
+        """Losses of pairs, and whether the model's reward ranks them."""
+        logps = []
+        for network, own in ((model, "student"), (teacher, "teacher")):
+            for tokens in (batch["tokens"], batch["rejected"]):
+                operands, options = _head(network, params[own], tokens)
+                mask = jnp.broadcast_to(
+                    jnp.arange(c.context) >= c.context // 2, operands[-1].shape
+                )
+                logps.append(heads.sequence_log_prob(*operands, mask=mask, **options))
+        mine, references = logps[:2], jax.lax.stop_gradient(logps[2:])
+        margin = (mine[0] - references[0]) - (mine[1] - references[1])
+        return loss_of_pairs(*mine, *references), margin > 0
 
     def evaluate(params, parts):
-        tokens = parts["validation"]["tokens"]
-        operands, options = _head(model, student_of(params), tokens)
+        held = parts["validation"]
+        operands, options = _head(model, student_of(params), held["tokens"])
         stats = heads.linear_label_stats(*operands, **options)
         nll = metrics.mean_of(-stats.log_prob)
-        return {
+        found = {
             "validation/nll": nll,
             "validation/accuracy": metrics.mean_of(stats.argmax == operands[-1]),
             BITS: nll.value / (np.log(2) * c.bytes_per_token),
         }
+        if pairs:
+            found[PREFERRED] = metrics.mean_of(preferred(params, held)[1])
+        return found
 
     return Run(
         init=init,
         loss=loss,
-        data=_data(c, config.batch_size),
+        data=_text.batches(c, config.batch_size, pairs=pairs),
         optimizer=_optimizer(config.optim, config.steps),
         evaluate=evaluate,
         steps=config.steps,
@@ -136,7 +182,7 @@ def _run(config) -> Run:
 def _model(config, data):
     check_name(config.dtype, DTYPES, "config.model.dtype")
     settings = {**config, "dtype": jnp.dtype(config.dtype)}
-    vocabulary = _vocabulary(data.bytes_per_token)
+    vocabulary = _text.vocabulary(data.bytes_per_token)
     return models.Decoder(vocabulary, **settings, layout=_rows_over_data)
 
 
@@ -146,14 +192,6 @@ def _head(model, params, tokens):
     kernel, transposed = model.head(params)
     options = dict(transposed=transposed, **_axes(hidden))
     return (hidden, kernel, tokens[:, 1:]), options
-
-
-def _vocabulary(bytes_per_token):
-    if bytes_per_token not in (1, 2):
-        raise ValueError(
-            f"config.data.bytes_per_token is {bytes_per_token}, expected 1 or 2"
-        )
-    return 256**bytes_per_token
 
 
 def _objective(config):
@@ -210,66 +248,3 @@ def _optimizer(config, steps):
             mask=decayed,
         ),
     )
-
-
-@functools.cache
-def _text(folder):
-    return data.standard_library_bytes(folder)
-
-
-def tokens_of(text, bytes_per_token):
-    """Each byte, or each two in a row, as one number: [n] -> [n // bytes_per_token]."""
-    whole = text[: len(text) // bytes_per_token * bytes_per_token]
-    return whole.view(f">u{bytes_per_token}")
-
-
-def _data(config, batch_size):
-    """Streamed windows of the training text, and held ones of the other."""
-    text = _text(config.folder)
-    train, held = (
-        tokens_of(part, config.bytes_per_token)
-        for part in (text.train, text.validation)
-    )
-    if min(len(train), len(held)) <= config.context + 1:
-        raise ValueError(
-            f"the text has {len(train)} and {len(held)} tokens, expected more than "
-            f"config.data.context, {config.context}, and one"
-        )
-    if batch_size % jax.process_count():
-        raise ValueError(
-            f"config.batch_size is {batch_size}, expected a multiple of the "
-            f"{jax.process_count()} processes"
-        )
-
-    def windows(tokens, count, *seed):
-        starts = np.random.default_rng(seed).integers(
-            0, len(tokens) - config.context - 1, count
-        )
-        return lambda rows: tokens[
-            starts[rows, None] + np.arange(config.context + 1)
-        ].astype(np.int32)
-
-    share = batch_size // jax.process_count()
-    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-
-    def batches(step):
-        while True:
-            yield {"tokens": windows(train, batch_size, config.seed, 1, step)(mine)}
-            step += 1
-
-    validation = windows(held, config.windows, config.seed, 0)(slice(None))
-    return {
-        "train": Stream(batches, ahead=config.ahead),
-        "validation": {"tokens": validation},
-    }
-
-
-def bigram_bits(text):
-    """Bits that a byte of the validation text costs, given the one before.
-
-    By the counts of the training text, each plus one.
-    """
-    counts = np.ones((256, 256))
-    np.add.at(counts, (text.train[:-1], text.train[1:]), 1)
-    cost = -np.log2(counts / counts.sum(-1, keepdims=True))
-    return cost[text.validation[:-1], text.validation[1:]].mean()

@@ -35,11 +35,13 @@ from logitlab.data.standard_library import (
     standard_library_bytes,
     standard_library_text,
 )
+from logitlab.data.texts import Documents, text_documents, text_windows
 
 __all__ = [
     "BatchIterator",
     "Batches",
     "Buffer",
+    "Documents",
     "Projection",
     "Text",
     "UdsSelection",
@@ -68,6 +70,8 @@ __all__ = [
     "stochastic_block_model",
     "stream",
     "symmetric_noise",
+    "text_documents",
+    "text_windows",
     "uds_select",
     "xor_mixture",
 ]

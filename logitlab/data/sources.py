@@ -68,7 +68,7 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
     ...     prepare("wine", folder).removeprefix(folder)
     '/wine/1.0.0'
     """
-    return os.fspath(_prepared(name, data_dir).data_dir)
+    return os.fspath(prepared_builder(name, data_dir).data_dir)
 
 
 def load(
@@ -104,7 +104,7 @@ def load(
     >>> wine["train"]["x"].shape, wine["test"]["y"].shape
     ((142, 13), (36,))
     """
-    builder = _prepared(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     names, splits = _supervised(builder), {}
     for split in builder.info.splits:
         source = builder.as_data_source(split=split)
@@ -276,9 +276,9 @@ def stream(
     if remainder not in REMAINDERS:
         raise ValueError(f"remainder is {remainder!r}, expected one of {REMAINDERS}")
 
-    builder = _prepared(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     names = _supervised(builder)
-    source = _source(builder, name, split)
+    source = data_source(builder, name, split)
     rows = _checked_rows(rows, len(source))
     labels = _checked_labels(labels, len(source))
     if len(rows) < (batch_size if remainder == "drop" else 1):
@@ -309,7 +309,8 @@ def stream(
     )
 
 
-def _source(builder, name, split):
+def data_source(builder: Any, name: str, split: str) -> Any:
+    """The records of a split, in random access; ValueError where there is none."""
     try:
         return builder.as_data_source(split=split)
     except ValueError as error:
@@ -333,18 +334,24 @@ def _order(count, seed):
 
 def _read(source, positions, names, what):
     """The rows at ``positions``, stacked: x as stored and y int32."""
-    positions = [int(i) for i in positions]
+    examples = records(source, [int(i) for i in positions], what)
+    x, y = (np.stack([e[name] for e in examples]) for name in names)
+    return {"x": x, "y": y.astype(np.int32) if y.dtype.kind in "iu" else y}
+
+
+def records(source: Any, positions: list[int], what: str) -> list[dict[str, Any]]:
+    """The records at ``positions`` of ``what``, tried again where they cannot be read.
+
+    Raises:
+      UnreadableRecord: the first of them that failed four times.
+    """
     for wait in WAITS:
         try:
-            examples = source.__getitems__(positions)
-            break
+            return source.__getitems__(positions)
         except Exception as error:  # each format and file system raises its own
             warnings.warn(f"trying again to read {what}: {error}", stacklevel=2)
             time.sleep(wait)
-    else:
-        examples = [_record(source, position, what) for position in positions]
-    x, y = (np.stack([e[name] for e in examples]) for name in names)
-    return {"x": x, "y": y.astype(np.int32) if y.dtype.kind in "iu" else y}
+    return [_record(source, position, what) for position in positions]
 
 
 def _record(source, position, what):
@@ -367,7 +374,7 @@ def _supervised(builder):
     return names
 
 
-def _prepared(name, data_dir):
+def prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     """The builder of ``name``, its files in place."""
     with _lazy.train_extra("logitlab.data"):
         import tensorflow_datasets as tfds
