@@ -15,6 +15,8 @@ Variants, after a colon:
              131072 classes: about half an hour and 10 GB; beside tokamax if installed
   evaluation  calibration error, AUROC and the fit of a temperature beside NumPy, from
              1000000 x 100 logits: two minutes and 5 GB
+  growth     how time and memory grow with classes, seeds, parameters and points of a
+             sweep, as exponents; five minutes and 3 GB
 Expected on an idle machine: of `spherical` and `evaluation` every bound is kept. Of
 `loop` all but two: a step takes 1.3 to 1.5 times its products, and the import 0.3 s
 beyond JAX. Of `distillation` two in three: KD and what is made of it take 1.0 to 1.5
@@ -89,6 +91,31 @@ def _evaluation(config):
     config.tolerances = dict(time=1.0, difference=1e-4)
 
 
+def _growth(config):
+    config.repeats = 5
+    config.losses = (  # names in the catalogue; the last four sort
+        "cross_entropy",
+        "focal_loss",
+        "label_smoothing_loss",
+        "weston_watkins_loss",
+        "kd_loss",
+        "nkd_loss",
+        "dist_loss",
+        "topk_hinge_loss",
+        "fenchel_young_loss",
+        "uld_loss",
+        "lovasz_softmax_loss",
+    )
+    config.rows, config.width = 256, 64
+    config.classes = (1000, 4000, 16_000, 64_000)
+    config.head_classes = (4096, 16_384, 65_536, 262_144)
+    config.seeds_together = (1, 2, 4, 8)
+    config.parameters = (2**20, 2**22, 2**24, 2**26)
+    config.points = (1, 2, 4, 8)
+    config.training = dict(p=31, widths=(128, 128), train_fraction=0.8, steps=100)
+    config.tolerances = dict(time=1.15, memory=1.02)
+
+
 def _spherical(config):
     config.repeats = 7
     config.x64 = True  # for `exact`; what is timed is float32
@@ -133,6 +160,13 @@ def _evaluation_smoke(config):
     config.repeats, config.shape = 1, (50, 4)
 
 
+def _growth_smoke(config):
+    config.repeats, config.losses, config.rows, config.width = 1, ("kd_loss",), 4, 4
+    config.classes = config.head_classes = config.parameters = (8, 32)
+    config.seeds_together = config.points = (1, 2)
+    config.training.update(p=7, widths=(8, 8), steps=2)
+
+
 def _spherical_smoke(config):
     config.repeats, config.classes, config.width, config.rows = 1, (50, 400), 4, 3
     config.steps, config.stabilize_every, config.exact.steps = 6, 3, 5
@@ -145,6 +179,7 @@ VARIANTS = dict(
     heads=_heads,
     distillation=_distillation,
     evaluation=_evaluation,
+    growth=_growth,
 )
 SMOKE = dict(
     loop=_loop_smoke,
@@ -153,4 +188,5 @@ SMOKE = dict(
     heads=_heads_smoke,
     distillation=_distillation_smoke,
     evaluation=_evaluation_smoke,
+    growth=_growth_smoke,
 )

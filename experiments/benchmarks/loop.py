@@ -118,7 +118,7 @@ def _grokking_run(config) -> Run:
     )
 
 
-def _runner(config, seeds, traces=None):
+def runner(config, seeds, traces=None):
     """A call that trains all seeds for ``config.steps`` steps, and its program.
 
     ``traces`` gets an entry whenever the loss is traced, to be compiled.
@@ -143,7 +143,7 @@ def _runner(config, seeds, traces=None):
 
 
 def _step_cost(config):
-    step, _ = _runner(config.step, (0,))
+    step, _ = runner(config.step, (0,))
     rows = int(config.step.train_fraction * config.step.p**2)
     first, second = config.step.widths
     keys = jax.random.split(jax.random.key(0), 3)
@@ -183,8 +183,8 @@ def _step_cost(config):
 def _seeds_cost(config, side_by_side):
     seeds = range(config.many.seeds)
     traces = []
-    many, program = _runner(config.many, tuple(seeds), traces)
-    ones = [_runner(config.many, (seed,))[0] for seed in seeds]
+    many, program = runner(config.many, tuple(seeds), traces)
+    ones = [runner(config.many, (seed,))[0] for seed in seeds]
 
     def sequence():
         return [jax.block_until_ready(one()) for one in ones]
