@@ -48,6 +48,7 @@ OTHERS = {
     "compose_teacher_logits": dict(weight=2.0),
     "confidence_penalized_cross_entropy": dict(lam=0.5),
     "conformal_threshold": dict(alpha=0.1),
+    "cosine_logits": dict(scale=10.0),
     "cqr_calibrate": dict(alpha=0.1),
     "deep_nngp": dict(activation="erf", depth=2),
     "deep_ntk": dict(activation="erf", depth=2),

@@ -24,6 +24,11 @@ from logitlab.transforms.ensemble_averages import ensemble_logits
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
 from logitlab.transforms.ordinal import cumulative_probs, ordered_thresholds
+from logitlab.transforms.similarities import (
+    cosine_logits,
+    cosine_similarities,
+    normalize,
+)
 from logitlab.transforms.standardization import standardize_logits
 from logitlab.transforms.temperatures import optimal_temperature
 
@@ -37,6 +42,8 @@ __all__ = [
     "amplify",
     "calibrate",
     "classifier_free_guidance",
+    "cosine_logits",
+    "cosine_similarities",
     "cumulative_probs",
     "ensemble_logits",
     "fit_histogram_binning",
@@ -45,6 +52,7 @@ __all__ = [
     "fit_platt",
     "fit_temperature",
     "fit_vector_scaling",
+    "normalize",
     "optimal_temperature",
     "ordered_thresholds",
     "standardize_logits",
