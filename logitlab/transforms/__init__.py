@@ -3,6 +3,12 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.transforms.angular_margins import (
+    arcface_logits,
+    cosface_logits,
+    label_sines,
+    magface_logits,
+)
 from logitlab.transforms.binary_calibrators import (
     HistogramCalibrator,
     IsotonicCalibrator,
@@ -28,6 +34,7 @@ from logitlab.transforms.similarities import (
     cosine_logits,
     cosine_similarities,
     normalize,
+    unpg_negatives,
 )
 from logitlab.transforms.standardization import standardize_logits
 from logitlab.transforms.temperatures import optimal_temperature
@@ -40,8 +47,10 @@ __all__ = [
     "TemperatureCalibrator",
     "VectorCalibrator",
     "amplify",
+    "arcface_logits",
     "calibrate",
     "classifier_free_guidance",
+    "cosface_logits",
     "cosine_logits",
     "cosine_similarities",
     "cumulative_probs",
@@ -52,10 +61,13 @@ __all__ = [
     "fit_platt",
     "fit_temperature",
     "fit_vector_scaling",
+    "label_sines",
+    "magface_logits",
     "normalize",
     "optimal_temperature",
     "ordered_thresholds",
     "standardize_logits",
+    "unpg_negatives",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any
