@@ -15,7 +15,7 @@ from logitlab.targets.clusters import (
     label_correlation,
 )
 from logitlab.targets.factors import dirichlet_responsibilities
-from logitlab.targets.pairs import Pairs, label_pairs
+from logitlab.targets.pairs import Pairs, label_pairs, pair_probs
 from logitlab.targets.teachers import (
     aspect_targets,
     compose_teacher_logits,
@@ -37,6 +37,7 @@ __all__ = [
     "label_correlation",
     "label_pairs",
     "omd_target",
+    "pair_probs",
     "teacher_optimal_ranking",
     "top_k_logits",
     "two_hot_probs",

@@ -3,6 +3,12 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.transforms.angular_margins import (
+    arcface_logits,
+    cosface_logits,
+    label_sines,
+    magface_logits,
+)
 from logitlab.transforms.binary_calibrators import (
     HistogramCalibrator,
     IsotonicCalibrator,
@@ -24,6 +30,12 @@ from logitlab.transforms.ensemble_averages import ensemble_logits
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
 from logitlab.transforms.ordinal import cumulative_probs, ordered_thresholds
+from logitlab.transforms.similarities import (
+    cosine_logits,
+    cosine_similarities,
+    normalize,
+    unpg_negatives,
+)
 from logitlab.transforms.standardization import standardize_logits
 from logitlab.transforms.temperatures import optimal_temperature
 
@@ -35,8 +47,12 @@ __all__ = [
     "TemperatureCalibrator",
     "VectorCalibrator",
     "amplify",
+    "arcface_logits",
     "calibrate",
     "classifier_free_guidance",
+    "cosface_logits",
+    "cosine_logits",
+    "cosine_similarities",
     "cumulative_probs",
     "ensemble_logits",
     "fit_histogram_binning",
@@ -45,9 +61,13 @@ __all__ = [
     "fit_platt",
     "fit_temperature",
     "fit_vector_scaling",
+    "label_sines",
+    "magface_logits",
+    "normalize",
     "optimal_temperature",
     "ordered_thresholds",
     "standardize_logits",
+    "unpg_negatives",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

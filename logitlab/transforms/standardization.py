@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics._lengths import power_of_two
 from logitlab.numerics.arguments import hyper
 
 
@@ -63,7 +64,7 @@ def standardize_logits(
     eps = hyper("eps", eps, z.dtype, lambda e: e >= 0, "a number from 0 on")
     shown = z > -jnp.inf
     count = jnp.sum(shown, -1, keepdims=True).astype(z.dtype)
-    scale = _power_of_two(jnp.where(shown, z, 0))
+    scale = power_of_two(jnp.where(shown, z, 0))
     # Measured from the top, so that an offset is gone before anything is added up.
     top = jnp.max(z, -1, keepdims=True)
     d = jnp.where(shown, z / scale - jnp.where(shown, top, 0) / scale, 0)
@@ -75,10 +76,3 @@ def standardize_logits(
     deviation = jnp.where(some, jnp.sqrt(variance), 1)
     z = jnp.where(some, d, 0) / (eps / scale + deviation)
     return jnp.moveaxis(jnp.where(shown, z, -jnp.inf), -1, axis)
-
-
-def _power_of_two(z):
-    """Of each row's size, so that its squares fit; dividing by it changes no digit."""
-    size = jax.lax.stop_gradient(jnp.max(jnp.abs(z), -1, keepdims=True))
-    _, exponent = jnp.frexp(jnp.where(size > 0, size, 1))
-    return jnp.ldexp(jnp.ones_like(size), jnp.clip(exponent, -100, 120))
