@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.transforms.angles import angle_norm_logits
 from logitlab.transforms.binary_calibrators import (
     HistogramCalibrator,
     IsotonicCalibrator,
@@ -40,6 +41,7 @@ __all__ = [
     "TemperatureCalibrator",
     "VectorCalibrator",
     "amplify",
+    "angle_norm_logits",
     "calibrate",
     "classifier_free_guidance",
     "cosine_logits",
