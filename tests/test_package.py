@@ -41,6 +41,7 @@ PUBLIC = [
 # Arguments that a Shapes line does not name, for the functions that need some.
 OTHERS = {
     "adaptive_weight": dict(scale=20.0),
+    "angle_norm_logits": dict(scale=10.0),
     "awr_loss": dict(temperature=0.5),
     "bag_loss": dict(num_bags=3),
     "calibration_bins": dict(bins=4),
@@ -72,6 +73,7 @@ OTHERS = {
     "krr_predict": dict(ridge=1.0),
     "krr_self_distill": dict(ridge=1.0),
     "length_weights": dict(lam=0.1, max_length=10),
+    "local_neighborhood_aggregate": dict(degree=3),
     "mano_powers": dict(criterion=5.0),
     "meco_update": dict(gamma=0.5),
     "minimizability_gap": dict(tau=1.0),
@@ -173,6 +175,7 @@ OWN_TESTS = {
     "structure_discrepancy": "nodes are integers",
     "token_log_prob": "tokens are integers",
     "two_level_softmax": "takes a layout",
+    "uer_loss": "replay_mask is bool",
     "uf_index": "groups are integers",
     "vcg_payments": "runs on the host",
     "vq_centroids": "codes are integers",

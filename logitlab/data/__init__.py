@@ -9,6 +9,7 @@ from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.degraded_answers import degrade, rake_phrases
 from logitlab.data.image_corruptions import corrupt_images
+from logitlab.data.reservoir import Reservoir, reservoir_init, reservoir_update
 from logitlab.data.selection import (
     Buffer,
     Projection,
@@ -43,6 +44,7 @@ __all__ = [
     "Buffer",
     "Documents",
     "Projection",
+    "Reservoir",
     "Text",
     "UdsSelection",
     "UdsState",
@@ -63,6 +65,8 @@ __all__ = [
     "project_logits",
     "rake_phrases",
     "random_non_edges",
+    "reservoir_init",
+    "reservoir_update",
     "sparse_parity",
     "split",
     "standard_library_bytes",

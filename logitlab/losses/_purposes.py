@@ -106,6 +106,7 @@ PURPOSES = (
             "splitter_penalty",
             "likelihood_weighted_focal_loss",
             "reweighted_loss",
+            "uer_loss",
         ),
     ),
     Purpose(

@@ -18,6 +18,11 @@ from logitlab.metrics.activations import (
     react_features,
     react_threshold,
 )
+from logitlab.metrics.anomaly import (
+    local_neighborhood_aggregate,
+    mutual_scores,
+    rescore_by_neighborhood,
+)
 from logitlab.metrics.calibration import (
     brier_decomposition,
     brier_score,
@@ -73,6 +78,7 @@ from logitlab.metrics.judges import (
     pairwise_from_bidirectional,
     pairwise_from_perplexity,
 )
+from logitlab.metrics.kernels import empirical_ntk, kernel_alignment
 from logitlab.metrics.mean import Mean, accuracy, mean_of, tree_norm
 from logitlab.metrics.multiplicity import (
     DiscrepancyBounds,
@@ -153,6 +159,7 @@ __all__ = [
     "distance_covariance",
     "doctor_alpha_score",
     "empirical_multiplicity",
+    "empirical_ntk",
     "energy_score",
     "entropy_score",
     "equal_opportunity",
@@ -167,9 +174,11 @@ __all__ = [
     "group_jsd",
     "group_means",
     "importance_reweighting",
+    "kernel_alignment",
     "kl_matching_score",
     "kl_matching_templates",
     "lebed_score",
+    "local_neighborhood_aggregate",
     "log_odds_score",
     "logit_margin_score",
     "mano_criterion",
@@ -179,6 +188,7 @@ __all__ = [
     "mde_score",
     "mean_of",
     "msp_score",
+    "mutual_scores",
     "neg_entropy_score",
     "negative_flip_rate",
     "nll",
@@ -199,6 +209,7 @@ __all__ = [
     "react_threshold",
     "relative_negative_flip_rate",
     "reliability_bins",
+    "rescore_by_neighborhood",
     "risk_at_thresholds",
     "risk_coverage",
     "soft_confusion",

@@ -12,6 +12,7 @@ with _lazy.train_extra(__name__):
     from logitlab.models.graphs import GCN, normalized_adjacency
     from logitlab.models.language import CausalTransformer, WindowMLP
     from logitlab.models.mlp import MLP, torch_linear_init
+    from logitlab.models.output_scale import output_scaled
     from logitlab.models.quantile_aggregator import QuantileAggregator
     from logitlab.models.quantization import fake_quantize
     from logitlab.models.recurrent import GRUClassifier
@@ -37,6 +38,7 @@ __all__ = [
     "fake_quantize",
     "few_step_sampler",
     "normalized_adjacency",
+    "output_scaled",
     "torch_linear_init",
 ]
 

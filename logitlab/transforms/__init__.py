@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.transforms.angles import angle_norm_logits
 from logitlab.transforms.angular_margins import (
     arcface_logits,
     cosface_logits,
@@ -48,6 +49,7 @@ __all__ = [
     "VectorCalibrator",
     "amplify",
     "arcface_logits",
+    "angle_norm_logits",
     "calibrate",
     "classifier_free_guidance",
     "cosface_logits",

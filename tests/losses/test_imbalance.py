@@ -376,3 +376,40 @@ def test_slopes_of_a_saturated_pair():
         np.float32([40, 0]), np.array([0, 1]), np.float32([[0, 1], [1, 0]])
     )  # of (sigmoid(40) - sigmoid(0))^2
     np.testing.assert_allclose(slope, [np.exp(-40.0), -0.25], rtol=1e-5)
+
+
+def test_uer_is_cross_entropy_of_its_logits(x64):
+    rng = np.random.default_rng(0)
+    cosine, linear = rng.normal(size=(2, 6, 4))
+    y, replayed = rng.integers(0, 4, 6), np.arange(6) % 2 == 0
+    z = np.where(replayed[:, None], linear, cosine)
+    got = imbalance.uer_loss(cosine, linear, y, replayed)
+    np.testing.assert_allclose(got, losses.cross_entropy(z, y), 1e-12)
+    turned = imbalance.uer_loss(cosine.T, linear.T, y, replayed, axis=0)
+    np.testing.assert_allclose(turned, got, 1e-12)
+    soft = imbalance.uer_loss(cosine, linear, np.eye(4)[y], replayed)
+    np.testing.assert_allclose(soft, got, 1e-12)
+    grads = jax.grad(lambda c, n: losses.uer_loss(c, n, y, replayed).sum(), (0, 1))(
+        cosine, linear
+    )
+    assert (grads[0][replayed] == 0).all()
+    assert (grads[1][~replayed] == 0).all()
+
+
+def test_uer_selects_what_it_leaves_out():
+    cosine, linear = np.zeros((2, 3), "f4"), np.zeros((2, 3), "f4")
+    cosine[1], linear[0] = np.nan, np.nan
+    y, replayed = np.array([0, 1]), np.array([False, True])
+    value, grads = interpreted(
+        jax.value_and_grad(
+            lambda c, n: losses.uer_loss(c, n, y, replayed).sum(), (0, 1)
+        )
+    )(cosine, linear)
+    np.testing.assert_allclose(value, 2 * np.log(3), 1e-6)
+    assert all(np.isfinite(g).all() for g in grads)
+    with pytest.raises(TypeError, match="replay_mask has dtype"):
+        losses.uer_loss(cosine, linear, y, y)
+    with pytest.raises(ValueError, match="replay_mask has shape"):
+        losses.uer_loss(cosine, linear, y, replayed[:1])
+    with pytest.raises(ValueError, match="linear_logits has shape"):
+        losses.uer_loss(cosine, linear[:1], y, replayed)

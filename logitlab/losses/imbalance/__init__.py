@@ -1,18 +1,26 @@
-"""Losses and weights for rare classes, rare labels and rare samples."""
+"""Losses and weights for rare classes, labels and samples, and for replay."""
 
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
-from logitlab.losses.imbalance import class_counts, hybrids, multilabel, sample_weights
+from logitlab.losses.imbalance import (
+    class_counts,
+    hybrids,
+    multilabel,
+    replay,
+    sample_weights,
+)
 from logitlab.losses.imbalance.class_counts import *
 from logitlab.losses.imbalance.hybrids import *
 from logitlab.losses.imbalance.multilabel import *
+from logitlab.losses.imbalance.replay import *
 from logitlab.losses.imbalance.sample_weights import *
 
 _MODULES = (
     class_counts,
     hybrids,
     multilabel,
+    replay,
     sample_weights,
 )
 if not TYPE_CHECKING:  # checkers read no computed list: all is public to them

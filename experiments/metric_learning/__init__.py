@@ -1,0 +1,1 @@
+"""Embeddings and similarities: what they find, and what they keep of a stream."""
