@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from logitlab.losses.clustering import *
     from logitlab.losses.comp_sums import *
     from logitlab.losses.confusion import *
+    from logitlab.losses.contrastive import *
     from logitlab.losses.ctc import *
     from logitlab.losses.density import *
     from logitlab.losses.distillation import *
@@ -147,6 +148,15 @@ _FAMILIES = {
     "clustering": (
         "clustering with a softmax head",
         "depict_loss",
+    ),
+    "contrastive": (
+        "embeddings against each other or against proxies: metric learning",
+        "supcon_loss ntxent_loss simclr_ntxent_loss infonce_loss "
+        "normalized_softmax_loss proxy_nca_loss proxy_anchor_loss cosface_loss "
+        "arcface_loss magface_loss magface_penalty unpg_loss contrastive_pair_loss "
+        "triplet_margin_loss circle_loss multi_similarity_loss proto_triplet_loss "
+        "icnn_loss groco_loss group_order_bce_loss amcl_simclr_loss "
+        "adaptive_temperature advflyp_loss",
     ),
     "ctc": (
         "label sequences without an alignment",

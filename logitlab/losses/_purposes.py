@@ -42,6 +42,35 @@ PURPOSES = (
         ),
     ),
     Purpose(
+        "Embeddings",
+        "Metric learning: start with `supcon_loss`, or where classes are many with "
+        "`arcface_loss`. A row of cosines divided by a temperature is a row of logits: "
+        "any loss of one label per example may be put in the place of theirs.",
+        (
+            "supcon_loss",
+            "ntxent_loss",
+            "simclr_ntxent_loss",
+            "infonce_loss",
+            "multi_similarity_loss",
+            "circle_loss",
+            "triplet_margin_loss",
+            "contrastive_pair_loss",
+            "normalized_softmax_loss",
+            "proxy_nca_loss",
+            "proxy_anchor_loss",
+            "cosface_loss",
+            "arcface_loss",
+            "magface_loss",
+            "unpg_loss",
+            "proto_triplet_loss",
+            "icnn_loss",
+            "groco_loss",
+            "group_order_bce_loss",
+            "amcl_simclr_loss",
+            "advflyp_loss",
+        ),
+    ),
+    Purpose(
         "Noisy labels",
         "Start with `generalized_cross_entropy`. Bounded losses forgive wrong labels "
         "and learn more slowly from right ones.",

@@ -81,6 +81,7 @@ from logitlab.metrics.multiplicity import (
     empirical_multiplicity,
     predictive_ambiguity,
 )
+from logitlab.metrics.neighborhoods import icnn_score
 from logitlab.metrics.ood_scores import (
     doctor_alpha_score,
     energy_score,
@@ -165,6 +166,7 @@ __all__ = [
     "gen_score",
     "group_jsd",
     "group_means",
+    "icnn_score",
     "importance_reweighting",
     "kl_matching_score",
     "kl_matching_templates",

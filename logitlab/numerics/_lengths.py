@@ -24,3 +24,12 @@ def unit(x: jax.Array, axis: int = -1) -> jax.Array:
     square = jnp.sum(x * x, axis, keepdims=True)
     zero = square == 0
     return jnp.where(zero, 0, x) / jnp.sqrt(jnp.where(zero, 1, square))
+
+
+def length(x: jax.Array, axis: int = -1) -> jax.Array:
+    """Euclidean lengths of vectors; zeros have zero gradient."""
+    scale = power_of_two(x, axis)
+    square = jnp.sum((x / scale) ** 2, axis, keepdims=True)
+    zero = square == 0
+    root = jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+    return jnp.squeeze(scale * root, axis)

@@ -20,7 +20,7 @@ from logitlab.targets.mining import (
     distance_weighted_pairs,
     multi_similarity_pairs,
 )
-from logitlab.targets.pairs import Pairs, label_pairs
+from logitlab.targets.pairs import Pairs, label_pairs, pair_probs
 from logitlab.targets.teachers import (
     aspect_targets,
     compose_teacher_logits,
@@ -45,6 +45,7 @@ __all__ = [
     "label_pairs",
     "multi_similarity_pairs",
     "omd_target",
+    "pair_probs",
     "teacher_optimal_ranking",
     "top_k_logits",
     "two_hot_probs",

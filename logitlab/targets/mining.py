@@ -99,7 +99,8 @@ def batch_hard_pairs(
     >>> import jax.numpy as jnp
     >>> from logitlab.targets import batch_hard_pairs
     >>> s = jnp.float32([[1, 0.8, 0.75, 0.1]])
-    >>> pairs = batch_hard_pairs(s, jnp.array([0]), reference_labels=jnp.array([0, 0, 1, 1]))
+    >>> labels, others = jnp.array([0]), jnp.array([0, 0, 1, 1])
+    >>> pairs = batch_hard_pairs(s, labels, reference_labels=others)
     >>> print(pairs.positive.astype(int), pairs.negative.astype(int))
     [[0 1 0 0]] [[0 0 1 0]]
     """

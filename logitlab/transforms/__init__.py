@@ -3,6 +3,12 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.transforms.angular_margins import (
+    arcface_logits,
+    cosface_logits,
+    label_sines,
+    magface_logits,
+)
 from logitlab.transforms.binary_calibrators import (
     HistogramCalibrator,
     IsotonicCalibrator,
@@ -21,6 +27,7 @@ from logitlab.transforms.calibrators import (
     fit_vector_scaling,
 )
 from logitlab.transforms.ensemble_averages import ensemble_logits
+from logitlab.transforms.few_shot import prototypes
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
 from logitlab.transforms.ordinal import cumulative_probs, ordered_thresholds
@@ -28,7 +35,9 @@ from logitlab.transforms.similarities import (
     cosine_logits,
     cosine_similarities,
     normalize,
+    unpg_negatives,
 )
+from logitlab.transforms.sorting import SoftSort, diff_sort
 from logitlab.transforms.standardization import standardize_logits
 from logitlab.transforms.temperatures import optimal_temperature
 
@@ -37,14 +46,18 @@ __all__ = [
     "IsotonicCalibrator",
     "MatrixCalibrator",
     "PlattCalibrator",
+    "SoftSort",
     "TemperatureCalibrator",
     "VectorCalibrator",
     "amplify",
+    "arcface_logits",
     "calibrate",
     "classifier_free_guidance",
+    "cosface_logits",
     "cosine_logits",
     "cosine_similarities",
     "cumulative_probs",
+    "diff_sort",
     "ensemble_logits",
     "fit_histogram_binning",
     "fit_isotonic",
@@ -52,10 +65,14 @@ __all__ = [
     "fit_platt",
     "fit_temperature",
     "fit_vector_scaling",
+    "label_sines",
+    "magface_logits",
     "normalize",
     "optimal_temperature",
     "ordered_thresholds",
+    "prototypes",
     "standardize_logits",
+    "unpg_negatives",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

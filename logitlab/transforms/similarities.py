@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.numerics._lengths import unit
 from logitlab.numerics.arguments import hyper
+from logitlab.targets import label_pairs
 
-__all__ = ["cosine_logits", "cosine_similarities", "normalize"]
+__all__ = ["cosine_logits", "cosine_similarities", "normalize", "unpg_negatives"]
 
 
 def normalize(embeddings: ArrayLike, *, axis: int = -1) -> jax.Array:
@@ -39,9 +41,9 @@ def normalize(embeddings: ArrayLike, *, axis: int = -1) -> jax.Array:
 
     >>> import jax.numpy as jnp
     >>> from logitlab.transforms import normalize
-    >>> normalize(jnp.float32([[3e30, 4e30], [0, 0]]))
-    Array([[0.6, 0.8],
-           [0. , 0. ]], dtype=float32)
+    >>> print(normalize(jnp.float32([[0, -2e30], [0, 0]])))
+    [[ 0. -1.]
+     [ 0.  0.]]
     """
     e = numerics.promote_to_float32(embeddings, "embeddings")
     if not isinstance(axis, int | np.integer):
@@ -133,8 +135,8 @@ def cosine_logits(
 
     >>> import jax.numpy as jnp
     >>> from logitlab.transforms import cosine_logits
-    >>> cosine_logits(jnp.float32([3, 4]), jnp.eye(2), scale=10.0).round(3)
-    Array([6., 8.], dtype=float32)
+    >>> print(cosine_logits(jnp.float32([0, 4]), jnp.eye(2), scale=10.0))
+    [ 0. 10.]
     """
     e = numerics.promote_to_float32(embeddings, "embeddings")
     w = numerics.promote_to_float32(kernel, "kernel")
@@ -145,6 +147,70 @@ def cosine_logits(
         )
     scale = hyper("scale", scale, e.dtype, lambda s: s > 0, "above 0")
     return scale * (unit(e) @ unit(w, 0))
+
+
+def unpg_negatives(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    whisker: ArrayLike = 1.5,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Similarities of a batch's negative pairs without outliers (UNPG).
+
+    Use it as more negatives of a margin head: times its scale they are logits that
+    every example shares, see ``losses.unpg_loss``.
+
+    .. math:: Q_1 - r (Q_3 - Q_1) \le S_{ij} \le Q_3 + r (Q_3 - Q_1), \quad i < j
+
+    with the quartiles of the n negative pairs: of their similarities in order those at
+    n/4 and 3n/4, rounded down, counted from 0.
+
+    Shapes: embeddings [B, D], labels [B], mask [B] -> [B, B]
+
+    Args:
+      embeddings: of any length; both of a pair that is kept get their gradients.
+      labels: ints; an example with a negative one is in no pair.
+      whisker: r, at least 0, which keeps the middle half.
+      mask: bool, the examples that count.
+
+    Returns:
+      float32 (float64 for float64); ``-inf``, which is no logit, for a pair that is not
+      negative, an outlier, or there already the other way round.
+
+    Raises:
+      TypeError: ``embeddings`` is not floating point, ``labels`` not integer, or
+        ``mask`` not bool.
+      ValueError: shapes that do not fit together, or ``whisker`` negative.
+
+    Numerics: as for ``cosine_similarities``. All pairs are sorted; the quartiles have
+      no gradient.
+
+    Source: Unified Negative Pair Generation, Jung et al. 2022, arXiv:2203.11593.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.transforms import unpg_negatives
+    >>> unpg_negatives(jnp.eye(2), jnp.arange(2))
+    Array([[-inf,   0.],
+           [-inf, -inf]], dtype=float32)
+    """
+    e = _rows(embeddings, "embeddings")
+    keep = numerics.check_mask(mask, e.shape[:1])
+    e = jnp.where(keep[:, None], e, 0)
+    y = numerics.wide_labels(labels)
+    if y.shape != keep.shape:
+        raise ValueError(f"labels has shape {y.shape}, expected {keep.shape}")
+    r = hyper("whisker", whisker, e.dtype, lambda r: r >= 0, "at least 0")
+    similarities = cosine_similarities(e)
+    negative = jnp.triu(label_pairs(y, mask=keep).negative)
+    fixed = jax.lax.stop_gradient(similarities)
+    ordered = jnp.sort(jnp.where(negative, fixed, jnp.inf), axis=None)
+    count = jnp.sum(negative, dtype=jnp.int32)
+    at = jnp.minimum(jnp.stack([count // 4, count * 3 // 4]), max(len(e) ** 2 - 1, 0))
+    first, third = ordered[at] if len(e) else jnp.zeros(2, e.dtype)
+    reach = jnp.where(negative.any(), r * (third - first), 0)
+    kept = negative & (fixed >= first - reach) & (fixed <= third + reach)
+    return jnp.where(kept, similarities, -jnp.inf)
 
 
 def _rows(embeddings, name):
