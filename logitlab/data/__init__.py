@@ -9,6 +9,7 @@ from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.degraded_answers import degrade, rake_phrases
 from logitlab.data.image_corruptions import corrupt_images
+from logitlab.data.memory import Memory, memory_init, memory_push
 from logitlab.data.selection import (
     Buffer,
     Projection,
@@ -40,6 +41,7 @@ __all__ = [
     "BatchIterator",
     "Batches",
     "Buffer",
+    "Memory",
     "Projection",
     "Text",
     "UdsSelection",
@@ -55,6 +57,8 @@ __all__ = [
     "init_projection",
     "load",
     "long_tail",
+    "memory_init",
+    "memory_push",
     "modular_pairs",
     "pair_noise",
     "prepare",

@@ -103,6 +103,12 @@ from logitlab.metrics.rank_errors import (
     rank_stats,
 )
 from logitlab.metrics.retraining import fit_pseudo_labels, projection_norm
+from logitlab.metrics.retrieval import (
+    map_at_r,
+    normalized_mutual_information,
+    r_precision,
+    recall_at_k,
+)
 from logitlab.metrics.selective import (
     RiskCoverage,
     aupr,
@@ -176,6 +182,7 @@ __all__ = [
     "mano_criterion",
     "mano_powers",
     "mano_score",
+    "map_at_r",
     "max_logit_score",
     "mde_score",
     "mean_of",
@@ -185,6 +192,7 @@ __all__ = [
     "nll",
     "nlm_alignment",
     "non_transitivity_ratio",
+    "normalized_mutual_information",
     "nuclear_norm",
     "nuclear_norm_score",
     "odin_score",
@@ -193,11 +201,13 @@ __all__ = [
     "predictive_ambiguity",
     "probability_margin_score",
     "projection_norm",
+    "r_precision",
     "rank_error",
     "rank_stats",
     "react_features",
     "react_threshold",
     "relative_negative_flip_rate",
+    "recall_at_k",
     "reliability_bins",
     "risk_at_thresholds",
     "risk_coverage",

@@ -85,8 +85,9 @@ def contrastive_pair_loss(
     >>> import jax.numpy as jnp
     >>> from logitlab.losses import contrastive_pair_loss
     >>> e = jnp.float32([[1, 0], [0, 1], [3, 4], [3, 4]])
-    >>> contrastive_pair_loss(e, jnp.array([0, 0, 1, 1])).round(3)
-    Array([0.894, 1.825, 0.64 , 0.64 ], dtype=float32)
+    >>> losses = contrastive_pair_loss(e, jnp.array([0, 0, 1, 1]))
+    >>> [f"{x:.3f}" for x in losses]
+    ['1.520', '1.782', '0.237', '0.237']
     """
     _check_choice("average", average, ("anchor", "batch"))
     e, r, pairs = _unit_rows(
@@ -167,8 +168,9 @@ def triplet_margin_loss(
     >>> import jax.numpy as jnp
     >>> from logitlab.losses import triplet_margin_loss
     >>> e = jnp.float32([[1, 0], [0, 1], [3, 4], [4, 3]])
-    >>> triplet_margin_loss(e, jnp.array([0, 0, 1, 1])).round(3)
-    Array([0.676, 0.676, 0.   , 0.   ], dtype=float32)
+    >>> losses = triplet_margin_loss(e, jnp.array([0, 0, 1, 1]))
+    >>> [f"{x:.3f}" for x in losses]
+    ['0.701', '0.701', '0.000', '0.000']
     """
     _check_choice("average", average, ("anchor", "batch"))
     e, r, pairs = _unit_rows(
@@ -241,8 +243,8 @@ def circle_loss(
     >>> e, labels = jnp.float32([[1, 0], [4, 3], [0, 1]]), jnp.array([0, 0, 1])
     >>> losses, pairs = circle_loss(e, labels, gamma=4.0), label_pairs(labels)
     >>> counts = pairs.positive.any(-1) & pairs.negative.any(-1)
-    >>> numerics.masked_mean(losses, counts).round(3)
-    Array(0.66 , dtype=float32)
+    >>> print(f"{numerics.masked_mean(losses, counts):.3f}")
+    0.574
     """
     s, (positive, negative) = _similarities(
         embeddings,
@@ -324,8 +326,8 @@ def multi_similarity_loss(
     >>> from logitlab.targets import multi_similarity_pairs
     >>> from logitlab.transforms import cosine_similarities
     >>> e, labels = jnp.float32([[1, 0], [4, 3], [0, 1]]), jnp.array([0, 0, 1])
-    >>> multi_similarity_loss(e, labels).round(3)
-    Array([0.219, 0.319, 0.1  ], dtype=float32)
+    >>> [f"{x:.3f}" for x in multi_similarity_loss(e, labels)]
+    ['0.219', '0.319', '0.100']
     >>> mined = multi_similarity_pairs(cosine_similarities(e), labels)
     >>> multi_similarity_loss(e, labels, pairs=mined)
     Array([0., 0., 0.], dtype=float32)

@@ -66,8 +66,8 @@ def groco_loss(
     >>> import jax.numpy as jnp
     >>> from logitlab.losses import groco_loss
     >>> views = jnp.float32([[[1, 0], [1, 1]], [[0, 1], [-1, 1]]])
-    >>> groco_loss(views, negatives=1).round(3)
-    Array([0.495, 0.495], dtype=float32)
+    >>> [f"{x:.3f}" for x in groco_loss(views, negatives=1)]
+    ['0.363', '0.363']
     """
     e = numerics.promote_to_float32(embeddings, "embeddings")
     if e.ndim != 3 or e.shape[1] < 2:
@@ -138,8 +138,8 @@ def group_order_bce_loss(permutation: ArrayLike, *, negatives: int) -> jax.Array
     >>> from logitlab.losses import group_order_bce_loss
     >>> from logitlab.transforms import diff_sort
     >>> soft = diff_sort(jnp.float32([0, 1, 2])).permutation
-    >>> group_order_bce_loss(soft, negatives=1).round(3)
-    Array([0.343, 0.226, 0.099], dtype=float32)
+    >>> [f"{x:.3f}" for x in group_order_bce_loss(soft, negatives=1)]
+    ['0.530', '0.429', '0.065']
     """
     x = numerics.promote_to_float32(permutation, "permutation")
     check_count("negatives", negatives, 0)
