@@ -16,6 +16,7 @@ import pytest
 
 import logitlab
 from logitlab.losses.catalogue import CATALOGUE
+from logitlab.targets import Pairs
 
 ROOT = pathlib.Path(logitlab.__file__).parent
 HEAVY = {
@@ -65,6 +66,7 @@ OTHERS = {
     "hl_gauss_loss": dict(vmin=-1.0, vmax=1.0),
     "hl_gauss_probs": dict(vmin=-1.0, vmax=1.0, num_bins=4),
     "huber_pinball_loss": dict(width=0.1),
+    "infonce_loss": dict(temperature=0.1),
     "inpo_loss": dict(eta=0.5, tau=0.2),
     "krr_limit": dict(ridge=1.0, alpha=0.5),
     "krr_predict": dict(ridge=1.0),
@@ -75,6 +77,8 @@ OTHERS = {
     "minimizability_gap": dict(tau=1.0),
     "nash_md_pg_loss": dict(beta=0.1),
     "nce_loss": dict(log_z=0.0),
+    "normalized_softmax_loss": dict(temperature=0.1),
+    "ntxent_loss": dict(temperature=0.1),
     "off_policy_mask": dict(threshold=0.5),
     "omd_target": dict(eta=0.5, tau=0.2),
     "optimal_temperature": dict(rho=0.1),
@@ -84,8 +88,10 @@ OTHERS = {
     "psr_nsr_advantages": dict(kind="weighted"),
     "self_distill_mse_loss": dict(alpha=0.5),
     "shrinkage_factors": dict(ridge=1.0, alpha=0.5, steps=4),
+    "simclr_ntxent_loss": dict(temperature=0.1),
     "speculative_speedup": dict(gamma=4, draft_cost=0.1),
     "spherical_stats_loss": dict(num_classes=3),
+    "supcon_loss": dict(temperature=0.1),
     "tempnet_robust_loss": dict(rho=0.1),
     "top_k_logits": dict(k=3),
     "two_hot_loss": dict(vmin=-1.0, vmax=1.0),
@@ -151,6 +157,7 @@ OWN_TESTS = {
     "multiclass_ensloss": "takes a key",
     "neg_log_ncx2_cdf": "parameters are positive",
     "non_transitivity_ratio": "relations are integers",
+    "pair_loss": "takes a loss",
     "personal_loss_resample": "takes a key",
     "presto_lambda_max": "the number of classes is static",
     "presto_logits": "takes a fit",
@@ -206,7 +213,10 @@ def build(line, batch, sizes=(), seed=0):
 
     def draw(name, dims):
         size = shape(dims)
-        if name in ("where", "mask", "alloc"):
+        if name == "pairs":
+            positive = rng.uniform(size=size) < 0.5
+            return Pairs(positive, ~positive)
+        if name in ("where", "alloc") or name.endswith("mask"):
             return rng.uniform(size=size) < 0.8
         choices = name.endswith("labels") or name in ("choice", "actions")
         if choices and "C" not in dims:
@@ -291,7 +301,7 @@ def test_families_list_what_they_define():
     found = pkgutil.iter_modules([str(ROOT / "losses")])
     public = {module.name for module in found if not module.name.startswith("_")}
     assert public - listed == {"catalogue"}
-    assert len(logitlab.losses.__doc__.splitlines()) < 100  # a page of help
+    assert len(logitlab.losses.__doc__.splitlines()) < 120  # a page of help
 
 
 def test_modules_hold_no_arrays():

@@ -35,6 +35,7 @@ from logitlab.heads.label_losses import (
 )
 from logitlab.heads.linear_distillation import fused_linear_distillation
 from logitlab.heads.linear_losses import linear_loss
+from logitlab.heads.pair_losses import pair_loss
 from logitlab.heads.quantized import (
     vq_cluster_log_mass,
     vq_label_log_probs,
@@ -94,6 +95,7 @@ __all__ = [
     "linear_label_loss",
     "linear_label_stats",
     "linear_loss",
+    "pair_loss",
     "log_uniform_log_q",
     "log_uniform_sample",
     "sampled_softmax",

@@ -23,7 +23,7 @@ from logitlab.heads._operands import (
 )
 from logitlab.heads._sharding import Static
 
-__all__ = ["Plan", "logits_like", "of_tokens"]
+__all__ = ["Plan", "logits_like", "of_tokens", "over_chunks"]
 
 
 class Plan(NamedTuple):
@@ -123,7 +123,7 @@ def _losses(plan, heads, rows, closed, weights):
         return carry, plan.losses[hidden[0].shape[0]](logits, _kept(rows, w), *closed)
 
     hidden = tuple(head.hidden for head in heads)
-    return _over_chunks(one, (), (hidden, rows, weights), plan.token_chunk)[1]
+    return over_chunks(one, (), (hidden, rows, weights), plan.token_chunk)[1]
 
 
 def _gradients(plan, operands, wanted, cotangent):
@@ -149,7 +149,7 @@ def _gradients(plan, operands, wanted, cotangent):
 
     start = _no_sums(heads, closed, wanted)
     hidden = tuple(head.hidden for head in heads)
-    sums, (losses, more, d_hidden, d_rows) = _over_chunks(
+    sums, (losses, more, d_hidden, d_rows) = over_chunks(
         one, start, (hidden, rows, weights, slopes), plan.token_chunk
     )
     d_heads = tuple(
@@ -242,7 +242,7 @@ def _any_wanted(heads):
     return tuple(any(jax.tree.leaves(head)) for head in heads)
 
 
-def _over_chunks(function, carry, arrays, chunk):
+def over_chunks(function, carry, arrays, chunk):
     """Scans over chunks of the leading axis; the last one may be shorter."""
     count = jax.tree.leaves(arrays)[0].shape[0]
     full, outs = count // chunk * chunk, []

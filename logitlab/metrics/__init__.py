@@ -96,6 +96,7 @@ from logitlab.metrics.ood_scores import (
     odin_score,
     probability_margin_score,
 )
+from logitlab.metrics.pair_separation import pair_overlap, wdfs_gap
 from logitlab.metrics.rank_errors import (
     RankStats,
     ce_decomposition,
@@ -196,6 +197,7 @@ __all__ = [
     "nuclear_norm",
     "nuclear_norm_score",
     "odin_score",
+    "pair_overlap",
     "pairwise_from_bidirectional",
     "pairwise_from_perplexity",
     "predictive_ambiguity",
@@ -219,6 +221,7 @@ __all__ = [
     "tree_norm",
     "u_center",
     "uf_index",
+    "wdfs_gap",
     "weight_kurtosis",
     "weight_skewness",
     "zero_loss_fraction",

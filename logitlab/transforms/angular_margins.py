@@ -228,7 +228,7 @@ def label_sines(
         )
     if y.shape != e.shape[:-1]:
         raise ValueError(f"labels has shape {y.shape}, expected {e.shape[:-1]}")
-    e, own = unit(e), unit(jnp.take(w.T, y, axis=0, mode="clip"))
+    e, own = unit(e), unit(_rows_of(w.T, y, e))
     return _distance(e, own) * _distance(e, -own) / 2
 
 
@@ -288,6 +288,14 @@ def _turned(cosine, sine, margin, monotone):
     if not monotone:
         return further
     return jnp.where(cosine > -cos_m, further, cosine - margin * sin_m)
+
+
+def _rows_of(table, labels, like):
+    """Of each label its row, laid out as an array of the result's shape."""
+    sharding = jax.typeof(like).sharding
+    if not any((*sharding.spec, *jax.typeof(table).sharding.spec)):
+        return jnp.take(table, labels, axis=0, mode="clip")
+    return table.at[labels].get(mode="clip", out_sharding=sharding)
 
 
 def _distance(a, b):

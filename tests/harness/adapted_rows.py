@@ -3,11 +3,14 @@
 A head is made of the logits: its kernel is the identity, its vocabulary the classes.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from logitlab import heads, losses, numerics
 from logitlab.losses import _rows as rows
+from logitlab.losses._rows.contrastive import BATCH, labelled
 from logitlab.losses._rows.distillation.draws import labelled_pairs
 
 
@@ -130,6 +133,12 @@ def spherical_stats(logits, labels):
     return jnp.where(known, losses, jnp.nan)
 
 
+@row_of(heads.pair_loss, make=labelled, source="arXiv:2101.06983", **BATCH)
+def pairs(embeddings, labels, *, mask=None):
+    supcon = functools.partial(losses.supcon_loss, temperature=0.1)
+    return heads.pair_loss(supcon, embeddings, labels, mask=mask, anchor_chunk=3)
+
+
 @row_of(
     losses.progressive_guidance_loss,
     make=labelled_pairs,
@@ -150,6 +159,7 @@ ROWS = (
     codebook,
     sampled,
     in_batch,
+    pairs,
     spherical_stats,
 )
 # What takes squares of scores has none of 1e30, and no embedding is no vocabulary.

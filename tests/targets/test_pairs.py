@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from logitlab.targets import Pairs, label_pairs
+from logitlab.targets import Pairs, label_pairs, pair_probs
 
 
 def test_pairs_are_by_label_and_never_with_oneself():
@@ -44,8 +44,32 @@ def test_miners_compose():
         (lambda: label_pairs([0], [[0]]), r"reference_labels has shape \(1, 1\)"),
         (lambda: label_pairs([0], mask=[True, True]), r"mask has shape \(2,\)"),
         (lambda: label_pairs([0], reference_mask=[True]), "needs reference_labels"),
+        (lambda: label_pairs([0], positions=[0]), "positions needs reference_labels"),
+        (lambda: label_pairs([0], [0], positions=[0, 1]), r"positions has shape"),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_gathered_anchors_do_not_meet_themselves():
+    labels = np.array([0, 1, 0, 1, 0, 0])
+    whole = label_pairs(labels)
+    for start in (0, 3):
+        positions = np.arange(start, start + 3, dtype=np.int8)
+        some = label_pairs(labels[start : start + 3], labels, positions=positions)
+        for got, want in zip(some, whole, strict=True):
+            np.testing.assert_array_equal(got, want[start : start + 3])
+    nowhere = label_pairs(labels, labels, positions=np.full(6, -1))
+    assert np.asarray(nowhere.positive).diagonal().all()
+
+
+def test_pair_probs(x64):
+    pairs = label_pairs([0, 0, 0, 1, 2, 2])
+    q = np.asarray(pair_probs(pairs))
+    np.testing.assert_array_equal(q[0], [0, 0.5, 0.5, 0, 0, 0])
+    np.testing.assert_array_equal(q.sum(-1), [1, 1, 1, 0, 1, 1])
+    assert q.dtype == np.float64
+    three = pair_probs(label_pairs([0] * 4))
+    np.testing.assert_array_equal(three[0, 1:], 1 / 3)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.binary import sigmoid_cross_entropy
 from logitlab.losses.comp_sums import cross_entropy
 from logitlab.losses.contrastive._comparisons import compare
 from logitlab.numerics.arguments import hyper
@@ -81,13 +80,10 @@ def supcon_loss(
     >>> print(supcon_loss(embeddings, labels, temperature=0.1).round(4))
     [1.0986 1.0986 1.0986 1.0986]
     """
-    z, pairs = _logits(
-        temperature,
-        compare(
-            embeddings, labels, reference, reference_labels, pairs, mask, reference_mask
-        ),
+    compared = compare(
+        embeddings, labels, reference, reference_labels, pairs, mask, reference_mask
     )
-    return _contrast(z, pairs)
+    return _among_all(*_logits(temperature, *compared))
 
 
 def ntxent_loss(
@@ -108,10 +104,10 @@ def ntxent_loss(
     .. math:: \ell_i = \frac{1}{|P_i|} \sum_{p \in P_i} \log
         \Bigl(1 + \sum_{n \in N_i} e^{(S_{in} - S_{ip}) / \tau}\Bigr)
 
-    Each positive alone against all negatives: the binary cross-entropy of
-    ``logits - logsumexp(logits, where=pairs.negative)`` where a pair is positive, in
-    whose place any other binary loss may stand. pytorch-metric-learning averages over
-    pairs, that is over anchors in proportion to :math:`|P_i|`::
+    Each positive alone against all negatives: the ``sigmoid_cross_entropy`` of ``logits
+    - logsumexp(logits, where=pairs.negative)`` where a pair is positive, in whose place
+    any other binary loss may stand. pytorch-metric-learning averages over pairs, that
+    is over anchors in proportion to :math:`|P_i|`::
 
         count = pairs.positive.sum(-1)
         (count * losses).sum() / count.sum()
@@ -136,18 +132,10 @@ def ntxent_loss(
     >>> print(ntxent_loss(embeddings, labels, temperature=0.1).round(4))
     [0.6931 0.6931 0.    ]
     """
-    z, (positive, negative) = _logits(
-        temperature,
-        compare(
-            embeddings, labels, reference, reference_labels, pairs, mask, reference_mask
-        ),
+    compared = compare(
+        embeddings, labels, reference, reference_labels, pairs, mask, reference_mask
     )
-    counted = positive & jnp.any(negative, -1, keepdims=True)
-    against = numerics.logsumexp(z, where=negative)[:, None]
-    ahead = z - jnp.where(against == -jnp.inf, 0, against)
-    each = sigmoid_cross_entropy(ahead, jnp.ones_like(ahead), where=counted)
-    count = jnp.sum(positive, -1, dtype=jnp.int32)
-    return jnp.sum(each, -1) / jnp.maximum(count, 1).astype(z.dtype)
+    return _each_alone(*_logits(temperature, *compared))
 
 
 def simclr_ntxent_loss(
@@ -257,33 +245,39 @@ def infonce_loss(
     rest = jnp.ones(size - count, bool)
     others = numerics.check_mask(reference_mask, (size,), "reference_mask")
     others &= jnp.concatenate([keep, rest])
-    z, pairs = _logits(
-        temperature,
-        (
-            cosine_similarities(
-                jnp.where(keep[:, None], e, 0), jnp.where(others[:, None], r, 0)
-            ),
-            label_pairs(
-                jnp.arange(count), jnp.arange(size), mask=keep, reference_mask=others
-            ),
-        ),
+    pairs = label_pairs(
+        jnp.arange(count), jnp.arange(size), mask=keep, reference_mask=others
     )
-    losses = _contrast(z, pairs)
+    similarities = cosine_similarities(
+        jnp.where(keep[:, None], e, 0), jnp.where(others[:, None], r, 0)
+    )
+    z, pairs = _logits(temperature, similarities, pairs)
+    losses = _among_all(z, pairs)
     if symmetric:
         turned = Pairs(pairs.positive.T, pairs.negative.T)
-        losses = (losses + _contrast(z.T, turned)) / 2
+        losses = (losses + _among_all(z.T, turned)) / 2
     return losses
 
 
-def _contrast(z, pairs):
+def _among_all(z, pairs):
     """Cross-entropy of the positives among all pairs of an anchor."""
     where = pairs.positive | pairs.negative
     return cross_entropy(z, pair_probs(pairs), where=where)
 
 
-def _logits(temperature, compared):
+def _each_alone(z, pairs):
+    """Cross-entropy of each positive among the negatives of an anchor, on average."""
+    positive, negative = pairs
+    counted = positive & jnp.any(negative, -1, keepdims=True)
+    against = numerics.logsumexp(z, where=negative)[:, None]
+    behind = jnp.where(against == -jnp.inf, 0, against) - z
+    each = jnp.where(counted, jax.nn.softplus(behind), 0)
+    count = jnp.sum(positive, -1, dtype=jnp.int32)
+    return jnp.sum(each, -1) / jnp.maximum(count, 1).astype(z.dtype)
+
+
+def _logits(temperature, similarities, pairs):
     """Similarities divided by the temperature, and the pairs."""
-    similarities, pairs = compared
     dtype = similarities.dtype
     t = hyper("temperature", temperature, dtype, lambda t: t > 0, "above 0")
     return similarities / t, pairs

@@ -39,4 +39,9 @@ EMBEDDINGS = dict(
 )
 """What holds of every loss of embeddings; ``rtol`` is cosines' error times a scale."""
 BATCH = EMBEDDINGS | dict(kind="batch", gathers=GATHERS, cost=COST, shape=(7, 5))
-EXAMPLE = EMBEDDINGS | dict(kind="example", make=with_kernel)
+EXAMPLE = EMBEDDINGS | dict(
+    kind="example",
+    make=with_kernel,
+    gathers="embeddings split along their width are multiplied in parts, and logits "
+    "are the sum",
+)
