@@ -105,8 +105,7 @@ def memory_push(
         raise ValueError(f"labels has shape {y.shape}, expected {e.shape[:1]}")
     keep = numerics.check_mask(mask, y.shape) & (y >= 0)
     e = jnp.where(keep[:, None], e, 0).astype(memory.embeddings.dtype)
-    if axis_name is not None:
-        e, y, keep = (_gathered(a, axis_name) for a in (e, y, keep))
+    e, y, keep = (_whole(a, axis_name) for a in (e, y, keep))
     if len(e) > room:
         raise ValueError(f"embeddings has {len(e)} rows, expected at most {room}")
     at = (memory.next + jnp.cumsum(keep, dtype=jnp.int32) - 1) % room
@@ -118,11 +117,17 @@ def memory_push(
     )
 
 
-def _gathered(a, axis_name):
-    """Rows of all devices, on each of them, one device after the other.
-
-    A sum, because its result is known to be the same on each.
-    """
+def _whole(a, axis_name):
+    """Rows of all devices, on each of them, one device after the other."""
+    if axis_name is None:
+        sharding = jax.typeof(a).sharding
+        if all(part is None for part in sharding.spec):
+            return a
+        everywhere = jax.sharding.NamedSharding(
+            sharding.mesh, jax.sharding.PartitionSpec(*(None for _ in sharding.spec))
+        )
+        return jax.sharding.reshard(a, everywhere)  # on an Explicit mesh
+    # A sum, because its result is known to be the same on each.
     size, at = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
     number = a.astype(jnp.int32) if a.dtype == bool else a
     places = jnp.zeros((size, *a.shape), number.dtype)

@@ -49,8 +49,8 @@ def adaptive_temperature(
 
     >>> import jax.numpy as jnp
     >>> from logitlab.losses import adaptive_temperature
-    >>> adaptive_temperature(jnp.zeros(3), jnp.ones(3), min_temperature=0.0)
-    Array(1., dtype=float32)
+    >>> adaptive_temperature(jnp.zeros(3), jnp.ones(3), min_temperature=0.5)
+    Array(1.25, dtype=float32)
     """
     a = numerics.promote_to_float32(keys, "keys")
     b = numerics.promote_to_float32(other_keys, "other_keys")
@@ -169,7 +169,7 @@ def amcl_simclr_loss(
 
 
 def _bounds(low, high, dtype):
-    check_range("min_temperature", low, lambda t: t >= 0, "at least 0")
+    check_range("min_temperature", low, lambda t: t > 0, "above 0")
     low, high = (
         hyper("min_temperature", low, dtype),
         hyper("max_temperature", high, dtype),
