@@ -9,6 +9,7 @@ from logitlab.data.checkerboards import checkerboard, xor_mixture
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.degraded_answers import degrade, rake_phrases
 from logitlab.data.image_corruptions import corrupt_images
+from logitlab.data.memory import Memory, memory_init, memory_push
 from logitlab.data.reservoir import Reservoir, reservoir_init, reservoir_update
 from logitlab.data.selection import (
     Buffer,
@@ -43,6 +44,7 @@ __all__ = [
     "Batches",
     "Buffer",
     "Documents",
+    "Memory",
     "Projection",
     "Reservoir",
     "Text",
@@ -59,6 +61,8 @@ __all__ = [
     "init_projection",
     "load",
     "long_tail",
+    "memory_init",
+    "memory_push",
     "modular_pairs",
     "pair_noise",
     "prepare",

@@ -153,7 +153,10 @@ _FAMILIES = {
         "embeddings against each other or against proxies: metric learning",
         "supcon_loss ntxent_loss simclr_ntxent_loss infonce_loss "
         "normalized_softmax_loss proxy_nca_loss proxy_anchor_loss cosface_loss "
-        "arcface_loss magface_loss magface_penalty unpg_loss",
+        "arcface_loss magface_loss magface_penalty unpg_loss contrastive_pair_loss "
+        "triplet_margin_loss circle_loss multi_similarity_loss proto_triplet_loss "
+        "icnn_loss groco_loss group_order_bce_loss amcl_simclr_loss "
+        "adaptive_temperature advflyp_loss",
     ),
     "ctc": (
         "label sequences without an alignment",

@@ -24,6 +24,7 @@ from logitlab.losses._rows import Definition, Kind, Row
 __all__ = ["CATALOGUE", "PARTS", "merge", "modules", "page", "problems", "table", "use"]
 
 PARTS = {
+    "adaptive_temperature": "the temperatures of amcl_simclr_loss",
     "adaptive_weight": "the token weights of aligndistil_loss, without a gradient",
     "magface_penalty": "the term of norms in magface_loss",
     "presto_penalty": "a penalty of parameters, added to cumulative_logit_loss",

@@ -87,6 +87,7 @@ from logitlab.metrics.multiplicity import (
     empirical_multiplicity,
     predictive_ambiguity,
 )
+from logitlab.metrics.neighborhoods import icnn_score
 from logitlab.metrics.ood_scores import (
     doctor_alpha_score,
     energy_score,
@@ -109,6 +110,12 @@ from logitlab.metrics.rank_errors import (
     rank_stats,
 )
 from logitlab.metrics.retraining import fit_pseudo_labels, projection_norm
+from logitlab.metrics.retrieval import (
+    map_at_r,
+    normalized_mutual_information,
+    r_precision,
+    recall_at_k,
+)
 from logitlab.metrics.selective import (
     RiskCoverage,
     aupr,
@@ -173,6 +180,7 @@ __all__ = [
     "gen_score",
     "group_jsd",
     "group_means",
+    "icnn_score",
     "importance_reweighting",
     "kernel_alignment",
     "kl_matching_score",
@@ -184,6 +192,7 @@ __all__ = [
     "mano_criterion",
     "mano_powers",
     "mano_score",
+    "map_at_r",
     "max_logit_score",
     "mde_score",
     "mean_of",
@@ -194,6 +203,7 @@ __all__ = [
     "nll",
     "nlm_alignment",
     "non_transitivity_ratio",
+    "normalized_mutual_information",
     "nuclear_norm",
     "nuclear_norm_score",
     "odin_score",
@@ -203,11 +213,13 @@ __all__ = [
     "predictive_ambiguity",
     "probability_margin_score",
     "projection_norm",
+    "r_precision",
     "rank_error",
     "rank_stats",
     "react_features",
     "react_threshold",
     "relative_negative_flip_rate",
+    "recall_at_k",
     "reliability_bins",
     "rescore_by_neighborhood",
     "risk_at_thresholds",

@@ -15,6 +15,11 @@ from logitlab.targets.clusters import (
     label_correlation,
 )
 from logitlab.targets.factors import dirichlet_responsibilities
+from logitlab.targets.mining import (
+    batch_hard_pairs,
+    distance_weighted_pairs,
+    multi_similarity_pairs,
+)
 from logitlab.targets.pairs import Pairs, label_pairs, pair_probs
 from logitlab.targets.teachers import (
     aspect_targets,
@@ -28,14 +33,17 @@ __all__ = [
     "Pairs",
     "aggregate_labels",
     "aspect_targets",
+    "batch_hard_pairs",
     "categorical_projection",
     "categorical_value",
     "cluster_targets",
     "compose_teacher_logits",
     "dirichlet_responsibilities",
+    "distance_weighted_pairs",
     "hl_gauss_probs",
     "label_correlation",
     "label_pairs",
+    "multi_similarity_pairs",
     "omd_target",
     "pair_probs",
     "teacher_optimal_ranking",

@@ -28,6 +28,7 @@ from logitlab.transforms.calibrators import (
     fit_vector_scaling,
 )
 from logitlab.transforms.ensemble_averages import ensemble_logits
+from logitlab.transforms.few_shot import prototypes
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
 from logitlab.transforms.ordinal import cumulative_probs, ordered_thresholds
@@ -37,6 +38,7 @@ from logitlab.transforms.similarities import (
     normalize,
     unpg_negatives,
 )
+from logitlab.transforms.sorting import SoftSort, diff_sort
 from logitlab.transforms.standardization import standardize_logits
 from logitlab.transforms.temperatures import optimal_temperature
 
@@ -45,6 +47,7 @@ __all__ = [
     "IsotonicCalibrator",
     "MatrixCalibrator",
     "PlattCalibrator",
+    "SoftSort",
     "TemperatureCalibrator",
     "VectorCalibrator",
     "amplify",
@@ -56,6 +59,7 @@ __all__ = [
     "cosine_logits",
     "cosine_similarities",
     "cumulative_probs",
+    "diff_sort",
     "ensemble_logits",
     "fit_histogram_binning",
     "fit_isotonic",
@@ -68,6 +72,7 @@ __all__ = [
     "normalize",
     "optimal_temperature",
     "ordered_thresholds",
+    "prototypes",
     "standardize_logits",
     "unpg_negatives",
 ]

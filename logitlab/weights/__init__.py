@@ -12,6 +12,7 @@ from logitlab.weights.likelihoods import (
     loss_weights,
 )
 from logitlab.weights.normalizers import meco_update
+from logitlab.weights.pairs import gpw_weights
 from logitlab.weights.personal import personal_loss_probs, personal_loss_resample
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "cluster_likelihood",
     "density_ratio_weight",
     "dequity_weight",
+    "gpw_weights",
     "inverse_frequency_weights",
     "loss_scores",
     "loss_weights",
