@@ -5,6 +5,7 @@ python -m experiments.main --config=configs/metric_learning.py --workdir=runs/an
 Variants, after a colon (`--config=configs/metric_learning.py:stream`):
   anomalies  unlabeled images whose patches match few others: MuSc (the default)
   stream     new classes of a stream and a small memory of old ones: UER
+  mining     which pairs of a batch to learn from: multi-similarity against others
   smoke      seconds; for tests
 """
 
@@ -27,6 +28,33 @@ def _anomalies(config):
         auroc=0.9,
         rescored=0.0,  # AUROC that rescoring may cost
     )
+
+
+def _mining(config):
+    config.seeds = 8
+    config.seen, config.unseen = (0, 1, 2, 3, 4, 5), (6, 7, 8, 9)
+    config.objectives = (
+        "mined",
+        "unmined",
+        "triplet",
+        "hardest",
+        "contrastive",
+        "circle",
+        "supcon",
+        "ntxent",
+        "proxy_nca",
+        "proxy_anchor",
+        "softmax",
+    )
+    config.noise = (0.0, 0.1)  # shares of wrong labels
+    config.widths, config.dim = (128,), 16
+    config.learning_rate, config.steps, config.batch_size = 1e-3, 300, 48
+    config.tolerances = dict(weights=1e-5)  # in float32
+
+
+def _mining_smoke(config):
+    config.objectives, config.noise = ("mined", "unmined"), (0.0,)
+    config.widths, config.steps, config.batch_size = (8,), 5, 24
 
 
 def _anomalies_smoke(config):
@@ -57,5 +85,5 @@ def _stream_smoke(config):
     del config.learning_rates["slower"], config.learning_rates["cosine"]
 
 
-VARIANTS = dict(anomalies=_anomalies, stream=_stream)
-SMOKE = dict(anomalies=_anomalies_smoke, stream=_stream_smoke)
+VARIANTS = dict(anomalies=_anomalies, stream=_stream, mining=_mining)
+SMOKE = dict(anomalies=_anomalies_smoke, stream=_stream_smoke, mining=_mining_smoke)

@@ -42,7 +42,7 @@ def embedding_run(
         kernel, of weights or proxies, trains along; most objectives ignore it.
       data: as :class:`Run` takes it; parts have ``x`` and ``y``.
       classes: C.
-      evaluate: (embed, params, parts) -> metrics, with ``embed(x)`` -> embeddings.
+      evaluate: (embed, params, parts) -> metrics; ``embed(params, x)`` -> embeddings.
       show: the metrics that the progress shows.
       values: floats in which runs of one program differ.
       at: ``values`` -> run, see :class:`Run`.
@@ -63,16 +63,14 @@ def embedding_run(
         each, counts = objective(
             embed(params, batch["x"]), batch["y"], params["kernel"]
         )
-        return each, jnp.broadcast_to(counts, each.shape)
+        return each, jnp.broadcast_to(counts, each.shape).astype(jnp.int32)
 
     return Run(
         init=init,
         loss=loss,
         data=data,
         optimizer=optax.adam(config.learning_rate),
-        evaluate=lambda params, parts: evaluate(
-            lambda x: embed(params, x), params, parts
-        ),
+        evaluate=lambda params, parts: evaluate(embed, params, parts),
         steps=config.steps,
         batch_size=config.batch_size,
         evaluate_at=(0, config.steps),

@@ -17,9 +17,9 @@ from experiments.common.references import prototype
 from experiments.metric_learning._embeddings import (
     classes_of_digits,
     embedding_run,
-    separation,
+    first,
 )
-from logitlab import data, losses, report, targets, transforms, weights
+from logitlab import data, losses, metrics, report, targets, transforms, weights
 from logitlab.train import Compute, Study
 from logitlab.train.config import check_name
 
@@ -171,8 +171,9 @@ def _data(config, rate, key):
 
 
 def _evaluate(embed, params, parts):
-    del params
-    return separation("unseen", embed(parts["unseen"]["x"]), parts["unseen"]["y"])
+    unseen = parts["unseen"]
+    recall = metrics.recall_at_k(embed(params, unseen["x"]), unseen["y"], ks=(1,))
+    return {UNSEEN: first(recall)}
 
 
 def _weights(config, key):
@@ -188,7 +189,7 @@ def _weights(config, key):
         ).sum()
 
     by_gradient = jnp.abs(jax.grad(total)(s))
-    closed = weights.gpw_weights(s, pairs, kind="multi_similarity")
+    closed = weights.gpw_weights(s, y, kind="multi_similarity", pairs=pairs)
     return {"apart": jnp.abs(closed - by_gradient).max() / by_gradient.max()}
 
 

@@ -7,7 +7,6 @@ from logitlab.losses.contrastive import (
     adaptive,
     few_shot,
     margin_heads,
-    margins,
     pairs,
     proxies,
     sorting,
@@ -17,18 +16,16 @@ from logitlab.losses.contrastive import (
 from logitlab.losses.contrastive.adaptive import *
 from logitlab.losses.contrastive.few_shot import *
 from logitlab.losses.contrastive.margin_heads import *
-from logitlab.losses.contrastive.margins import *
 from logitlab.losses.contrastive.pairs import *
 from logitlab.losses.contrastive.proxies import *
 from logitlab.losses.contrastive.sorting import *
 from logitlab.losses.contrastive.two_towers import *
 from logitlab.losses.contrastive.views import *
 
-_MODULES = (margin_heads, proxies, views)
 _MODULES = (
     adaptive,
     few_shot,
-    margins,
+    margin_heads,
     pairs,
     proxies,
     sorting,
