@@ -6,6 +6,7 @@ Variants, after a colon (`--config=configs/metric_learning.py:stream`):
   anomalies  unlabeled images whose patches match few others: MuSc (the default)
   stream     new classes of a stream and a small memory of old ones: UER
   mining     which pairs of a batch to learn from: multi-similarity against others
+  faces      negative pairs of the batch as classes of a margin head: UNPG
   smoke      seconds; for tests
 """
 
@@ -57,6 +58,22 @@ def _mining_smoke(config):
     config.widths, config.steps, config.batch_size = (8,), 5, 24
 
 
+def _faces(config):
+    config.seeds = 8
+    config.heads = ("cosface", "arcface", "magface")
+    config.clusters = 5  # of each digit, which makes fifty identities
+    config.judged = 449  # images of training, and as many others
+    config.margin, config.scale, config.whisker = 0.35, 16.0, 1.5
+    config.widths, config.dim = (128,), 16
+    config.learning_rate, config.steps, config.batch_size = 1e-3, 600, 64
+    config.tolerances = dict()
+
+
+def _faces_smoke(config):
+    config.heads, config.clusters, config.widths = ("cosface",), 2, (8,)
+    config.steps, config.batch_size, config.judged = 5, 16, 40
+
+
 def _anomalies_smoke(config):
     config.classes, config.images, config.anomalous = (0,), 6, 2
 
@@ -85,5 +102,10 @@ def _stream_smoke(config):
     del config.learning_rates["slower"], config.learning_rates["cosine"]
 
 
-VARIANTS = dict(anomalies=_anomalies, stream=_stream, mining=_mining)
-SMOKE = dict(anomalies=_anomalies_smoke, stream=_stream_smoke, mining=_mining_smoke)
+VARIANTS = dict(anomalies=_anomalies, stream=_stream, mining=_mining, faces=_faces)
+SMOKE = dict(
+    anomalies=_anomalies_smoke,
+    stream=_stream_smoke,
+    mining=_mining_smoke,
+    faces=_faces_smoke,
+)
