@@ -7,6 +7,7 @@ Variants, after a colon (`--config=configs/metric_learning.py:stream`):
   stream     new classes of a stream and a small memory of old ones: UER
   mining     which pairs of a batch to learn from: multi-similarity against others
   faces      negative pairs of the batch as classes of a margin head: UNPG
+  few_shot   two terms beside the cross-entropy of prototypes: SuSana Distancia
   smoke      seconds; for tests
 """
 
@@ -74,6 +75,22 @@ def _faces_smoke(config):
     config.steps, config.batch_size, config.judged = 5, 16, 40
 
 
+def _few_shot(config):
+    config.seeds = 8
+    config.seen, config.unseen = (0, 1, 2, 3, 4, 5), (6, 7, 8, 9)
+    config.objectives = ("ce", "triplet", "icnn", "both")
+    config.ways, config.support, config.queries = 5, 5, 10  # of a training episode
+    config.shots, config.test_queries, config.episodes = (1, 5), 15, 500
+    config.widths, config.dim = (128,), 16
+    config.learning_rate, config.steps = 1e-3, 500
+    config.tolerances = dict(worse=1.0)  # points that count as no worse
+
+
+def _few_shot_smoke(config):
+    config.objectives, config.shots, config.episodes = ("ce", "both"), (1,), 50
+    config.widths, config.steps = (8,), 5
+
+
 def _anomalies_smoke(config):
     config.classes, config.images, config.anomalous = (0,), 6, 2
 
@@ -102,10 +119,17 @@ def _stream_smoke(config):
     del config.learning_rates["slower"], config.learning_rates["cosine"]
 
 
-VARIANTS = dict(anomalies=_anomalies, stream=_stream, mining=_mining, faces=_faces)
+VARIANTS = dict(
+    anomalies=_anomalies,
+    stream=_stream,
+    mining=_mining,
+    faces=_faces,
+    few_shot=_few_shot,
+)
 SMOKE = dict(
     anomalies=_anomalies_smoke,
     stream=_stream_smoke,
     mining=_mining_smoke,
     faces=_faces_smoke,
+    few_shot=_few_shot_smoke,
 )

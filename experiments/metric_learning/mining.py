@@ -56,6 +56,12 @@ def _proxies(loss, **hyper):
     return lambda e, y, kernel: (loss(e, y, kernel, **hyper), True)
 
 
+def _anchors(e, y, kernel):
+    """The mean over proxies, as every example's."""
+    each = losses.proxy_anchor_loss(e, y, kernel)
+    return jnp.full(len(y), each.mean()), True
+
+
 def _mined(e, y, kernel):
     del kernel
     pairs = targets.multi_similarity_pairs(transforms.cosine_similarities(e), y)
@@ -79,7 +85,7 @@ OBJECTIVES = {
     "supcon": ("SupCon", _with_positives(losses.supcon_loss, temperature=0.1)),
     "ntxent": ("NT-Xent", _with_positives(losses.ntxent_loss, temperature=0.07)),
     "proxy_nca": ("proxy-NCA", _proxies(losses.proxy_nca_loss, scale=8.0)),
-    "proxy_anchor": ("proxy-anchor", _proxies(losses.proxy_anchor_loss)),
+    "proxy_anchor": ("proxy-anchor", _anchors),
     "softmax": (
         "normalized softmax",
         _proxies(losses.normalized_softmax_loss, temperature=0.05),
