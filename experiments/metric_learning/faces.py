@@ -75,9 +75,9 @@ def build(config) -> Study:
         ),
         captions={
             "pairs": (
-                "Share of positive and negative pairs of images of which the negative "
-                "one is more similar, and of images whose nearest neighbor has another "
-                "identity left out."
+                "A positive pair of images against a negative one: how often the "
+                "negative one is more similar. Recall: images whose nearest neighbor "
+                "has their identity."
             )
         },
     )
@@ -168,7 +168,7 @@ def _claims(config):
             text="and none more in a batch of one identity, which has no such pair",
             paper="theorem (section 3)",
             ours=lambda results: results["rows"].final("alone"),
-            at_most=0.0,
+            at_most=config.tolerances.rounding,
             unit="nats apart, at most",
             needs=("rows",),
         ),
