@@ -8,6 +8,8 @@ Variants, after a colon (`--config=configs/metric_learning.py:stream`):
   mining     which pairs of a batch to learn from: multi-similarity against others
   faces      negative pairs of the batch as classes of a margin head: UNPG
   few_shot   two terms beside the cross-entropy of prototypes: SuSana Distancia
+  sorting    other views sorted before other signals, on MNIST-1D: GroCo
+  temperatures  one for every pair of views, by the kinds of augmentation: AMCL
   smoke      seconds; for tests
 """
 
@@ -91,6 +93,37 @@ def _few_shot_smoke(config):
     config.widths, config.steps = (8,), 5
 
 
+def _sorting(config):
+    config.seeds = 5
+    config.objectives = ("groco", "ntxent", "sharp")
+    config.train, config.test, config.ks = 3000, 1000, (1, 20, 200)
+    config.widths, config.dim = (256, 128), 64
+    config.learning_rate, config.steps, config.batch_size = 1e-3, 1000, 128
+    config.tolerances = dict(poor=0.6)
+
+
+def _sorting_smoke(config):
+    config.objectives, config.ks = ("groco",), (1,)
+    config.train, config.test = 60, 20
+    config.widths, config.dim, config.steps, config.batch_size = (8, 8), 4, 3, 12
+
+
+def _temperatures(config):
+    config.seeds = 5
+    config.kinds = (1, 3, 5)  # numbers of kinds of augmentation
+    config.heads, config.beta, config.least, config.most = 3, 1e-4, 0.05, 2.0
+    config.temperature = 0.5  # of the single head
+    config.train, config.widths, config.dim = 1200, (128, 64), 32
+    config.learning_rate, config.steps, config.batch_size = 1e-3, 600, 128
+    config.tolerances = dict()
+
+
+def _temperatures_smoke(config):
+    config.kinds, config.heads = (1,), 2
+    config.train, config.widths, config.dim = 100, (8, 8), 4
+    config.steps, config.batch_size = 3, 12
+
+
 def _anomalies_smoke(config):
     config.classes, config.images, config.anomalous = (0,), 6, 2
 
@@ -125,6 +158,8 @@ VARIANTS = dict(
     mining=_mining,
     faces=_faces,
     few_shot=_few_shot,
+    sorting=_sorting,
+    temperatures=_temperatures,
 )
 SMOKE = dict(
     anomalies=_anomalies_smoke,
@@ -132,4 +167,6 @@ SMOKE = dict(
     mining=_mining_smoke,
     faces=_faces_smoke,
     few_shot=_few_shot_smoke,
+    sorting=_sorting_smoke,
+    temperatures=_temperatures_smoke,
 )
