@@ -117,7 +117,7 @@ def build(config) -> Study:
                     _percent(rate): [arm_name(n, rate) for n in config.objectives]
                     for rate in config.noise
                 },
-                [OBJECTIVES[name][0] for name in config.objectives],
+                [_narrow(OBJECTIVES[name][0]) for name in config.objectives],
                 UNSEEN,
                 label="recall at 1, digits never seen",
                 across="objective",
@@ -149,6 +149,11 @@ def build(config) -> Study:
 def arm_name(name: str, rate: float) -> str:
     """Name of the arm of an objective and a share of wrong labels."""
     return f"{name}_{rate:g}"
+
+
+def _narrow(label):
+    """A label in several lines."""
+    return label.replace(" ", "\n").replace("multi-", "multi-\n")
 
 
 def _percent(rate):

@@ -181,7 +181,7 @@ def _claims(config):
     adaptive = [arm_name(ADAPTIVE, count) for count in config.kinds]
     return [
         report.Claim(
-            text=f"with {last} kinds adaptive temperatures gain as much as with {first}",
+            text=f"{last} kinds of augmentation leave as much to gain as {first}",
             reference=stated("gains grow with the kinds of augmentation"),
             ours=lambda results: gap(results, last) - gap(results, first),
             at_least=0.0,
