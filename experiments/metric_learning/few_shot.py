@@ -181,7 +181,24 @@ def _run(config, terms, draw) -> Run:
 
 
 def _claims(config):
-    claims = []
+    claims = [
+        report.Claim(
+            text=f"training on some digits helps with {shots} image(s) of others",
+            question=True,
+            ours=lambda results, shots=shots: (
+                100
+                * (
+                    results["ce"].final(_accuracy(shots))
+                    - results["ce"][_accuracy(shots)][0]
+                )
+            ),
+            above=0.0,
+            over="mean",
+            unit="points over the untrained network",
+            needs=("ce",),
+        )
+        for shots in config.shots
+    ]
     for name in config.objectives:
         if name == "ce":
             continue
