@@ -225,8 +225,20 @@ def _claims(config):
         for other, what in (("unmined", "all pairs"), ("triplet", "triplets"))
         if {"mined", other} <= {*config.objectives}
     ]
+    mined = arm_name("mined", config.noise[0])
     return [
         *claims,
+        report.Claim(
+            text="learning from some digits helps to retrieve others",
+            question=True,
+            ours=lambda results: (
+                100 * (results[mined].final(UNSEEN) - results[mined][UNSEEN][0])
+            ),
+            above=0.0,
+            over="mean",
+            unit="points over the untrained network",
+            needs=(mined,),
+        ),
         report.Claim(
             text="weights of pairs are the gradient of the loss",
             paper="identity (section 3)",
