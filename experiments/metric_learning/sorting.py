@@ -136,6 +136,21 @@ def _claims(config):
         )
         for k in config.ks
     ]
+    last = _vote(config.ks[-1])
+    claims += [
+        report.Claim(
+            text=f"{OBJECTIVES[name][0]} improves the vote of {config.ks[-1]} neighbor(s)",
+            question=True,
+            ours=lambda results, name=name: (
+                100 * (results[name].final(last) - results[name][last][0])
+            ),
+            above=0.0,
+            over="mean",
+            unit="points over the untrained encoder",
+            needs=(name,),
+        )
+        for name in config.objectives
+    ]
     sources = {
         "ntxent": dict(reference=stated("better neighbors than contrastive losses")),
         "sharp": dict(reference=prototype("0.982 against 0.980 on images of digits")),
