@@ -139,7 +139,7 @@ def _claims(config):
     last = _vote(config.ks[-1])
     claims += [
         report.Claim(
-            text=f"{OBJECTIVES[name][0]} improves the vote of {config.ks[-1]} neighbor(s)",
+            text=f"training by {OBJECTIVES[name][0]} improves on none at all",
             question=True,
             ours=lambda results, name=name: (
                 100 * (results[name].final(last) - results[name][last][0])
