@@ -14,7 +14,7 @@ import optax
 import pytest
 from harness.interpreter import interpreted
 
-from logitlab import losses, numerics
+from logitlab import losses, numerics, targets
 
 PAGE = pathlib.Path(losses.__file__).parents[1] / "docs" / "porting.md"
 ROW = re.compile(r"^\| `([^|]+)` \| `([^|]+)` \| ([^|]*)\|$", re.MULTILINE)
@@ -40,6 +40,8 @@ def draw():
         frames=rng.normal(size=(3, 7, 4)),
         frame_paddings=padding.astype(float),
         token_paddings=(np.arange(3) >= np.array([[3], [2], [1]])).astype(float),
+        embeddings=embeddings,
+        kernel=columns,
         unit=embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True),
         unit_weights=columns / np.linalg.norm(columns, axis=0),
         lengths=lengths,
@@ -54,6 +56,7 @@ def draw():
         padded=np.where(np.arange(6) == 2, -100, labels),
         tokens=rng.integers(1, 4, (3, 3)),
         partner=np.array([3, 4, 5, 0, 1, 2]),
+        partners=np.arange(6) % 3,
     )
     return arrays, whole
 
@@ -133,6 +136,12 @@ def jensen(a):
 
 def smooth(labels, classes, share):
     return (1 - share) * np.eye(classes)[labels] + share / classes
+
+
+def proxy_anchor(cosine, own):
+    near = np.log1p(np.where(own, np.exp(-32 * (cosine - 0.1)), 0).sum(0))
+    far = np.log1p(np.where(own, 0, np.exp(32 * (cosine + 0.1))).sum(0))
+    return near.sum() / own.any(0).sum() + far.mean()
 
 
 def focal(z, t, alpha, gamma):
@@ -257,6 +266,24 @@ THEIRS = {
             a.partner,
         ).mean()
     ),
+    "CosFaceLoss(margin=0.35, scale=64)": lambda a: (
+        -pick(
+            log_softmax(64 * (a.unit @ a.unit_weights - 0.35 * np.eye(5)[a.labels])),
+            a.labels,
+        ).mean()
+    ),
+    "SupConLoss(temperature=0.1)": lambda a: (
+        -pick(
+            log_softmax(np.where(np.eye(6), -np.inf, a.unit @ a.unit.T / 0.1)),
+            a.partner,
+        ).mean()
+    ),
+    "ProxyNCALoss(softmax_scale=1)": lambda a: (
+        -pick(log_softmax(2 * a.unit @ a.unit_weights), a.labels).mean()
+    ),
+    "ProxyAnchorLoss(margin=0.1, alpha=32)": lambda a: proxy_anchor(
+        a.unit @ a.unit_weights, np.eye(5, dtype=bool)[a.labels]
+    ),
 }
 
 
@@ -270,6 +297,7 @@ class Arrays(dict):
 def test_their_number_is_ours(theirs, ours):
     floats, whole = draw()
     names = dict(jax=jax, jnp=jnp, losses=losses, numerics=numerics, optax=optax)
+    names["targets"] = targets
     single = {name: jnp.float32(a) for name, a in floats.items()}
 
     def number(code):

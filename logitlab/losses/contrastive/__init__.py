@@ -6,7 +6,7 @@ from logitlab import _lazy
 from logitlab.losses.contrastive import (
     adaptive,
     few_shot,
-    margins,
+    margin_heads,
     pairs,
     proxies,
     sorting,
@@ -15,7 +15,7 @@ from logitlab.losses.contrastive import (
 )
 from logitlab.losses.contrastive.adaptive import *
 from logitlab.losses.contrastive.few_shot import *
-from logitlab.losses.contrastive.margins import *
+from logitlab.losses.contrastive.margin_heads import *
 from logitlab.losses.contrastive.pairs import *
 from logitlab.losses.contrastive.proxies import *
 from logitlab.losses.contrastive.sorting import *
@@ -25,7 +25,7 @@ from logitlab.losses.contrastive.views import *
 _MODULES = (
     adaptive,
     few_shot,
-    margins,
+    margin_heads,
     pairs,
     proxies,
     sorting,

@@ -1,8 +1,8 @@
-"""Catalogue rows of ``logitlab.losses.contrastive.margins``."""
+"""Catalogue rows of ``logitlab.losses.contrastive.margin_heads``."""
 
 from logitlab.losses._rows import Row
 from logitlab.losses._rows.contrastive import BATCH, EXAMPLE, with_kernel
-from logitlab.losses.contrastive.margins import (
+from logitlab.losses.contrastive.margin_heads import (
     arcface_loss,
     cosface_loss,
     magface_loss,
