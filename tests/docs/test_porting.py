@@ -61,6 +61,31 @@ def draw():
     return arrays, whole
 
 
+def open_mean(hinges):
+    return hinges[hinges > 0].mean()
+
+
+def contrastive(unit, labels):
+    d = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
+    same = labels[:, None] == labels
+    return open_mean(d[same]) + open_mean(1 - d[~same])
+
+
+def triplet(unit, labels, margin):
+    d = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
+    same = labels[:, None] == labels
+    positive = same & ~np.eye(len(labels), dtype=bool)
+    hinges = d[:, :, None] - d[:, None] + margin
+    return open_mean(hinges[positive[:, :, None] & ~same[:, None]])
+
+
+def multi_similarity(s, labels):
+    same = labels[:, None] == labels
+    positive = same & ~np.eye(len(labels), dtype=bool)
+    pull = np.log1p((np.exp(-2 * s) * positive).sum(-1)) / 2
+    return (pull + np.log1p((np.exp(50 * s) * ~same).sum(-1)) / 50).mean()
+
+
 def softplus(x):
     return np.logaddexp(0, x)
 
@@ -277,6 +302,11 @@ THEIRS = {
             log_softmax(np.where(np.eye(6), -np.inf, a.unit @ a.unit.T / 0.1)),
             a.partner,
         ).mean()
+    ),
+    "ContrastiveLoss()": lambda a: contrastive(a.unit, a.partners),
+    "TripletMarginLoss(margin=0.05)": lambda a: triplet(a.unit, a.partners, 0.05),
+    "MultiSimilarityLoss(alpha=2, beta=50, base=0.5)": lambda a: multi_similarity(
+        a.unit @ a.unit.T - 0.5, a.partners
     ),
     "ProxyNCALoss(softmax_scale=1)": lambda a: (
         -pick(log_softmax(2 * a.unit @ a.unit_weights), a.labels).mean()
