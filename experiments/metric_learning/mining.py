@@ -200,7 +200,7 @@ def _weights(config, key):
         ).sum()
 
     by_gradient = jnp.abs(jax.grad(total)(s))
-    closed = weights.gpw_weights(s, y, kind="multi_similarity", pairs=pairs)
+    closed = weights.gpw_weights(s, pairs, kind="multi_similarity")
     return {"apart": jnp.abs(closed - by_gradient).max() / by_gradient.max()}
 
 

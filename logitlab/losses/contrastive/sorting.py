@@ -33,8 +33,13 @@ def groco_loss(
     of other images, however near these are.
 
     Of each view v of image i the cosines with its other views and with the K nearest
-    images of the same view are sorted by ``transforms.diff_sort``, the negatives first.
-    The loss is the mean of ``group_order_bce_loss`` over these, and over v.
+    images of the same view are sorted by ``transforms.diff_sort``, the negatives first:
+
+    .. math:: \ell_i = \operatorname*{mean}_{v, j} \Bigl(-\log \sum_{k \in G_j}
+        X^{(iv)}_{jk}\Bigr)
+
+    with X the soft permutation and G the places of an input's group, which is
+    ``group_order_bce_loss``.
 
     Shapes: embeddings [B, V, D] -> [B]
 
