@@ -60,7 +60,7 @@ def _polynomials(config):
 
 
 def _polynomials_smoke(config):
-    config.outers, config.dimensions, config.multiples = ("rising",), (4,), (4, 8)
+    config.outers, config.dimensions, config.multiples = ("rising",), (4,), (8,)
     config.width, config.outer_width, config.test = 20, 10, 50
 
 

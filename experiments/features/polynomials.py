@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.keys import once_per_key
 from experiments.common.references import stated
 from logitlab import report
 from logitlab.train import Compute, Study
@@ -38,6 +39,10 @@ def build(config) -> Study:
         for outer in config.outers
         for method in LABELS
     }
+    measured = {
+        outer: once_per_key(functools.partial(measure, outer=outer, config=config))
+        for outer in config.outers
+    }
     last = config.dimensions[-1]
 
     def against_examples(metric, label, methods, **look):
@@ -52,8 +57,10 @@ def build(config) -> Study:
 
     return Study(
         arms={
-            name: Compute(functools.partial(_values, config, *arm))
-            for name, arm in arms.items()
+            name: Compute(
+                lambda key, method=method, outer=outer: measured[outer](key)[method]
+            )
+            for name, (method, outer) in arms.items()
         },
         figures={
             "error": against_examples(
@@ -140,23 +147,27 @@ def ridge_fit(features: jax.Array, y: jax.Array) -> jax.Array:
     return weights, y.mean() - (middle @ weights)[0]
 
 
-def _values(config, method, outer, key):
-    values = {}
+def measure(key: jax.Array, outer: str, config) -> dict:
+    """What both methods make of the same examples, by method."""
+    values = {method: {} for method in LABELS}
     for dimension in config.dimensions:
         for multiple in config.multiples:
             found = _fitted(
-                method,
                 outer,
                 (dimension, multiple * dimension**2, config.test),
                 (config.width, config.outer_width, config.share),
                 key,
             )
-            values |= {f"{k}/{dimension}/{multiple}": v for k, v in found.items()}
+            for method, numbers in found.items():
+                values[method] |= {
+                    f"{name}/{dimension}/{multiple}": number
+                    for name, number in numbers.items()
+                }
     return values
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _fitted(method, outer, sizes, layers, key):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _fitted(outer, sizes, layers, key):
     (dimension, examples, test), (width, outer_width, share) = sizes, layers
     keys = jax.random.split(key, 5)
     rows = jax.random.normal(keys[0], (examples + test, dimension))
@@ -166,21 +177,26 @@ def _fitted(method, outer, sizes, layers, key):
     inside = form(rows)
     target = OUTER[outer][0](inside)
     features = (rows @ directions + offsets) ** 2
-    cut = examples if method == KERNEL else round(share * examples)
-    weights, offset = ridge_fit(features[:cut], target[:cut])
-    learned = features @ weights + offset
-    values = {"correlation": jnp.corrcoef(learned[examples:], inside[examples:])[0, 1]}
-    if method == LAYERS:
-        t = learned - learned[:cut].mean()
-        t = t[:, None] / learned[:cut].std()
-        signs = jax.random.rademacher(keys[3], (1, outer_width), t.dtype)
-        kinks = jax.random.uniform(keys[4], signs.shape, minval=-4, maxval=4)
-        features = jax.nn.relu(signs * t + kinks)
-        fit = slice(cut, examples)
-        weights, offset = ridge_fit(features[fit], target[fit])
-        learned = features @ weights + offset
-    wrong = jnp.mean((learned[examples:] - target[examples:]) ** 2)
-    return values | {"error": wrong / target[examples:].var()}
+
+    def fitted(features, part):
+        weights, offset = ridge_fit(features[part], target[part])
+        return features @ weights + offset
+
+    def error(learned):
+        wrong = jnp.mean((learned[examples:] - target[examples:]) ** 2)
+        return wrong / target[examples:].var()
+
+    cut = round(share * examples)
+    first = fitted(features, slice(cut))
+    t = (first - first[:cut].mean())[:, None] / first[:cut].std()
+    signs = jax.random.rademacher(keys[3], (1, outer_width), t.dtype)
+    kinks = jax.random.uniform(keys[4], signs.shape, minval=-4, maxval=4)
+    second = fitted(jax.nn.relu(signs * t + kinks), slice(cut, examples))
+    found = jnp.corrcoef(first[examples:], inside[examples:])[0, 1]
+    return {
+        LAYERS: {"correlation": found, "error": error(second)},
+        KERNEL: {"error": error(fitted(features, slice(examples)))},
+    }
 
 
 def _claims(config):
