@@ -149,7 +149,8 @@ def _stream(config):
 def _stream_smoke(config):
     config.per_class, config.memories = 5, (10,)
     config.width = config.features = 8
-    del config.learning_rates["slower"], config.learning_rates["cosine"]
+    for method in ("swapped", "slower", "cosine"):
+        del config.learning_rates[method]
 
 
 VARIANTS = dict(

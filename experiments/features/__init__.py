@@ -1,0 +1,1 @@
+"""What features networks learn: lazy and rich training, layer after layer."""
