@@ -1,11 +1,13 @@
 """Published peaks of a device, its peak memory, and devices that are not there."""
 
+import contextlib
 import functools
 import importlib.util
+import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +85,21 @@ def topology_devices(name: str) -> list[jax.Device]:
             f"topology is {name!r}, expected one such as 'v5e:2x2' or 'v4:2x2x2': "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Keeps what is compiled out of JAX's persistent cache.
+
+    For programs of devices that are not there, which cannot be read back.
+    """
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def has_tpu_compiler() -> bool:

@@ -1,5 +1,6 @@
 """What the step of an arm will need, before anything is trained or paid for."""
 
+import contextlib
 import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,7 +10,13 @@ import jax.numpy as jnp
 
 from logitlab.train import mesh as meshes
 from logitlab.train._costs import collectives, local_bytes
-from logitlab.train._hardware import BANDWIDTHS, PEAKS, published, topology_devices
+from logitlab.train._hardware import (
+    BANDWIDTHS,
+    PEAKS,
+    published,
+    topology_devices,
+    uncached,
+)
 from logitlab.train.runner import check, program_of
 from logitlab.train.study import Run, Study
 
@@ -99,11 +106,12 @@ def dry_run(study: Study, config, *, topology: str | None = None) -> dict[str, N
     mesh = meshes.make_mesh(config.mesh.to_dict(), devices)
     check(study, config, mesh)
     shared: dict = {}
-    return {
-        name: _needs(program_of(run, config, mesh, shared, shapes_only=True), mesh)
-        for name, run in study.arms.items()
-        if isinstance(run, Run)
-    }
+    with uncached() if topology is not None else contextlib.nullcontext():
+        return {
+            name: _needs(program_of(run, config, mesh, shared, shapes_only=True), mesh)
+            for name, run in study.arms.items()
+            if isinstance(run, Run)
+        }
 
 
 def _needs(program, mesh):

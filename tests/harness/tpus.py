@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from logitlab.train._costs import collectives
-from logitlab.train._hardware import has_tpu_compiler, topology_devices
+from logitlab.train._hardware import has_tpu_compiler, topology_devices, uncached
 
 # Compiled as users' programs are; the settings that hurry the compiler for CPUs are
 # none of this one.
@@ -48,7 +48,8 @@ def spread(mesh, shape, dtype, *spec):
 
 def compiled(function, *arguments):
     """The executable for arguments, given by their shapes and shardings."""
-    return jax.jit(function).lower(*arguments).compile()
+    with uncached():
+        return jax.jit(function).lower(*arguments).compile()
 
 
 def temporaries(program):
