@@ -11,6 +11,10 @@ Variants, after a colon (`--config=configs/metric_learning.py:stream`):
   sorting    other views sorted before other signals, on MNIST-1D: GroCo
   temperatures  one for every pair of views, by the kinds of augmentation: AMCL
   smoke      seconds; for tests
+Expected of `anomalies`: an AUROC of 0.95, ahead of the mean over all images by 0.02 and
+of the nearest image by 0.01; rescoring makes no difference. Of `stream`: with 20 images
+in memory 32 % of the old images are taken for the last classes with plain replay, 11 %
+with UER; swapped logits do not help, but at a learning rate of their own they do.
 """
 
 from ml_collections import ConfigDict

@@ -85,6 +85,15 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:sampling": "points at which to measure a function",
         "evaluation:selection": "which lines of a batch to train on: UDS",
     },
+    "metric_learning": {
+        "metric_learning:anomalies": "anomalies among unlabeled images: MuSc",
+        "metric_learning:stream": "replay beside a stream of new classes: UER",
+    },
+    "features": {
+        "features:lazy_rich": "the delay of generalization, and the output's scale",
+        "features:lazy_rich_mnist1d": "the same on MNIST-1D",
+        "features:polynomials": "three layers against a kernel",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

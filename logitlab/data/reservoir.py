@@ -86,11 +86,11 @@ def reservoir_update(
     >>> reservoir_update(memory, jnp.float32([5, 6]), jax.random.key(0)).rows
     Array([5., 6., 0.], dtype=float32)
     """
-    known, shape = jax.tree.flatten(reservoir.rows)
-    new, given = jax.tree.flatten(rows)
+    known, new = (jax.tree.leaves(tree) for tree in (reservoir.rows, rows))
+    shape: Any = jax.tree.structure(reservoir.rows)
     sizes = [jnp.shape(a) for a in new]
     room = len(known[0])
-    if given != shape or any(
+    if shape != jax.tree.structure(rows) or any(
         size[:1] != sizes[0][:1] or size[1:] != a.shape[1:] or not size
         for a, size in zip(known, sizes, strict=True)
     ):
