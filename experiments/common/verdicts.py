@@ -88,6 +88,11 @@ COUNTED = {  # table -> config:variant -> question
     "metric_learning": {
         "metric_learning:anomalies": "anomalies among unlabeled images: MuSc",
         "metric_learning:stream": "replay beside a stream of new classes: UER",
+        "metric_learning:mining": "which pairs of a batch to learn from",
+        "metric_learning:faces": "negative pairs as classes of a margin head: UNPG",
+        "metric_learning:few_shot": "two terms beside the loss of prototypes",
+        "metric_learning:sorting": "other views sorted before other signals: GroCo",
+        "metric_learning:temperatures": "one for every pair of views: AMCL",
     },
     "features": {
         "features:lazy_rich": "the delay of generalization, and the output's scale",
