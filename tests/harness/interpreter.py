@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jax.extend.core import Literal
 from harness.primitives import PLAIN, SEVERAL, WITH_PARAMS
 from harness.quickly import quick_jit
 
+KEYS = jax.dtypes.prng_key
 _compiles = False
 
 
@@ -101,7 +103,7 @@ def _inside(*arguments):
 
 
 def _is_key(a):
-    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, KEYS)
 
 
 def _is_traced(a):
@@ -113,37 +115,70 @@ def _concrete(a):
     return a if _is_key(a) else np.asarray(a, jnp.result_type(a))
 
 
-def _run(program, consts, args):
-    values = dict(zip(program.constvars, map(_concrete, consts), strict=True))
-    values.update(zip(program.invars, args, strict=True))
+# What each program does, found once.
+_plans = weakref.WeakKeyDictionary()
 
-    def read(v):
-        return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else values[v]
 
+def _plan(program):
+    """Arrays at their places; places of inputs; steps; outputs.
+
+    A step is what to do with a list of arrays, the places of its arguments, and the
+    places and dtypes of its results.
+    """
+    known, places = [], {}
+
+    def place(v):
+        if isinstance(v, Literal):
+            known.append(np.asarray(v.val, v.aval.dtype))
+            return len(known) - 1
+        if v not in places:
+            places[v] = len(known)
+            known.append(None)
+        return places[v]
+
+    inputs = [place(v) for v in (*program.constvars, *program.invars)]
+    steps = []
     for eqn in program.eqns:
-        results = _apply(eqn, [read(v) for v in eqn.invars])
-        for v, a in zip(eqn.outvars, results, strict=True):
-            keeps = isinstance(a, jax.Array) or a.dtype == v.aval.dtype
-            values[v] = a if keeps else a.astype(v.aval.dtype)
-    return [read(v) for v in program.outvars]
+        args = [place(v) for v in eqn.invars]
+        results = [(place(v), v.aval.dtype) for v in eqn.outvars]
+        steps.append((_step(eqn), args, results))
+    return known, inputs, steps, [place(v) for v in program.outvars]
 
 
-def _apply(eqn, args):
-    """Results of one step, as a list."""
+def _run(program, consts, args):
+    if program not in _plans:
+        _plans[program] = _plan(program)
+    known, inputs, steps, outputs = _plans[program]
+    values = known.copy()
+    for at, a in zip(inputs, [*map(_concrete, consts), *args], strict=True):
+        values[at] = a
+    for step, places, outs in steps:
+        results = step([values[at] for at in places])
+        for (at, dtype), a in zip(outs, results, strict=True):
+            values[at] = a if a.dtype == dtype else a.astype(dtype)
+    return [values[at] for at in outputs]
+
+
+def _step(eqn):
+    """What makes a list of results of a list of arrays."""
     name, params = eqn.primitive.name, eqn.params
+    plain = not any(jnp.issubdtype(v.aval.dtype, KEYS) for v in eqn.invars)
     if name in CONTROL:
-        return CONTROL[name](eqn, args)
+        return functools.partial(CONTROL[name], eqn)
     for inner in ("jaxpr", "call_jaxpr"):  # of jit, checkpoint, custom derivatives
         if inner in params:
-            return _call(params[inner], args)
-    if not any(isinstance(a, jax.Array) for a in args):
-        if name in PLAIN:
-            return [np.asarray(PLAIN[name](*args))]
-        if name in WITH_PARAMS:
-            return [np.asarray(WITH_PARAMS[name](eqn, *args))]
-    results = eqn.primitive.bind(*args, **params)  # compiled once for all losses
-    results = results if eqn.primitive.multiple_results else [results]
-    return [_concrete(a) for a in results]
+            return functools.partial(_call, params[inner])
+    if plain and name in PLAIN:
+        return lambda args: [np.asarray(PLAIN[name](*args))]
+    if plain and name in WITH_PARAMS:
+        return lambda args: [np.asarray(WITH_PARAMS[name](eqn, *args))]
+
+    def bind(args):  # compiled once for all losses
+        results = eqn.primitive.bind(*args, **params)
+        results = results if eqn.primitive.multiple_results else [results]
+        return [_concrete(a) for a in results]
+
+    return bind
 
 
 def _call(program, args):
