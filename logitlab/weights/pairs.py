@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 from logitlab import numerics
 from logitlab.numerics._triplets import triplet_sums
 from logitlab.numerics.arguments import hyper
-from logitlab.targets.pairs import Pairs, label_pairs
 
 __all__ = ["gpw_weights"]
 
@@ -26,17 +25,13 @@ Kind = Literal[
 
 def gpw_weights(
     similarities: ArrayLike,
-    labels: ArrayLike | None,
+    pairs: tuple[ArrayLike, ArrayLike],
     *,
     kind: Kind,
     margin: ArrayLike = 0.5,
     alpha: ArrayLike = 2.0,
     beta: ArrayLike = 50.0,
     base: ArrayLike = 0.5,
-    pairs: Pairs | None = None,
-    reference_labels: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    reference_mask: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Weights of general pair weighting (GPW): slopes of a loss in similarities.
 
@@ -57,28 +52,24 @@ def gpw_weights(
 
     Losses that are means over B anchors have weights B times as small.
 
-    Shapes: similarities [B, M], labels [B] -> [B, M]
+    Shapes: similarities [B, M], pairs [B, M] -> [B, M]
 
     Args:
       similarities: of anchors and references.
-      labels: ints; an example with a negative one is in no pair. None with ``pairs``.
+      pairs: two bool arrays [B, M], which pairs are positive and which negative, such
+        as ``targets.label_pairs(labels)`` or a miner's. Of others the similarity may be
+        anything.
       kind: of the loss.
       margin: m, of the hinges.
       alpha: sharpness among positives, above 0.
       beta: sharpness among negatives, above 0.
       base: lambda.
-      pairs: two bool arrays [B, M] of a miner, in place of the labels.
-      reference_labels: ints [M]; without them the anchors are compared with each other,
-        and none with itself.
-      mask: bool [B], False leaves an anchor out.
-      reference_mask: bool [M], False leaves a reference out.
 
     Returns:
       At least 0, and 0 where there is no pair; float32 (float64 for float64).
 
     Raises:
-      TypeError: similarities are not floating point, labels not integers, or masks not
-        bool.
+      TypeError: similarities are not floating point or pairs not bool.
       ValueError: the shapes disagree, ``kind`` is unknown, or ``alpha`` or ``beta`` is
         not above 0.
 
@@ -89,23 +80,15 @@ def gpw_weights(
 
     >>> import jax.numpy as jnp
     >>> from logitlab.weights import gpw_weights
-    >>> s, labels = jnp.float32([[1, 0.4, 0.7]]), jnp.array([0])
-    >>> others = jnp.array([0, 0, 1])
-    >>> print(gpw_weights(s, labels, reference_labels=others, kind="triplet"))
+    >>> s, same = jnp.float32([[1, 0.4, 0.7]]), jnp.array([[True, True, False]])
+    >>> print(gpw_weights(s, (same, ~same), kind="triplet"))
     [[1. 1. 2.]]
     """
     s = numerics.promote_to_float32(similarities, "similarities")
-    if pairs is None:
-        if labels is None:
-            raise ValueError("labels is None, expected ints, or pairs")
-        pairs = label_pairs(
-            labels, reference_labels, mask=mask, reference_mask=reference_mask
-        )
-    elif mask is not None or reference_mask is not None:
-        raise ValueError("mask leaves nothing out of pairs, expected one or the other")
-    for name, array in zip(Pairs._fields, pairs, strict=True):
+    positive, negative = (
         numerics.check_mask(array, s.shape, f"pairs.{name}")
-    positive, negative = pairs
+        for name, array in zip(("positive", "negative"), pairs, strict=True)
+    )
     s = jnp.where(positive | negative, s, 0)
     margin, base = (
         hyper(n, v, s.dtype) for n, v in (("margin", margin), ("base", base))

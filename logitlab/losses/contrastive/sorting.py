@@ -32,9 +32,13 @@ def groco_loss(
     Use it when only the order should count: an image's other views before the nearest
     of other images, however near these are.
 
-    Of each view v of image i the cosines with its other views and with the K nearest
-    images of the same view are sorted by ``transforms.diff_sort``, the negatives first.
-    The loss is the mean of ``group_order_bce_loss`` over these, and over v.
+    .. math:: \ell_i = -\operatorname*{mean}_v \operatorname*{mean}_a \log
+        \sum_{j \in G_a} X^{iv}_{aj}
+
+    where ``transforms.diff_sort`` makes the soft permutation X of the cosines of view v
+    of image i with the K nearest images of the same view and with its own other views,
+    in this order. G are the first K places for the former and the others for the
+    latter, as in ``group_order_bce_loss``.
 
     Shapes: embeddings [B, V, D] -> [B]
 
