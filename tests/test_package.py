@@ -162,6 +162,7 @@ OWN_TESTS = {
     "map_at_r": "a reference needs labels",
     "margin_calibrated_cross_entropy": "classes are masked",
     "mean_token_nll": "tokens are integers",
+    "memory_push": "takes a state",
     "mnl_optimal_allocation": "runs on the host",
     "multi_similarity_pairs": "similarities are square without reference labels",
     "multiclass_ensloss": "takes a key",

@@ -44,7 +44,8 @@ def recall_at_k(
     query's own comes first: embeddings that have collapsed do not look good. Queries
     whose class no reference has do not count.
 
-    Shapes: embeddings [N, D], labels [N], reference [M, D] -> ([K], [])
+    Shapes: embeddings [N, D], labels [N], reference [M, D], reference_labels [M]
+      -> ([K], [])
 
     Args:
       embeddings: queries, of any length.
@@ -93,7 +94,7 @@ def recall_at_k(
             raise ValueError(
                 f"ks has {k}, expected at most {references}, the number of references"
             )
-    found, count = _by_chunks(hits, *sides, chunk)
+    found, count = _by_chunks(hits, sides, chunk)
     return Mean(found, count)
 
 
@@ -112,7 +113,8 @@ def r_precision(
     .. math:: \frac1N \sum_i \frac{\#\{p \in P_i : \mathrm{rank}_{ip} \le R_i\}}{R_i},
         \quad R_i = |P_i|
 
-    Shapes: embeddings [N, D], labels [N], reference [M, D] -> ([], [])
+    Shapes: embeddings [N, D], labels [N], reference [M, D], reference_labels [M]
+      -> ([], [])
 
     Args and errors are those of ``recall_at_k``, as are ties.
 
@@ -136,7 +138,7 @@ def r_precision(
     return Mean(
         *_by_chunks(
             precision,
-            *_sides(
+            _sides(
                 embeddings, labels, reference, reference_labels, mask, reference_mask
             ),
             chunk,
@@ -162,7 +164,8 @@ def map_at_r(
         \frac{\#\{p' \in P_i : \mathrm{rank}_{ip'} \le \mathrm{rank}_{ip}\}}
         {\mathrm{rank}_{ip}}
 
-    Shapes: embeddings [N, D], labels [N], reference [M, D] -> ([], [])
+    Shapes: embeddings [N, D], labels [N], reference [M, D], reference_labels [M]
+      -> ([], [])
 
     Args and errors are those of ``recall_at_k``, as are ties.
 
@@ -187,7 +190,7 @@ def map_at_r(
     return Mean(
         *_by_chunks(
             average_precision,
-            *_sides(
+            _sides(
                 embeddings, labels, reference, reference_labels, mask, reference_mask
             ),
             chunk,
@@ -302,12 +305,13 @@ def _side(embeddings, labels, mask, prefix):
 
 
 def _by_chunks(
-    score: Callable, e, y, r, c, keep, keep_r, themselves, chunk
+    score: Callable, sides: tuple, chunk: int | None
 ) -> tuple[jax.Array, jax.Array]:
     """Sums of scores over queries that have a reference of their class, and how many.
 
     ``score(similarities, same, other)`` is called with some of the queries at a time.
     """
+    e, y, r, c, keep, keep_r, themselves = sides
 
     def some(rows):
         e, y, keep, at = rows

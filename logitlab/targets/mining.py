@@ -32,7 +32,7 @@ def multi_similarity_pairs(
     keep a negative n and a positive p of an anchor: those that overlap with the other
     kind. Either both kinds are left at an anchor or none.
 
-    Shapes: similarities [B, M], labels [B] -> ([B, M], [B, M])
+    Shapes: similarities [B, M], labels [B], reference_labels [M] -> ([B, M], [B, M])
 
     Args:
       similarities: of anchors and references, cosines for instance; no gradient.
@@ -87,7 +87,7 @@ def batch_hard_pairs(
     .. math:: \operatorname*{arg\,min}_{p \in P} s_p, \qquad
         \operatorname*{arg\,max}_{n \in N} s_n
 
-    Shapes: similarities [B, M], labels [B] -> ([B, M], [B, M])
+    Shapes: similarities [B, M], labels [B], reference_labels [M] -> ([B, M], [B, M])
 
     Args and errors are those of ``multi_similarity_pairs``.
 
@@ -135,7 +135,8 @@ def distance_weighted_pairs(
 
     with q the density of distances between random points of the sphere.
 
-    Shapes: key [], similarities [B, M], labels [B] -> ([B, M], [B, M])
+    Shapes: key [], similarities [B, M], labels [B], reference_labels [M]
+      -> ([B, M], [B, M])
 
     Args:
       key: of ``jax.random``.

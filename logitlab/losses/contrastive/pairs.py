@@ -178,7 +178,8 @@ def triplet_margin_loss(
     )
     total, count = triplet_sums(
         _distances(e, r),
-        *pairs,
+        pairs.positive,
+        pairs.negative,
         hyper("margin", margin, e.dtype),
         smooth=smooth,
         across=_distances(r, r) if swap else None,
