@@ -13,14 +13,24 @@ from logitlab.weights.likelihoods import (
 )
 from logitlab.weights.normalizers import meco_update
 from logitlab.weights.personal import personal_loss_probs, personal_loss_resample
+from logitlab.weights.worst_case import (
+    CompositionalDRO,
+    compositional_dro_state,
+    compositional_dro_update,
+    kl_dro_weights,
+)
 
 __all__ = [
+    "CompositionalDRO",
     "DensityClassifier",
     "class_balanced_weights",
     "cluster_likelihood",
+    "compositional_dro_state",
+    "compositional_dro_update",
     "density_ratio_weight",
     "dequity_weight",
     "inverse_frequency_weights",
+    "kl_dro_weights",
     "loss_scores",
     "loss_weights",
     "meco_update",
