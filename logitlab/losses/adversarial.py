@@ -1,4 +1,4 @@
-"""Losses of adversarial training: logits of an example and of what an attack made of it."""
+"""Losses of adversarial training, of logits with and without an attack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from logitlab.losses.comp_sums import cross_entropy
 from logitlab.losses.distillation._pairs import prepare_pair, scores, shares
 from logitlab.losses.distillation._relative_entropy import kl
 from logitlab.numerics.arguments import hyper, one_hot_mask, weighted
-from logitlab.weights.worst_case import kept_losses, largest_kept, soft_worst_weights
+from logitlab.weights.kl_penalized import kept_losses, largest_kept, soft_worst_weights
 
 __all__ = [
     "adversarial_cross_entropy",
@@ -86,7 +86,7 @@ def logit_pairing_loss(
     axis: int = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Mean squared difference of an example's logits and those of its attacked version.
+    r"""Mean squared difference of the logits with and without an attack.
 
     Use it when an attack should not move logits; add it, times 1/2, to
     ``adversarial_cross_entropy`` for adversarial logit pairing (ALP).
@@ -228,9 +228,9 @@ def mart_loss(
       ValueError: shapes that differ, a label of C or more (NaN under ``jit``), or a
         hyper-parameter that is negative.
 
-    Numerics: relative error below 1e-5, value and gradient in ``logits``, for margins up
-      to 80, and where the attack hardly moves the logits; absolute error below 1e-6 of
-      the gradient in ``adversarial_logits`` where ``log_eps`` flattens it.
+    Numerics: relative error below 1e-5, value and gradient in ``logits``, for margins
+      up to 80, and where the attack hardly moves the logits; absolute error below 1e-6
+      of the gradient in ``adversarial_logits`` where ``log_eps`` flattens it.
 
     Source: Wang et al. 2020, "Improving adversarial robustness requires revisiting
       misclassified examples".
@@ -332,8 +332,8 @@ def kl_dro_loss(
     over distributions w, of which the best is ``weights.kl_dro_weights``; these are the
     gradient too. From the mean (r towards infinity) to the maximum (r towards 0) of the
     losses. Of a batch it is smaller on average than of the whole set:
-    ``weights.compositional_dro_update`` corrects that. That training takes these weights
-    of the losses of attacked examples, without a term for how the attack moves with the
+    ``weights.compositional_dro_update`` corrects that. That training takes these
+    weights of attacked examples, without a term for how the attack moves with the
     parameters, is inferred from the abstract.
 
     Shapes: losses [...], mask [...] -> []
@@ -373,7 +373,7 @@ def _soft_worst(x, keep, r):
     n = jnp.maximum(jnp.sum(keep), 1).astype(x.dtype)
     fall = jnp.sum(jnp.where(keep, jnp.expm1(gap / r), 0)) / n
     mean = jnp.sum(jnp.where(keep, jnp.exp(gap / r), 0)) / n
-    # Near the mean of the losses the first has the digits, near their maximum the other.
+    # The first has the digits near the mean of the losses, the other near the maximum.
     log_mean = jnp.where(fall > -0.5, jnp.log1p(fall), jnp.log(mean))
     return jnp.where(keep.any(), top + r * log_mean, 0)
 
@@ -408,7 +408,7 @@ def _classes_last(labels, axis):
 
 
 def _runner_up_cost(z, labels, log_eps):
-    """``-log(1 + eps - q_k)`` of the most likely wrong class k, 0 where there is none."""
+    """``-log(1 + eps - q_k)`` of the most likely wrong class k, 0 without one."""
     label, known = one_hot_mask(z, labels)
     z = scores(z)
     rivals = jnp.where(label, -jnp.inf, z)
@@ -422,7 +422,7 @@ def _runner_up_cost(z, labels, log_eps):
 
 
 def _raised_kl(natural, attacked, eps):
-    """``sum(p log(p / (q + eps)))``: that of a distribution, ``q + eps`` over its sum."""
+    """``sum(p log(p / (q + eps)))``, by the distribution ``q + eps`` over its sum."""
     z = scores(attacked)
     possible = z > -jnp.inf
     raised = jnp.logaddexp(z, numerics.logsumexp(z)[..., None] + jnp.log(eps))

@@ -28,6 +28,14 @@ from logitlab.metrics.calibration import (
     nll,
     reliability_bins,
 )
+from logitlab.metrics.certificates import (
+    Certificate,
+    certify_lvm,
+    clopper_pearson,
+    empirical_bernstein,
+    simplex_map,
+    smoothed_lipschitz,
+)
 from logitlab.metrics.clustering import clustering_accuracy
 from logitlab.metrics.collapse import (
     nlm_alignment,
@@ -118,6 +126,7 @@ from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 
 __all__ = [
     "CalibrationBins",
+    "Certificate",
     "DiscrepancyBounds",
     "LebedScore",
     "Mean",
@@ -137,8 +146,10 @@ __all__ = [
     "calibration_bins",
     "calibration_error",
     "ce_decomposition",
+    "certify_lvm",
     "class_means",
     "classwise_ece",
+    "clopper_pearson",
     "clustering_accuracy",
     "coactivation_degree",
     "conflict_ratio",
@@ -151,6 +162,7 @@ __all__ = [
     "distance_correlation",
     "distance_covariance",
     "doctor_alpha_score",
+    "empirical_bernstein",
     "empirical_multiplicity",
     "energy_score",
     "entropy_score",
@@ -199,6 +211,8 @@ __all__ = [
     "reliability_bins",
     "risk_at_thresholds",
     "risk_coverage",
+    "simplex_map",
+    "smoothed_lipschitz",
     "soft_confusion",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",

@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from logitlab import _lazy
 from logitlab.weights.classes import class_balanced_weights, inverse_frequency_weights
 from logitlab.weights.density_ratio import DensityClassifier, density_ratio_weight
+from logitlab.weights.kl_penalized import (
+    CompositionalDRO,
+    compositional_dro_state,
+    compositional_dro_update,
+    kl_dro_weights,
+)
 from logitlab.weights.likelihoods import (
     cluster_likelihood,
     dequity_weight,
@@ -13,12 +19,6 @@ from logitlab.weights.likelihoods import (
 )
 from logitlab.weights.normalizers import meco_update
 from logitlab.weights.personal import personal_loss_probs, personal_loss_resample
-from logitlab.weights.worst_case import (
-    CompositionalDRO,
-    compositional_dro_state,
-    compositional_dro_update,
-    kl_dro_weights,
-)
 
 __all__ = [
     "CompositionalDRO",

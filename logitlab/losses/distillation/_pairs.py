@@ -44,9 +44,10 @@ def prepare_pair(
 ) -> tuple[jax.Array, jax.Array]:
     """Both promoted to the student's dtype, classes last, the teacher a constant.
 
-    Unless ``constant`` is false: then the second gets gradients too. A class that ``where`` or the student hides is hidden from the teacher too; one that
-    only the teacher hides has probability 0 there. Where one of them has no class left,
-    neither has.
+    Unless ``constant`` is false: then the second gets gradients too. A class that
+    ``where`` or the student hides is hidden from the teacher too; one that only the
+    teacher hides has probability 0 there. Where one of them has no class left, neither
+    has.
 
     Shapes: student_logits [..., C], teacher_logits [..., C], where [..., C]
       -> [..., C], [..., C]
