@@ -50,6 +50,7 @@ from logitlab.metrics.dependence import (
     distance_covariance,
     u_center,
 )
+from logitlab.metrics.detection import expected_perturbation_score, kernel_mmd_score
 from logitlab.metrics.estimation import (
     class_means,
     dispersion_score,
@@ -169,6 +170,7 @@ __all__ = [
     "equal_opportunity",
     "excess_aurc",
     "expected_calibration_error",
+    "expected_perturbation_score",
     "expected_score",
     "fit_atc",
     "fit_confidence_gap",
@@ -178,6 +180,7 @@ __all__ = [
     "group_jsd",
     "group_means",
     "importance_reweighting",
+    "kernel_mmd_score",
     "kl_matching_score",
     "kl_matching_templates",
     "lebed_score",
