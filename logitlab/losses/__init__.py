@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from logitlab import _lazy
 
 if TYPE_CHECKING:
+    from logitlab.losses.adversarial import *
     from logitlab.losses.aggregate import *
     from logitlab.losses.binary import *
     from logitlab.losses.clustering import *
@@ -90,6 +91,11 @@ _FAMILIES = {
         "comp-sum losses for adversarial training",
         "smooth_adversarial_comp_sum_loss adversarial_comp_rho_margin_loss "
         "margin_shift_penalty",
+    ),
+    "adversarial": (
+        "examples beside their attacked versions: TRADES, MART, pairings, DRO",
+        "adversarial_cross_entropy trades_loss mart_loss logit_pairing_loss "
+        "ramp_pairing_loss kl_dro_loss",
     ),
     "spherical": (
         "losses whose cost need not grow with the number of classes",
@@ -213,7 +219,7 @@ def _page():
     """The families and their functions, as ``help`` prints them."""
     for family, (about, names) in _FAMILIES.items():
         yield f"{family}: {about}"
-        yield textwrap.indent(textwrap.fill(", ".join(names.split()), 80), "    ")
+        yield textwrap.indent(textwrap.fill(", ".join(names.split()), 84), "    ")
 
 
 __doc__ = "\n".join([__doc__ or "", *_page()])

@@ -165,9 +165,16 @@ PURPOSES = (
     ),
     Purpose(
         "Adversarial robustness",
-        "`smooth_adversarial_comp_sum_loss` is what one trains with; the other two are"
-        " the attack's objective and the loss that the theory bounds.",
+        "Start with `trades_loss`. Of the comp-sum losses one trains with "
+        "`smooth_adversarial_comp_sum_loss`; the others are its attack's objective and "
+        "the losses that the theory bounds.",
         (
+            "trades_loss",
+            "mart_loss",
+            "adversarial_cross_entropy",
+            "logit_pairing_loss",
+            "ramp_pairing_loss",
+            "kl_dro_loss",
             "smooth_adversarial_comp_sum_loss",
             "margin_shift_penalty",
             "adversarial_comp_rho_margin_loss",

@@ -33,6 +33,14 @@ from logitlab.metrics.calibration import (
     nll,
     reliability_bins,
 )
+from logitlab.metrics.certificates import (
+    Certificate,
+    certify_lvm,
+    clopper_pearson,
+    empirical_bernstein,
+    simplex_map,
+    smoothed_lipschitz,
+)
 from logitlab.metrics.clustering import clustering_accuracy
 from logitlab.metrics.collapse import (
     nlm_alignment,
@@ -47,6 +55,7 @@ from logitlab.metrics.dependence import (
     distance_covariance,
     u_center,
 )
+from logitlab.metrics.detection import expected_perturbation_score, kernel_mmd_score
 from logitlab.metrics.estimation import (
     class_means,
     dispersion_score,
@@ -116,6 +125,7 @@ from logitlab.metrics.retrieval import (
     r_precision,
     recall_at_k,
 )
+from logitlab.metrics.robustness import union_accuracy
 from logitlab.metrics.selective import (
     RiskCoverage,
     aupr,
@@ -132,6 +142,7 @@ from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 
 __all__ = [
     "CalibrationBins",
+    "Certificate",
     "DiscrepancyBounds",
     "LebedScore",
     "Mean",
@@ -151,8 +162,10 @@ __all__ = [
     "calibration_bins",
     "calibration_error",
     "ce_decomposition",
+    "certify_lvm",
     "class_means",
     "classwise_ece",
+    "clopper_pearson",
     "clustering_accuracy",
     "coactivation_degree",
     "conflict_ratio",
@@ -165,6 +178,7 @@ __all__ = [
     "distance_correlation",
     "distance_covariance",
     "doctor_alpha_score",
+    "empirical_bernstein",
     "empirical_multiplicity",
     "empirical_ntk",
     "energy_score",
@@ -172,6 +186,7 @@ __all__ = [
     "equal_opportunity",
     "excess_aurc",
     "expected_calibration_error",
+    "expected_perturbation_score",
     "expected_score",
     "fit_atc",
     "fit_confidence_gap",
@@ -183,6 +198,7 @@ __all__ = [
     "icnn_score",
     "importance_reweighting",
     "kernel_alignment",
+    "kernel_mmd_score",
     "kl_matching_score",
     "kl_matching_templates",
     "lebed_score",
@@ -224,6 +240,8 @@ __all__ = [
     "rescore_by_neighborhood",
     "risk_at_thresholds",
     "risk_coverage",
+    "simplex_map",
+    "smoothed_lipschitz",
     "soft_confusion",
     "softmax_collapse_fraction",
     "softmax_collapse_rows",
@@ -233,6 +251,7 @@ __all__ = [
     "u_center",
     "uf_index",
     "wdfs_gap",
+    "union_accuracy",
     "weight_kurtosis",
     "weight_skewness",
     "zero_loss_fraction",

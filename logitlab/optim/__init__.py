@@ -13,7 +13,7 @@ from logitlab.optim.cross_gradients import (
     value_and_cross_grad,
     xgd,
 )
-from logitlab.optim.projections import ortho_grad
+from logitlab.optim.projections import gradient_projection_merge, ortho_grad
 from logitlab.optim.prox import (
     ProxState,
     fused_soft_threshold,
@@ -30,6 +30,7 @@ __all__ = [
     "cross_gradient",
     "fused_soft_threshold",
     "gradient_alignment",
+    "gradient_projection_merge",
     "ortho_grad",
     "random_point",
     "soft_threshold",

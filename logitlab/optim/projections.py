@@ -1,4 +1,4 @@
-"""Transformations that keep only part of a gradient."""
+"""Updates of which only a part is kept, by where they point."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from logitlab.metrics import tree_norm
-from logitlab.numerics.arguments import check_range
+from logitlab.numerics.arguments import check_range, check_same_shape
 
 
 def ortho_grad(
@@ -92,10 +93,70 @@ def ortho_grad(
 
 def _widen(tree):
     return jax.tree.map(
-        lambda a: a.astype(jnp.promote_types(a.dtype, jnp.float32)), tree
+        lambda a: jnp.asarray(a).astype(
+            jnp.promote_types(jnp.result_type(a), jnp.float32)
+        ),
+        tree,
     )
 
 
 def _vdot(a, b):
     """Inner product over all arrays, in full precision and without a reshape."""
     return sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), a, b)))
+
+
+def gradient_projection_merge(
+    old: Any, natural: Any, adversarial: Any, *, beta: ArrayLike = 0.5
+) -> Any:
+    r"""Parameters after an epoch of natural and one of adversarial training (RAMP).
+
+    Use it when adversarial training costs accuracy: of the natural update it takes what
+    points where the adversarial one does. Train an epoch of each kind from the same
+    parameters, and go on from the result.
+
+    .. math:: \theta = \theta_0 + \beta \max(\cos(g_n, g_a), 0) \, g_n +
+        (1 - \beta) \, g_a, \quad g_n = \theta_n - \theta_0, \quad
+        g_a = \theta_a - \theta_0
+
+    leaf by leaf, the cosine over all entries of a leaf; where one did not change it is
+    0. The cosine scales the natural update, which is not projected onto the other.
+
+    Args:
+      old: pytree of parameters before both epochs.
+      natural: the same after an epoch on clean examples.
+      adversarial: the same after an epoch on attacked ones.
+      beta: in [0, 1]; 0 is adversarial training at full step. May be traced.
+
+    Returns:
+      A pytree like ``old``, in its dtypes; 16-bit leaves are merged in float32.
+
+    Raises:
+      ValueError: the trees differ in structure or shapes, or ``beta`` is outside
+        [0, 1].
+
+    Source: RAMP, Jiang and Singh 2024, arXiv:2402.06827.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import gradient_projection_merge
+    >>> old, natural = jnp.float32([0, 0]), jnp.float32([2, 0])
+    >>> gradient_projection_merge(old, natural, jnp.float32([0, 4]))
+    Array([0., 2.], dtype=float32)
+    >>> gradient_projection_merge(old, natural, jnp.float32([4, 0]))
+    Array([3., 0.], dtype=float32)
+    """
+    check_range("beta", beta, lambda b: (b >= 0) & (b <= 1), "a number in [0, 1]")
+
+    def merge(path, start, *ends):
+        for name, end in zip(("natural", "adversarial"), ends, strict=True):
+            leaf = f"{name}{jax.tree_util.keystr(path)}"
+            check_same_shape(leaf, end, "old", jnp.shape(start))
+        start = jnp.asarray(start)
+        w, n, a = map(_widen, (start, *ends))
+        n, a = n - w, a - w
+        sizes = tree_norm(n), tree_norm(a)
+        u, v = (g / jnp.where(s > 0, s, 1) for g, s in zip((n, a), sizes, strict=True))
+        share = jnp.asarray(beta, w.dtype)
+        kept = share * jnp.maximum(_vdot(u, v), 0) * n
+        return (w + kept + (1 - share) * a).astype(start.dtype)
+
+    return jax.tree_util.tree_map_with_path(merge, old, natural, adversarial)

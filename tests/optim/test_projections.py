@@ -7,7 +7,7 @@ from harness.goldens import cases
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from logitlab.optim import ortho_grad
+from logitlab.optim import gradient_projection_merge, ortho_grad
 
 CASES = cases("ortho_grad")
 
@@ -200,3 +200,36 @@ def test_errors():
     for name in ("eps", "min_ratio"):
         with pytest.raises(ValueError, match=f"{name} is -1, expected a number from 0"):
             ortho_grad(**{name: -1})
+
+
+@pytest.mark.parametrize("case", cases("ramp_gp"))
+@pytest.mark.usefixtures("x64")
+def test_golden_merge(case):
+    trees = [case["inputs"][name] for name in ("old", "natural", "adversarial")]
+    trees = [{k: np.array(a) for k, a in tree.items()} for tree in trees]
+    got = gradient_projection_merge(*trees, **case["params"])
+    for name, want in case["outputs"]["fused"].items():
+        np.testing.assert_allclose(got[name], want, rtol=1e-8)
+
+
+def test_merge_of_extreme_updates():
+    """Cosines do not depend on scale; no update has none; dtypes survive."""
+    old = jnp.zeros(2)
+    for scale in (1e-30, 1.0, 1e30):
+        natural, adversarial = scale * jnp.float32([[3, 4], [3, -4]])
+        got = jax.jit(gradient_projection_merge)(old, natural, adversarial)
+        np.testing.assert_allclose(got, adversarial / 2, rtol=1e-6)  # cosine below 0
+        got = gradient_projection_merge(old, natural, natural)
+        np.testing.assert_allclose(got, natural, rtol=1e-6)
+    still = gradient_projection_merge(old, old, jnp.ones(2))
+    np.testing.assert_array_equal(still, [0.5, 0.5])
+    small = jnp.zeros(2, jnp.bfloat16)
+    assert gradient_projection_merge(small, small, small).dtype == jnp.bfloat16
+
+
+def test_merge_refuses():
+    w = {"a": np.zeros(3, "f4")}
+    with pytest.raises(ValueError, match=r"natural\['a'\] has shape \(2,\)"):
+        gradient_projection_merge(w, {"a": np.zeros(2, "f4")}, w)
+    with pytest.raises(ValueError, match="beta is 2, expected a number in"):
+        gradient_projection_merge(w, w, w, beta=2)

@@ -40,12 +40,14 @@ def prepare_pair(
     where: ArrayLike | None = None,
     standardize: bool = False,
     names: tuple[str, str] = ("student_logits", "teacher_logits"),
+    constant: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Both promoted to the student's dtype, classes last, the teacher a constant.
 
-    A class that ``where`` or the student hides is hidden from the teacher too; one that
-    only the teacher hides has probability 0 there. Where one of them has no class left,
-    neither has.
+    Unless ``constant`` is false: then the second gets gradients too. A class that
+    ``where`` or the student hides is hidden from the teacher too; one that only the
+    teacher hides has probability 0 there. Where one of them has no class left, neither
+    has.
 
     Shapes: student_logits [..., C], teacher_logits [..., C], where [..., C]
       -> [..., C], [..., C]
@@ -69,7 +71,7 @@ def prepare_pair(
         numerics.prepare_logits(logits, axis=axis, where=where, name=name)
         for logits, name in zip(both, names, strict=True)
     )
-    t = jax.lax.stop_gradient(t).astype(s.dtype)
+    t = (jax.lax.stop_gradient(t) if constant else t).astype(s.dtype)
     t += _hidden(s)
     s += _hidden(jnp.max(t, -1, keepdims=True))
     if standardize:

@@ -1,0 +1,98 @@
+r"""Attacks, training against them, certificates, and telling attacked inputs.
+
+python -m experiments.main --config=configs/robustness.py:tail --workdir=runs/tail
+
+Variants, after a colon (`--config=configs/robustness.py:certificates`):
+  tail            adversarial training that weighs examples by the attack's success, on
+                  digits of which some are rare (the default)
+  certificates    radii within which a smoothed classifier of digits is certain
+  detection       attacked digits told by the score of their density
+  smoke           seconds; for tests
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "tail") -> ConfigDict:
+    return base.choose("robustness", variant, VARIANTS, SMOKE)
+
+
+def _tail(config):
+    config.largest, config.imbalance, config.test = 110, 110 / 9, 60
+    config.worst = 3  # classes
+    config.widths, config.learning_rate = (128, 128), 1e-3
+    config.steps, config.batch_size = 700, 128
+    config.attack = dict(eps=0.1, steps=10, step_size=0.025)
+    config.test_steps = 30
+    config.r = (4.0, 1.0, 0.5)
+    config.running, config.rate = 0.5, 0.1  # r of the arm with a running mean
+    config.tolerances = dict(
+        tail=0.05,  # robust accuracy of the worst classes gained at r <= 1
+        drop=0.005,  # robust accuracy that may be lost
+        running=0.02,  # of the worst classes, behind the weights of batches
+    )
+
+
+def _tail_smoke(config):
+    config.widths, config.steps, config.batch_size, config.test = (16,), 3, 16, 4
+    config.attack.steps = config.test_steps = 2
+
+
+def _certificates(config):
+    config.seeds = 3
+    config.train, config.images = 1400, 200
+    config.widths, config.learning_rate = (128, 128), 1e-3
+    config.steps, config.batch_size = 1500, 128
+    config.sigmas = (0.25, 0.5)
+    config.alpha = 0.001
+    config.draws, config.chunk = 10_000, 1000  # of votes, at once
+    config.selection_draws = 100
+    config.soft_draws = (100, 1000)
+    config.temperatures = (1e-7, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+    # Few draws, near the border: where a certificate is most easily false.
+    config.known = dict(
+        trials=10_000, draws=50, distance=0.05, sigma=0.5, slope=4.0, alpha=0.05
+    )
+    config.lipschitz = (0.1, 0.5, 1.0, 2.0, 10.0)
+    config.tolerances = dict(
+        two=(0.005, 0.05),  # mean radius above that of one class, for each sigma
+        gained=0.03,  # images with a larger radius by soft maps
+        lipschitz=1e-5,
+    )
+
+
+def _certificates_smoke(config):
+    config.widths, config.steps, config.images, config.train = (16,), 3, 4, 100
+    config.sigmas, config.temperatures = (0.25, 0.5), (0.5,)
+    config.draws = config.chunk = config.selection_draws = 10
+    config.soft_draws, config.known.trials, config.known.draws = (10,), 20, 10
+
+
+def _detection(config):
+    config.seeds = 8
+    config.train, config.reference = 1000, 300
+    config.widths, config.learning_rate = (128,), 1e-3
+    config.steps, config.batch_size = 1500, 128
+    config.score = dict(widths=(256, 256), learning_rate=1e-3, steps=4000)
+    config.t_train = 0.06  # the last time that the score model sees
+    config.num_steps, config.t_max, config.long_steps = 20, 0.02, 50
+    config.eps, config.attack_steps = (0.05, 0.1, 0.2), 20
+    config.tolerances = dict(
+        single=0.015,  # AUROC above that of one noisy score
+        spread=1.0,  # deviation over seeds, beside that score's
+        tie=0.02,  # AUROC around that of the score without noise
+    )
+
+
+def _detection_smoke(config):
+    config.steps = config.score.steps = 3
+    config.train, config.reference, config.eps = 1700, 40, (0.1, 0.2)
+    config.widths, config.score.widths, config.attack_steps = (8,), (8,), 2
+
+
+VARIANTS = dict(tail=_tail, certificates=_certificates, detection=_detection)
+SMOKE = dict(
+    tail=_tail_smoke, certificates=_certificates_smoke, detection=_detection_smoke
+)
