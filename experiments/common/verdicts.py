@@ -98,6 +98,7 @@ COUNTED = {  # table -> config:variant -> question
         "features:lazy_rich": "the delay of generalization, and the output's scale",
         "features:lazy_rich_mnist1d": "the same on MNIST-1D",
         "features:polynomials": "three layers against a kernel",
+    },
     "robustness": {
         "robustness:tail": "adversarial training for the weakest classes: KL-DRO",
         "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
