@@ -97,7 +97,7 @@ def amcl_simclr_loss(
       min_temperature: above 0. Without a bound below there is none of the loss: small
         experiments need about 0.05.
       max_temperature: at least as much.
-      negatives: K, or all of them where there are fewer.
+      negatives: K, a Python number; all of them where there are fewer.
       mask: bool [B], the images that take part; the others cost 0.
 
     Returns:

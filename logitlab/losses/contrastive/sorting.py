@@ -45,8 +45,8 @@ def groco_loss(
 
     Args:
       embeddings: of V views of B images, of any length.
-      negatives: K, at most B - 1. Where a mask leaves fewer, the others count as
-        opposite to the anchor.
+      negatives: K, a Python number, at most B - 1. Where a mask leaves fewer, the
+        others count as opposite to the anchor.
       positive_views: only the first of the views are positives, full crops for
         instance; all views by default.
       steepness: of the sorting, above 0.
@@ -124,7 +124,8 @@ def group_order_bce_loss(permutation: ArrayLike, *, negatives: int) -> jax.Array
     Args:
       permutation: how much of each input, a row, is in each place, such as
         ``transforms.diff_sort(values).permutation``.
-      negatives: K, how many inputs, and places, are of the first group.
+      negatives: K, a Python number: how many inputs, and places, are of the first
+        group.
 
     Returns:
       Nats, float32 (float64 for float64).
