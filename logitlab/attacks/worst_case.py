@@ -132,14 +132,12 @@ def robust_accuracy(
     worst = strongest(list(found.values()), *arguments, mask=mask)
     correct = ~problem.look(problem.x).wrong & problem.active
     broken = {name: attack.broken for name, attack in found.items()}
-    by_gradients = broken["apgd"] | broken["apgd_targeted"] | broken["pma"]
-    by_gradients = mean_of(by_gradients, correct)
+    sloped = broken["apgd"] | broken["apgd_targeted"] | broken["pma"]
+    by_gradients = mean_of(sloped, correct)
     by_square = mean_of(broken["square"], correct)
     flat = mean_of(_is_flat(problem), correct)
-    count = flat.count
     classes = jax.eval_shape(logits_fn, problem.x).shape[-1]
-    extra = 2 if problem.norm == 1 else 0
-    targets = min(num_targets, classes - 1)
+    targets, extra = min(num_targets, classes - 1), 2 * (problem.norm == 1)
     return RobustAccuracy(
         clean=mean_of(correct, problem.active),
         robust=mean_of(correct & ~worst.broken, problem.active),
@@ -148,8 +146,8 @@ def robust_accuracy(
         by_gradients=by_gradients,
         by_square=by_square,
         flat=flat,
-        masked=(by_square.sum > by_gradients.sum + 0.01 * count)
-        | (flat.sum > 0.1 * count),
+        masked=(by_square.sum > by_gradients.sum + 0.01 * flat.count)
+        | (flat.sum > 0.1 * flat.count),
         gradients=(1 + targets) * (steps + 1 + extra) + 2 * (steps + 1) + 1,
         queries=queries + targets + 13,  # looks at starts, ends and targets
     )
