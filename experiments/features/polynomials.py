@@ -6,8 +6,10 @@ inputs, which is in proportion to the form itself; one-dimensional features of t
 fitted to fresh examples, make the outer polynomial of it. Ridge regression on the
 random features alone is the kernel method that cannot.
 
-The two stages are inferred from the abstract. Source: Learning Hierarchical Polynomials
-with Three-Layer Neural Networks, Wang et al. 2023, arXiv:2311.13774.
+The two stages are inferred from the abstract.
+
+Source: Learning Hierarchical Polynomials with Three-Layer Neural Networks, Wang et al.
+2023, arXiv:2311.13774.
 """
 
 import functools
