@@ -8,6 +8,11 @@ Variants, after a colon (`--config=configs/features.py:polynomials`):
   lazy_rich_mnist1d  the same of a network of three layers on MNIST-1D
   polynomials        polynomials of a quadratic form: three layers against a kernel
   smoke              seconds; for tests
+Expected of `lazy_rich`: each doubling of the scale delays generalization; the tangent
+kernel suits the task less, though weights are aligned nearly alike once a network has
+generalized. On MNIST-1D nothing is delayed, but lazy networks end 13 points less
+accurate. Of `polynomials`: the first stage finds the form in t + t³/3, and what is
+claimed beyond comes out with 16 d² examples in 24 dimensions alone.
 """
 
 from ml_collections import ConfigDict

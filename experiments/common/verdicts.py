@@ -95,7 +95,9 @@ COUNTED = {  # table -> config:variant -> question
         "metric_learning:temperatures": "one for every pair of views: AMCL",
     },
     "features": {
-        "features:lazy_rich_mnist1d": "the scale of the output, on MNIST-1D",
+        "features:lazy_rich": "the delay of generalization, and the output's scale",
+        "features:lazy_rich_mnist1d": "the same on MNIST-1D",
+        "features:polynomials": "three layers against a kernel",
     },
     "robustness": {
         "robustness:tail": "adversarial training for the weakest classes: KL-DRO",

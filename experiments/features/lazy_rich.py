@@ -63,7 +63,9 @@ def build(config) -> Study:
         title="From lazy training to rich",
         summary=_summary(config),
         captions={
-            "curves": "Training and test set.",
+            "curves": "Training and test set; a run ends once it generalizes."
+            if synthetic
+            else "Training and test set.",
             "alignment": "What the network has learned of the task.",
         },
     )
@@ -93,7 +95,7 @@ def _summary(config):
             "square of one direction for a target. "
             f"{config.width} hidden units with a slightly curved activation, of which "
             "the mean is the output, times α; only their weights are trained, by full "
-            f"gradient descent for {config.steps} steps. The loss is over α²."
+            f"gradient descent for {config.steps} steps at most. The loss is over α²."
         )
     return (
         f"{config.train} examples of MNIST-1D, a network of three layers with "
@@ -151,6 +153,7 @@ def _direction_run(config, values) -> Run:
         evaluate=evaluate,
         steps=config.steps,
         evaluate_at=log_points(config.steps, config.evaluate_per_decade),
+        stop=lambda numbers: "it generalizes" if numbers["test/error"] < FITTED else "",
         show=("train/error", "test/error"),
     )
 
