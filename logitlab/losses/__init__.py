@@ -153,8 +153,11 @@ _FAMILIES = {
         "ctc_loss",
     ),
     "density": (
-        "unnormalized densities learned from samples",
-        "nce_loss meco_loss",
+        "unnormalized densities, scores and denoisers, learned from samples",
+        "nce_loss meco_loss denoising_score_matching_loss "
+        "implicit_score_matching_loss sliced_score_matching_loss ardae_loss "
+        "x0_regression_loss denoising_reconstruction_loss "
+        "contractive_reconstruction_loss noprop_block_loss",
     ),
     "log_concave": (
         "sums of log-concave terms",
@@ -203,7 +206,7 @@ def _page():
     """The families and their functions, as ``help`` prints them."""
     for family, (about, names) in _FAMILIES.items():
         yield f"{family}: {about}"
-        yield textwrap.indent(textwrap.fill(", ".join(names.split()), 80), "    ")
+        yield textwrap.indent(textwrap.fill(", ".join(names.split()), 84), "    ")
 
 
 __doc__ = "\n".join([__doc__ or "", *_page()])
