@@ -40,6 +40,7 @@ PUBLIC = [
 # Arguments that a Shapes line does not name, for the functions that need some.
 OTHERS = {
     "adaptive_weight": dict(scale=20.0),
+    "anneal_sigma": dict(sigma_max=0.5, sigma_min=0.1, steps=10),
     "ardae_loss": dict(sigma=0.5),
     "awr_loss": dict(temperature=0.5),
     "bag_loss": dict(num_bags=3),
@@ -50,6 +51,7 @@ OTHERS = {
     "confidence_penalized_cross_entropy": dict(lam=0.5),
     "conformal_threshold": dict(alpha=0.1),
     "cqr_calibrate": dict(alpha=0.1),
+    "dae_score": dict(sigma=0.5),
     "deep_nngp": dict(activation="erf", depth=2),
     "deep_ntk": dict(activation="erf", depth=2),
     "denoising_reconstruction_loss": dict(sigma=0.5),
@@ -85,16 +87,21 @@ OTHERS = {
     "poly_n_loss": dict(eps=(1.0, 0.5)),
     "predictive_ambiguity": dict(delta=0.1),
     "psr_nsr_advantages": dict(kind="weighted"),
+    "score_from_x0": dict(alpha=0.5, h=0.75),
     "self_distill_mse_loss": dict(alpha=0.5),
     "shrinkage_factors": dict(ridge=1.0, alpha=0.5, steps=4),
     "speculative_speedup": dict(gamma=4, draft_cost=0.1),
     "spherical_stats_loss": dict(num_classes=3),
     "tempnet_robust_loss": dict(rho=0.1),
     "top_k_logits": dict(k=3),
+    "tweedie_gamma": dict(shape=4.0),
+    "tweedie_gaussian": dict(variance=0.5),
+    "tweedie_poisson": dict(zeta=0.1),
     "two_hot_loss": dict(vmin=-1.0, vmax=1.0),
     "two_hot_probs": dict(vmin=-1.0, vmax=1.0, num_atoms=4),
     "utility_update": dict(learning_rate=0.1),
     "viable_prediction_range": dict(epsilon=0.1),
+    "x0_from_score": dict(alpha=0.5, h=0.75),
     "xpo_loss": dict(alpha=0.1),
 }
 # Functions whose arguments are more than independent arrays; their own tests call them.
