@@ -22,8 +22,8 @@ def get_config(variant: str = "denoising") -> ConfigDict:
 
 def _denoising(config):
     config.seeds = 3
-    config.train, config.test, config.images = 20_000, 20_000, 1400
-    config.learning_rate, config.batch_size = 2e-3, 256
+    config.train, config.test, config.images = 50_000, 20_000, 1400
+    config.learning_rate, config.batch_size = 3e-3, 512
     config.annealing = 0.75  # share of the steps in which the noise on top shrinks
     net = dict(widths=(128, 128), steps=4000)
     config.noises = dict(
@@ -31,14 +31,14 @@ def _denoising(config):
             kind="gaussian",
             level=0.3,
             label="Gaussian, deviation 0.3",
-            annealed=(0.3, 0.1),
+            annealed=(0.2, 0.05),
             **net,
         ),
         gaussian_6=dict(
             kind="gaussian",
             level=0.6,
             label="Gaussian, deviation 0.6",
-            annealed=(0.3, 0.1),
+            annealed=(0.2, 0.05),
             **net,
         ),
         gamma=dict(
@@ -83,11 +83,11 @@ def _denoising_smoke(config):
 
 def _autoencoders(config):
     config.seeds = 3
-    config.sigmas, config.fitted = (0.4, 0.3, 0.2, 0.1, 0.05, 0.025), 0.3
-    config.slope = (0.2, 0.1, 0.05, 0.025)  # well below the modes' deviation, 0.5
+    config.sigmas, config.fitted = (0.3, 0.2, 0.1, 0.05, 0.025), 0.3
+    config.slope = (0.1, 0.05, 0.025)  # well below the modes' deviation, 0.5
     config.train, config.grid = 50_000, 601
     config.widths, config.learning_rate = (64, 64), 3e-3
-    config.batch_size, config.steps = 512, 4000
+    config.batch_size, config.steps = 512, 3000
     config.walk = dict(chains=4000, steps=500, step=0.6)
     config.tolerances = dict(slope=0.3, fitted=0.1, moments=0.05)
 
@@ -115,6 +115,7 @@ def _early_stopping_smoke(config):
 
 
 def _noprop(config):
+    config.seeds = 3
     config.sets, config.train = ("digits", "mnist1d"), 1400
     config.data = dict(data_dir="")  # of MNIST-1D
     config.blocks, config.width, config.eta = 10, 128, 0.1

@@ -85,6 +85,12 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:sampling": "points at which to measure a function",
         "evaluation:selection": "which lines of a batch to train on: UDS",
     },
+    "denoising": {
+        "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
+        "denoising:autoencoders": "the score that autoencoders know",
+        "denoising:early_stopping": "when a denoiser of few clean data should stop",
+        "denoising:noprop": "blocks that denoise the label: NoProp",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

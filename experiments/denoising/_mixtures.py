@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
 class Mixture(NamedTuple):
@@ -17,8 +18,8 @@ class Mixture(NamedTuple):
       deviation: of every component and feature.
     """
 
-    weights: jax.Array
-    means: jax.Array
+    weights: ArrayLike
+    means: ArrayLike
     deviation: float
 
 
@@ -26,14 +27,14 @@ def circle(modes: int, radius: float, deviation: float) -> Mixture:
     """Even modes on a circle in two dimensions."""
     angles = 2 * np.pi * np.arange(modes) / modes
     means = radius * np.stack([np.cos(angles), np.sin(angles)], -1)
-    return Mixture(jnp.full(modes, 1 / modes), jnp.asarray(means, float), deviation)
+    return Mixture(np.full(modes, 1 / modes), means, deviation)
 
 
 def draw(key: jax.Array, mixture: Mixture, many: int) -> jax.Array:
     """Samples [N, D]."""
     which_key, noise_key = jax.random.split(key)
     which = jax.random.categorical(which_key, jnp.log(mixture.weights), shape=(many,))
-    means = mixture.means[which]
+    means = jnp.asarray(mixture.means)[which]
     return means + mixture.deviation * jax.random.normal(noise_key, means.shape)
 
 
@@ -50,7 +51,7 @@ def score(
     """Gradient [..., D] of :func:`log_density`; ``alpha`` and ``h`` may be [...]."""
     shares = jax.nn.softmax(_logs(x, mixture, alpha, h), -1)
     alpha, h = _beside(alpha), _beside(h)
-    center = alpha * (shares @ mixture.means)
+    center = alpha * (shares @ jnp.asarray(mixture.means))
     return (center - x) / (alpha**2 * mixture.deviation**2 + h)
 
 
@@ -73,7 +74,8 @@ def _logs(x, mixture, alpha, h):
     alpha, h = _beside(alpha), _beside(h)
     variance = alpha**2 * mixture.deviation**2 + h
     lead = (1,) * (x.ndim - 1)
-    means = mixture.means.reshape(*lead, *mixture.means.shape)
+    means = jnp.asarray(mixture.means)
+    means = means.reshape(*lead, *means.shape)
     gaps = jnp.square(x[..., None, :] - _beside(alpha) * means).sum(-1)
     logs = jnp.log(mixture.weights).reshape(*lead, -1) - gaps / (2 * variance)
     return logs - x.shape[-1] / 2 * jnp.log(2 * jnp.pi * variance)
@@ -87,8 +89,8 @@ class Discrete(NamedTuple):
       weights: which add up to 1, [K].
     """
 
-    points: jax.Array
-    weights: jax.Array
+    points: ArrayLike
+    weights: ArrayLike
 
 
 def two_bumps(low: float, high: float, many: int) -> Discrete:
@@ -98,7 +100,13 @@ def two_bumps(low: float, high: float, many: int) -> Discrete:
     weights = 0.6 * np.exp(-(((place - 0.25) / 0.1) ** 2)) + 0.4 * np.exp(
         -(((place - 0.75) / 0.1) ** 2)
     )
-    return Discrete(jnp.asarray(points), jnp.asarray(weights / weights.sum()))
+    return Discrete(points, weights / weights.sum())
+
+
+def draw_points(key: jax.Array, prior: Discrete, many: int) -> jax.Array:
+    """Points of a prior, [N, 1]."""
+    points, weights = map(jnp.asarray, prior)
+    return jax.random.choice(key, points, (many, 1), p=weights)
 
 
 def posterior(
@@ -113,6 +121,6 @@ def posterior(
       prior: of the clean ones.
       log_likelihood: (y [N, 1], points [1, K]) -> [N, K], up to a function of y.
     """
-    logs = log_likelihood(y[:, None], prior.points[None])
+    logs = log_likelihood(y[:, None], jnp.asarray(prior.points)[None])
     shares = jax.nn.softmax(logs + jnp.log(prior.weights)[None], -1)
-    return lambda f: shares @ f(prior.points)
+    return lambda f: shares @ f(jnp.asarray(prior.points))

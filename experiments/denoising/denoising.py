@@ -149,7 +149,7 @@ def _gamma(config, shape):
 
     def draw(key, many):
         clean_key, noise_key = jax.random.split(key)
-        x = jax.random.choice(clean_key, prior.points, (many, 1), p=prior.weights)
+        x = mixtures.draw_points(clean_key, prior, many)
         return x, x * jax.random.gamma(noise_key, shape, x.shape) / shape
 
     def expected(y, f):
@@ -175,7 +175,7 @@ def _poisson(config, zeta):
 
     def draw(key, many):
         clean_key, noise_key = jax.random.split(key)
-        x = jax.random.choice(clean_key, prior.points, (many, 1), p=prior.weights)
+        x = mixtures.draw_points(clean_key, prior, many)
         counts = jax.random.poisson(noise_key, x / zeta)
         return x, zeta * counts.astype(x.dtype)
 
