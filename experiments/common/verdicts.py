@@ -104,6 +104,10 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
         "robustness:detection": "attacked digits told by their score: EPS-AD",
     },
+    "denoising": {
+        "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
+        "denoising:early_stopping": "when a denoiser of few clean data should stop",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

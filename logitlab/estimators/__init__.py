@@ -27,6 +27,7 @@ from logitlab.estimators.hypotheses import (
     gp_posterior_errors,
     neg_log_ncx2_cdf,
 )
+from logitlab.estimators.metropolis import MetropolisStep, score_mh_step
 from logitlab.estimators.naive_bayes import (
     GaussianNBState,
     gaussian_nb_init,
@@ -61,6 +62,15 @@ from logitlab.estimators.smoothers import (
     leaf_smoother,
     ridge_smoother,
 )
+from logitlab.estimators.tweedie import (
+    anneal_sigma,
+    dae_score,
+    score_from_x0,
+    tweedie_gamma,
+    tweedie_gaussian,
+    tweedie_poisson,
+    x0_from_score,
+)
 from logitlab.estimators.viable_ranges import (
     ViableRanges,
     viable_prediction_range,
@@ -68,13 +78,16 @@ from logitlab.estimators.viable_ranges import (
 
 __all__ = [
     "GaussianNBState",
+    "MetropolisStep",
     "PrestoFit",
     "ScaledNcx2",
     "ViableRanges",
     "WeightedFit",
     "aggregate_ridge",
+    "anneal_sigma",
     "cqr_calibrate",
     "cqr_scores",
+    "dae_score",
     "deep_nngp",
     "deep_ntk",
     "dual_activation",
@@ -108,10 +121,16 @@ __all__ = [
     "ridge_smoother",
     "sample_projection_dpp",
     "sample_volume",
+    "score_from_x0",
+    "score_mh_step",
     "shrinkage_factors",
     "singularity_exponent",
+    "tweedie_gamma",
+    "tweedie_gaussian",
+    "tweedie_poisson",
     "viable_prediction_range",
     "weighted_least_squares",
+    "x0_from_score",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

@@ -169,8 +169,11 @@ _FAMILIES = {
         "ctc_loss",
     ),
     "density": (
-        "unnormalized densities learned from samples",
-        "nce_loss meco_loss",
+        "unnormalized densities, scores and denoisers, learned from samples",
+        "nce_loss meco_loss denoising_score_matching_loss "
+        "implicit_score_matching_loss sliced_score_matching_loss ardae_loss "
+        "x0_regression_loss denoising_reconstruction_loss "
+        "contractive_reconstruction_loss noprop_block_loss",
     ),
     "log_concave": (
         "sums of log-concave terms",

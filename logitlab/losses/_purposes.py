@@ -256,6 +256,22 @@ PURPOSES = (
         ),
     ),
     Purpose(
+        "Scores and denoisers",
+        "Start with `denoising_score_matching_loss`. Scores are gradients of "
+        "log-densities in the data; `estimators.tweedie_gaussian` and its relatives "
+        "denoise with them.",
+        (
+            "denoising_score_matching_loss",
+            "implicit_score_matching_loss",
+            "sliced_score_matching_loss",
+            "ardae_loss",
+            "x0_regression_loss",
+            "denoising_reconstruction_loss",
+            "contractive_reconstruction_loss",
+            "noprop_block_loss",
+        ),
+    ),
+    Purpose(
         "Sequences and language modeling",
         "For a huge vocabulary, take the losses of `logitlab.heads` instead.",
         (

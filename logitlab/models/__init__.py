@@ -12,6 +12,11 @@ with _lazy.train_extra(__name__):
     from logitlab.models.graphs import GCN, normalized_adjacency
     from logitlab.models.language import CausalTransformer, WindowMLP
     from logitlab.models.mlp import MLP, torch_linear_init
+    from logitlab.models.noprop import (
+        NoPropSchedule,
+        noprop_forward,
+        noprop_schedule,
+    )
     from logitlab.models.output_scale import output_scaled
     from logitlab.models.quantile_aggregator import QuantileAggregator
     from logitlab.models.quantization import fake_quantize
@@ -29,6 +34,7 @@ __all__ = [
     "GRUClassifier",
     "HeadKernel",
     "MLP",
+    "NoPropSchedule",
     "OneLayerTransformer",
     "QuantileAggregator",
     "SmallCNN",
@@ -37,6 +43,8 @@ __all__ = [
     "edm_sigma",
     "fake_quantize",
     "few_step_sampler",
+    "noprop_forward",
+    "noprop_schedule",
     "normalized_adjacency",
     "output_scaled",
     "torch_linear_init",

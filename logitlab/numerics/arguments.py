@@ -34,6 +34,7 @@ __all__ = [
     "log_ratio",
     "logps_like",
     "per_class",
+    "per_row",
     "positive",
     "weighted",
     "whole",
@@ -373,6 +374,32 @@ def per_class(
     if np.shape(value) != z.shape[-1:]:
         raise ValueError(f"{name} has shape {np.shape(value)}, expected {z.shape[-1:]}")
     return hyper(name, value, z.dtype, valid, expected)
+
+
+def per_row(
+    name: str,
+    value: ArrayLike,
+    x: jax.Array,
+    valid: Callable[[np.ndarray], Any] | None = None,
+    expected: str = "",
+) -> jax.Array:
+    """One number for all rows of ``x`` [..., D], or for each, as ``hyper`` [..., 1].
+
+    Raises:
+      ValueError: ``value`` is neither a number nor of the shape [...], or outside its
+        range.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.numerics.arguments import per_row
+    >>> per_row("sigma", [1, 2], jnp.zeros((2, 3))).shape
+    (2, 1)
+    """
+    value = hyper(name, value, x.dtype, valid, expected)
+    if value.shape not in ((), x.shape[:-1]):
+        raise ValueError(
+            f"{name} has shape {value.shape}, expected () or {x.shape[:-1]}"
+        )
+    return jnp.broadcast_to(value, x.shape[:-1])[..., None]
 
 
 def counts_per_class(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.losses.density.denoisers import x0_regression_loss
 from logitlab.numerics.arguments import check_same_shape, hyper
 
 __all__ = [
@@ -98,6 +99,9 @@ def denoising_score_loss(
 
     .. math:: \frac{\sigma^2 + \sigma_d^2}{(\sigma \sigma_d)^2} (\psi - x)^2
 
+    It is ``x0_regression_loss`` of each pixel, and so the score matching of
+    :math:`(\psi - x_t) / \sigma^2`.
+
     Shapes: x [B, D], fake_denoised [B, D], sigma [B] -> [B, D]
 
     Args:
@@ -121,7 +125,8 @@ def denoising_score_loss(
     x = jax.lax.stop_gradient(numerics.promote_to_float32(x, "x"))
     check_same_shape("fake_denoised", fake_denoised, "x", x.shape)
     psi = numerics.promote_to_float32(fake_denoised, "fake_denoised").astype(x.dtype)
-    return _edm_weight(sigma, sigma_data, x) * (psi - x) ** 2
+    weight = jnp.broadcast_to(_edm_weight(sigma, sigma_data, x), x.shape)
+    return x0_regression_loss(psi[..., None], x[..., None], weight=weight)
 
 
 def sid_adversarial_loss(

@@ -1,0 +1,1 @@
+"""What scores and denoisers learn, against oracles that are known exactly."""
