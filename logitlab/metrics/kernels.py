@@ -115,8 +115,9 @@ def kernel_alignment(
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import kernel_alignment
     >>> y = jnp.float32([1, -1, 1])
-    >>> print(kernel_alignment(jnp.outer(y, y), y), kernel_alignment(jnp.eye(3), y))
-    1.0 0.57735026
+    >>> kernels = jnp.outer(y, y), jnp.eye(3)
+    >>> print(*(f"{kernel_alignment(kernel, y):.4f}" for kernel in kernels))
+    1.0000 0.5774
     """
     k = numerics.promote_to_float32(kernel, "kernel")
     y = numerics.promote_to_float32(targets, "targets").astype(k.dtype)
