@@ -37,7 +37,8 @@ jax.config.update("jax_compilation_cache_dir", os.environ["COMPILED_BY_TESTS"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
+from harness import eager  # noqa: E402 (compiles, with the devices set above)
+from harness.quickly import OPTIONS  # noqa: E402
 
 # Tracing makes millions of objects and little garbage: looking for it as often as
 # Python does takes a tenth of the time.
@@ -51,7 +52,8 @@ def x64():
 
 
 # Programs are compiled quickly, but for tests that are marked "optimized": those of how
-# programs round. Other processes compile quickly too, see harness/others.py.
+# programs round. Other processes compile quickly too, see harness/others.py. By default
+# the operations between programs are not compiled at all, with -m "" they are.
 _is_quick = False
 _compile_options = compiler.get_compile_options
 
@@ -65,6 +67,7 @@ def _quick_options(*args, env_options_overrides=None, **options):
 compiler.get_compile_options = _quick_options
 
 
+eager.install()
 _put = lru_cache.LRUCache.put
 
 
@@ -96,8 +99,10 @@ def pytest_runtest_protocol(item):
         jax.clear_caches()
         mlir.make_ir_context.cache_clear()  # with the constants of its programs
     _is_quick = item.get_closest_marker("optimized") is None
+    by_default = item.config.option.markexpr == "not slow"
     try:
-        return (yield)
+        with eager.interpreted() if _is_quick and by_default else nullcontext():
+            return (yield)
     finally:
         _is_quick = False
 
