@@ -41,7 +41,7 @@ def test_what_cannot_be_run_is_not_built(refused, key, value, message):
 
 
 def test_end_to_end(run_study):
-    done = run_study("evaluation:bits")
+    done = run_study("evaluation:bits", seeds=1)
     assert done.figures == ["digits", "dimension"]
     ahead = "a Gaussian process needs more bias for that error than networks"
     assert done.verdicts[ahead].verdict == "reproduced"
