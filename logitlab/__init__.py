@@ -11,6 +11,7 @@ from logitlab import _lazy
 
 if TYPE_CHECKING:
     from logitlab import (
+        attacks,
         data,
         decisions,
         estimators,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "attacks",
     "decisions",
     "estimators",
     "heads",

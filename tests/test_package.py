@@ -432,6 +432,7 @@ LOW_TO_HIGH = [  # each may import what stands before it
     "metrics",
     "transforms",
     "decisions",
+    "attacks",
     "theory",
     "rl",
     "losses",
