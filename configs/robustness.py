@@ -1,0 +1,44 @@
+r"""Attacks, training against them, certificates, and telling attacked inputs.
+
+python -m experiments.main --config=configs/robustness.py:tail --workdir=runs/tail
+
+Variants, after a colon (`--config=configs/robustness.py:certificates`):
+  tail            adversarial training that weighs examples by the attack's success, on
+                  digits of which some are rare (the default)
+  certificates    radii within which a smoothed classifier of digits is certain
+  detection       attacked digits told by the score of their density
+  smoke           seconds; for tests
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "tail") -> ConfigDict:
+    return base.choose("robustness", variant, VARIANTS, SMOKE)
+
+
+def _tail(config):
+    config.largest, config.imbalance, config.test = 110, 110 / 9, 60
+    config.worst = 3  # classes
+    config.widths, config.learning_rate = (128, 128), 1e-3
+    config.steps, config.batch_size = 700, 128
+    config.attack = dict(eps=0.1, steps=10, step_size=0.025)
+    config.test_steps = 30
+    config.r = (4.0, 1.0, 0.5)
+    config.running, config.rate = 0.5, 0.1  # r of the arm with a running mean
+    config.tolerances = dict(
+        tail=0.05,  # robust accuracy of the worst classes gained at r <= 1
+        drop=0.005,  # robust accuracy that may be lost
+        running=0.02,  # of the worst classes, behind the weights of batches
+    )
+
+
+def _tail_smoke(config):
+    config.widths, config.steps, config.batch_size, config.test = (16,), 3, 16, 4
+    config.attack.steps = config.test_steps = 2
+
+
+VARIANTS = dict(tail=_tail)
+SMOKE = dict(tail=_tail_smoke)

@@ -1,0 +1,1 @@
+"""Attacks, training against them, certificates, and telling attacked inputs."""
