@@ -40,5 +40,35 @@ def _tail_smoke(config):
     config.attack.steps = config.test_steps = 2
 
 
-VARIANTS = dict(tail=_tail)
-SMOKE = dict(tail=_tail_smoke)
+def _certificates(config):
+    config.seeds = 3
+    config.train, config.images = 1400, 200
+    config.widths, config.learning_rate = (128, 128), 1e-3
+    config.steps, config.batch_size = 1500, 128
+    config.sigmas = (0.25, 0.5)
+    config.alpha = 0.001
+    config.draws, config.chunk = 10_000, 1000  # of votes, at once
+    config.selection_draws = 100
+    config.soft_draws = (100, 1000)
+    config.temperatures = (1e-7, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+    # Few draws, near the border: where a certificate is most easily false.
+    config.known = dict(
+        trials=10_000, draws=50, distance=0.05, sigma=0.5, slope=4.0, alpha=0.05
+    )
+    config.lipschitz = (0.1, 0.5, 1.0, 2.0, 10.0)
+    config.tolerances = dict(
+        two=(0.005, 0.05),  # mean radius above that of one class, for each sigma
+        gained=0.03,  # images with a larger radius by soft maps
+        lipschitz=1e-5,
+    )
+
+
+def _certificates_smoke(config):
+    config.widths, config.steps, config.images, config.train = (16,), 3, 4, 100
+    config.sigmas, config.temperatures = (0.25, 0.5), (0.5,)
+    config.draws = config.chunk = config.selection_draws = 10
+    config.soft_draws, config.known.trials, config.known.draws = (10,), 20, 10
+
+
+VARIANTS = dict(tail=_tail, certificates=_certificates)
+SMOKE = dict(tail=_tail_smoke, certificates=_certificates_smoke)
