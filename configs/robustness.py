@@ -70,5 +70,29 @@ def _certificates_smoke(config):
     config.soft_draws, config.known.trials, config.known.draws = (10,), 20, 10
 
 
-VARIANTS = dict(tail=_tail, certificates=_certificates)
-SMOKE = dict(tail=_tail_smoke, certificates=_certificates_smoke)
+def _detection(config):
+    config.seeds = 8
+    config.train, config.reference = 1000, 300
+    config.widths, config.learning_rate = (128,), 1e-3
+    config.steps, config.batch_size = 1500, 128
+    config.score = dict(widths=(256, 256), learning_rate=1e-3, steps=4000)
+    config.t_train = 0.06  # the last time that the score model sees
+    config.num_steps, config.t_max, config.long_steps = 20, 0.02, 50
+    config.eps, config.attack_steps = (0.05, 0.1, 0.2), 20
+    config.tolerances = dict(
+        single=0.015,  # AUROC above that of one noisy score
+        spread=1.0,  # deviation over seeds, beside that score's
+        tie=0.02,  # AUROC around that of the score without noise
+    )
+
+
+def _detection_smoke(config):
+    config.steps = config.score.steps = 3
+    config.train, config.reference, config.eps = 1700, 40, (0.1, 0.2)
+    config.widths, config.score.widths, config.attack_steps = (8,), (8,), 2
+
+
+VARIANTS = dict(tail=_tail, certificates=_certificates, detection=_detection)
+SMOKE = dict(
+    tail=_tail_smoke, certificates=_certificates_smoke, detection=_detection_smoke
+)
