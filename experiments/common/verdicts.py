@@ -85,6 +85,11 @@ COUNTED = {  # table -> config:variant -> question
         "evaluation:sampling": "points at which to measure a function",
         "evaluation:selection": "which lines of a batch to train on: UDS",
     },
+    "robustness": {
+        "robustness:tail": "adversarial training for the weakest classes: KL-DRO",
+        "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
+        "robustness:detection": "attacked digits told by their score: EPS-AD",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

@@ -209,7 +209,7 @@ def _page():
     """The families and their functions, as ``help`` prints them."""
     for family, (about, names) in _FAMILIES.items():
         yield f"{family}: {about}"
-        yield textwrap.indent(textwrap.fill(", ".join(names.split()), 80), "    ")
+        yield textwrap.indent(textwrap.fill(", ".join(names.split()), 84), "    ")
 
 
 __doc__ = "\n".join([__doc__ or "", *_page()])
