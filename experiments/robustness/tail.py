@@ -45,7 +45,7 @@ def build(config) -> Study:
             "price": report.frontier(
                 {
                     "r, of batches": dict(zip(falling, ticks, strict=True)),
-                    "running mean": {RUNNING: f"{config.running:g}"},
+                    f"running mean, {config.running:g}": {RUNNING: ""},
                 },
                 across=("robust/accuracy", "robust accuracy"),
                 up=("robust/tail", "robust accuracy of the worst classes"),

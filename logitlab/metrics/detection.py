@@ -159,7 +159,7 @@ def kernel_mmd_score(
         sigma = jnp.maximum(sigma, jnp.finfo(a.dtype).tiny)
     sigma = hyper("sigma", sigma, a.dtype, lambda s: s > 0, "positive")
     near = jnp.exp(-own / sigma), jnp.exp(-_squared_distances(b, a) / sigma)
-    if features is not None:
+    if features is not None and sigma0 is not None:
         width = hyper("sigma0", sigma0, a.dtype, lambda s: s > 0, "positive")
         f, g = features(a), features(b)
         alike = (jnp.exp(-_squared_distances(v, f) / width) for v in (f, g))
