@@ -32,6 +32,7 @@ def test_what_cannot_be_run_is_not_built(refused, key, value, message):
     refused("robustness:certificates", key, value, message)
 
 
+@pytest.mark.slow  # a program for each way to choose a map takes long to compile
 def test_end_to_end(run_study):
     done = run_study("robustness:certificates", seeds=1)
     assert done.figures == ["draws", "radii"]
