@@ -73,7 +73,8 @@ def apgd(
       key: for random first points. ``vmap`` over keys makes restarts, which
         :func:`strongest` unites.
       rho: share of the steps that have to raise the loss, in [0, 1].
-      targets: ints [B], classes to reach: the loss gets them as third argument.
+      targets: ints [B], classes to aim at: the loss gets them as third argument. Any
+        wrong class still counts.
       mask: bool [B], the examples to attack. The others come back as they are.
 
     Returns:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from logitlab import numerics
 from logitlab.attacks._problem import (
     Attack,
     Found,
@@ -47,7 +48,8 @@ def pgd(
     .. math:: x \leftarrow P \bigl(x + \alpha \, \mathrm{dir}(\nabla_x \ell) \bigr)
 
     The direction has length 1 in the norm: the sign, the normalized gradient or, for
-    the norm 1, the signs of the largest fifth of its entries, shared out equally.
+    the norm 1, equal parts with the signs of the largest fifth of its entries, rounded
+    up.
 
     Args:
       logits_fn: inputs [B, ...] to logits [B, C], each example by itself.
@@ -63,7 +65,8 @@ def pgd(
         inputs; None for inputs without bounds, such as standardized tables.
       key: for a random start, uniform in the ball; without it the inputs are the start.
         ``vmap`` over keys makes restarts, which :func:`strongest` unites.
-      targets: ints [B], classes to reach: the loss gets them as third argument.
+      targets: ints [B], classes to aim at: the loss gets them as third argument. Any
+        wrong class still counts.
       mask: bool [B], the examples to attack. The others come back as they are.
 
     Returns:
@@ -217,7 +220,7 @@ def _steered(phase):
         return -label_odds(z, y)
 
     def raise_best(z, y):
-        others = jnp.where(jnp.arange(z.shape[-1]) == y[:, None], -jnp.inf, z)
+        others = jnp.where(numerics.is_label(z, y), -jnp.inf, z)
         return -label_odds(z, others.argmax(-1))
 
     objectives = [keep_label, label_odds, raise_best, log_probability_margin]
