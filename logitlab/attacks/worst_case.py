@@ -151,7 +151,7 @@ def robust_accuracy(
         masked=(by_square.sum > by_gradients.sum + 0.01 * count)
         | (flat.sum > 0.1 * count),
         gradients=(1 + targets) * (steps + 1 + extra) + 2 * (steps + 1) + 1,
-        queries=(queries + 2) + (targets + 1) + 5 + 1 + 2 + 1,
+        queries=queries + targets + 13,  # looks at starts, ends and targets
     )
 
 
