@@ -105,6 +105,7 @@ OWN_TESTS = {
     "aggregate_ridge": "the number of bags is static",
     "bag_loss": "the number of bags is static",
     "bco_loss": "is_desirable is bool",
+    "bifurcate": "actions are floats",
     "cluster_likelihood": "cluster ids are integers",
     "clustering_accuracy": "predictions are integers",
     "concatenated_distance_covariance_penalty": "takes any number of attributes",

@@ -120,7 +120,7 @@ class Problem(NamedTuple):
         losses = jnp.where(finite, losses, -jnp.inf)
         return Values(losses, jnp.zeros(()), wrong, ~broken, finite)
 
-    def project(self, points: jax.Array, radius: ArrayLike = 1.0) -> jax.Array:
+    def project(self, points: jax.Array, radius: jax.Array | float = 1.0) -> jax.Array:
         """Into the ball, of a multiple of the radius, and into the box."""
         return project(points, self.x, radius * self.eps, self.norm, self.box)
 

@@ -97,11 +97,12 @@ def project_l1_box(
       ValueError: the shapes differ, ``eps`` is not above 0, or bounds are in the wrong
         order.
 
-    Source: Croce and Hein 2021, arXiv:2103.01208.
+    Source: l1-APGD, Croce and Hein 2021, arXiv:2103.01208.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import project_l1_box
-    >>> project_l1_box(jnp.float32([[0.5, 0.9]]), jnp.float32([[0.4, 0.4]]), eps=0.4)
+    >>> x, delta = jnp.float32([[0.5, 0.9]]), jnp.float32([[0.4, 0.4]])
+    >>> project_l1_box(x, delta, eps=0.4).round(4)
     Array([[0.3, 0.1]], dtype=float32)
     """
     x = numerics.promote_to_float32(inputs, "inputs")

@@ -79,7 +79,7 @@ def pgd(
         not finite or outside the bounds (not checked under ``jit``); a target that is
         the label; shapes that disagree, among them those of the logits.
 
-    Source: Madry et al. 2018, arXiv:1706.06083.
+    Source: PGD, Madry et al. 2018, arXiv:1706.06083.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import pgd
@@ -155,7 +155,7 @@ def pma_attack(
     Raises:
       TypeError, ValueError: as ``pgd``.
 
-    Source: arXiv:2411.15210.
+    Source: PMA, arXiv:2411.15210.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import pma_attack

@@ -63,7 +63,7 @@ def label_odds(
       float32 cross-entropy is 0 from margin 104 on, and noise from 17 on if it is
       ``logsumexp(z) - z[y]``.
 
-    Source: the exact form of the objective of PGD, Madry et al. 2018, arXiv:1706.06083.
+    Source: PGD, Madry et al. 2018, arXiv:1706.06083; its cross-entropy in log-odds.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -236,8 +236,8 @@ def probability_margin(
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import probability_margin
-    >>> probability_margin(jnp.log(jnp.float32([0.5, 0.3, 0.2])), 0).round(4)
-    Array(-0.2, dtype=float32)
+    >>> probability_margin(jnp.log(jnp.float32([0.5, 0.25, 0.25])), 0).round(4)
+    Array(-0.25, dtype=float32)
     """
     z, y, known = _operands("probability_margin", logits, labels, axis, where)
     p = numerics.softmax(z)

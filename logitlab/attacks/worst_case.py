@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.typing import ArrayLike
@@ -100,8 +100,8 @@ def robust_accuracy(
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import robust_accuracy
     >>> x, y = jnp.float32([[0.7, 0.3], [0.2, 0.8]]), jnp.array([0, 1])
-    >>> options = dict(key=jax.random.key(0), steps=5, queries=9)
-    >>> found = robust_accuracy(lambda x: x, x, y, eps=0.25, **options)
+    >>> options = dict(eps=0.25, key=jax.random.key(0), steps=5, queries=9)
+    >>> found = jax.jit(lambda x: robust_accuracy(lambda x: x, x, y, **options))(x)
     >>> float(found.clean), float(found.robust), bool(found.masked)
     (1.0, 0.5, False)
     """
@@ -118,7 +118,7 @@ def robust_accuracy(
         steps=steps,
         mask=mask,
     )
-    common = dict(eps=eps, norm=norm, bounds=bounds, mask=mask)
+    common: dict[str, Any] = dict(eps=eps, norm=norm, bounds=bounds, mask=mask)
     arguments = logits_fn, inputs, labels
     keys = jax.random.split(key, 4)
     found = {
