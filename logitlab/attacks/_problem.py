@@ -20,6 +20,7 @@ from logitlab.attacks.balls import (
     project,
     random_point,
 )
+from logitlab.attacks.objectives import check_targets
 from logitlab.numerics.arguments import check_count, check_same_shape
 
 LogitsFn = Callable[[jax.Array], jax.Array]
@@ -119,7 +120,7 @@ class Problem(NamedTuple):
         losses = jnp.where(finite, losses, -jnp.inf)
         return Values(losses, jnp.zeros(()), wrong, ~broken, finite)
 
-    def project(self, points: jax.Array, radius: ArrayLike = 1.0) -> jax.Array:
+    def project(self, points: jax.Array, radius: jax.Array | float = 1.0) -> jax.Array:
         """Into the ball, of a multiple of the radius, and into the box."""
         return project(points, self.x, radius * self.eps, self.norm, self.box)
 
@@ -209,10 +210,8 @@ def check_problem(
     y, known = numerics.check_labels(y, x.shape[:1], z.shape[-1])
     more: tuple[jax.Array, ...] = ()
     if targets is not None:
-        t = numerics.wide_labels(targets, "targets")
-        if t.shape != y.shape:
-            raise ValueError(f"targets has shape {t.shape}, expected {y.shape}")
-        more = (jnp.where(known, t, jnp.where(y == 0, 1, 0)),)
+        t, _ = check_targets(targets, y, known, z.shape[-1])
+        more = (jnp.where(known, t, 1),)  # beside the label 0
     _check_inside(x, keep, box)
     # What is left out may be NaN, and a batch may not know its parts.
     safe = jnp.where(as_column(known, x), x, jnp.clip(jnp.zeros((), x.dtype), *box))

@@ -73,7 +73,8 @@ def apgd(
       key: for random first points. ``vmap`` over keys makes restarts, which
         :func:`strongest` unites.
       rho: share of the steps that have to raise the loss, in [0, 1].
-      targets: ints [B], classes to reach: the loss gets them as third argument.
+      targets: ints [B], classes to aim at: the loss gets them as third argument. Any
+        wrong class still counts.
       mask: bool [B], the examples to attack. The others come back as they are.
 
     Returns:
@@ -88,17 +89,16 @@ def apgd(
         ``start`` and ``key`` together; shapes that disagree, among them those of the
         logits.
 
-    Source: Croce and Hein 2020, arXiv:2003.01690; the norm 1, Croce and Hein 2021,
+    Source: Croce and Hein 2020, arXiv:2003.01690; l1-APGD, Croce and Hein 2021,
       arXiv:2103.01208.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import apgd
     >>> x, y = jnp.float32([[0.7, 0.3]]), jnp.array([0])
-    >>> radii = jnp.float32([0.125, 0.25])
-    >>> import jax
-    >>> jax.vmap(lambda e: apgd(lambda x: x, x, y, eps=e, steps=5).broken)(radii)
-    Array([[False],
-           [ True]], dtype=bool)
+    >>> attack = jax.jit(lambda eps: apgd(lambda x: x, x, y, eps=eps, steps=5))
+    >>> attack(0.125).broken, attack(0.25).broken
+    (Array([False], dtype=bool), Array([ True], dtype=bool))
     """
     problem, x = check_problem(
         logits_fn,
@@ -158,10 +158,12 @@ def apgd_targeted(
 
     Source: Croce and Hein 2020, arXiv:2003.01690.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import apgd_targeted
     >>> x, y = jnp.float32([[0.7, 0.3]]), jnp.array([0])
-    >>> apgd_targeted(lambda x: x, x, y, eps=0.25, steps=5).broken
+    >>> attack = jax.jit(lambda x: apgd_targeted(lambda x: x, x, y, eps=0.25, steps=5))
+    >>> attack(x).broken
     Array([ True], dtype=bool)
     """
     check_count("num_targets", num_targets)

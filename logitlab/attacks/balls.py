@@ -76,9 +76,9 @@ def project_l1_box(
     .. math:: \min_{d} \|d - \delta\|_2 \quad \text{with} \quad \|d\|_1 \le \epsilon,
         \; l \le x + d \le u
 
-    Exact, by one sort: the perturbation is shrunk towards 0 by one amount in all
-    coordinates and cut by the room that each has; the amount at which the norm is eps
-    lies between two breakpoints.
+    Exact: the perturbation is shrunk towards 0 by one amount in all coordinates and cut
+    by the room that each has; the amount is the smallest float at which the norm is no
+    more than eps.
 
     Shapes: inputs [B, N], delta [B, N] -> [B, N]
 
@@ -97,11 +97,12 @@ def project_l1_box(
       ValueError: the shapes differ, ``eps`` is not above 0, or bounds are in the wrong
         order.
 
-    Source: Croce and Hein 2021, arXiv:2103.01208.
+    Source: l1-APGD, Croce and Hein 2021, arXiv:2103.01208.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import project_l1_box
-    >>> project_l1_box(jnp.float32([[0.5, 0.9]]), jnp.float32([[0.4, 0.4]]), eps=0.4)
+    >>> x, delta = jnp.float32([[0.5, 0.9]]), jnp.float32([[0.4, 0.4]])
+    >>> project_l1_box(x, delta, eps=0.4).round(4)
     Array([[0.3, 0.1]], dtype=float32)
     """
     x = numerics.promote_to_float32(inputs, "inputs")
@@ -222,7 +223,11 @@ def steepest(grad: jax.Array, norm: float, share: jax.Array | float) -> jax.Arra
     n = size.shape[-1]
     share = jnp.broadcast_to(jnp.asarray(share, grad.dtype), size.shape[:1])
     at = jnp.clip((1 - share) * n, 0, n - 1).astype(jnp.int32)[:, None]
-    least = as_column(jnp.take_along_axis(jnp.sort(size, -1), at, -1)[:, 0], grad)
+    least = _first_float(  # that entry of the sorted ones
+        lambda v: jnp.sum(size <= v, -1, keepdims=True, dtype=jnp.int32) > at,
+        jnp.zeros(at.shape, grad.dtype),
+    )
+    least = as_column(least, grad)
     signs = jnp.where(jnp.abs(grad) >= least, jnp.sign(grad), 0)
     return signs / jnp.maximum(lengths(signs, 1.0), 1)
 
@@ -253,25 +258,28 @@ def _l1_box(x, d, eps, box):
     size, room, sign, eps = (
         as_rows(a) for a in (jnp.abs(d), jnp.maximum(room, 0), jnp.sign(d), eps)
     )
-    # The norm left after shrinking by t falls linearly between the points at which a
-    # coordinate leaves its wall (size - room) or arrives at 0 (size).
-    walls = jnp.maximum(size - room, 0)
-    at = jnp.concatenate([size, walls], -1)
-    turn = jnp.concatenate([jnp.ones_like(size), -jnp.ones_like(size)], -1)
-    down, turn = jax.lax.sort((-at, turn), num_keys=1)
-    slope = jnp.cumsum(turn, -1)  # above each point, coordinates on the way
-    falls = slope[:, :-1] * jnp.diff(down, axis=-1)
-    norm = jnp.concatenate([jnp.zeros_like(eps), jnp.cumsum(falls, -1)], -1)
-    last = jnp.sum(norm <= eps, -1, keepdims=True) - 1  # norms rise as t falls
-    t = -jnp.take_along_axis(down, last, -1)
-    # Which coordinates are on their way below that point gives t without the sums.
-    moving = (size >= t) & (walls < t)
-    held = jnp.where(size < t, 0, jnp.where(moving, size, jnp.minimum(size, room)))
-    count = jnp.sum(moving, -1, keepdims=True)
-    exact = (jnp.sum(held, -1, keepdims=True) - eps) / jnp.maximum(count, 1)
-    t = jnp.where(count > 0, jnp.clip(exact, 0, t), t)
-    inside = jnp.sum(jnp.minimum(size, room), -1, keepdims=True) <= eps
-    kept = jnp.clip(size - jnp.where(inside, 0, t), 0, room)
-    total = jnp.sum(kept, -1, keepdims=True)
-    kept = kept * jnp.where(total > eps, eps / total, 1)  # of rounding
-    return (sign * kept).reshape(x.shape)
+    t = _first_float(
+        lambda t: jnp.sum(jnp.clip(size - t, 0, room), -1, keepdims=True) <= eps, eps
+    )
+    return (sign * jnp.clip(size - t, 0, room)).reshape(x.shape)
+
+
+def _first_float(holds, like):
+    """The smallest float from 0 on at which a condition holds, as it does from there.
+
+    Floats are in the order of their bits, which are halved: as exact as sorting where a
+    condition changes, and on CPUs several times as fast.
+    """
+    bits = 8 * like.dtype.itemsize
+    whole = jnp.dtype(f"int{bits}")
+    low = jnp.full(like.shape, -1, whole)
+    high = jax.lax.bitcast_convert_type(jnp.full_like(like, jnp.inf), whole)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = low + (high - low) // 2
+        yes = holds(jax.lax.bitcast_convert_type(middle, like.dtype))
+        return jnp.where(yes, low, middle), jnp.where(yes, middle, high)
+
+    high = jax.lax.fori_loop(0, bits - 1, halve, (low, high))[1]
+    return jax.lax.bitcast_convert_type(high, like.dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from logitlab import numerics
 from logitlab.attacks._problem import (
     Attack,
     Found,
@@ -47,7 +48,8 @@ def pgd(
     .. math:: x \leftarrow P \bigl(x + \alpha \, \mathrm{dir}(\nabla_x \ell) \bigr)
 
     The direction has length 1 in the norm: the sign, the normalized gradient or, for
-    the norm 1, the signs of the largest fifth of its entries, shared out equally.
+    the norm 1, equal parts with the signs of the largest fifth of its entries, rounded
+    up.
 
     Args:
       logits_fn: inputs [B, ...] to logits [B, C], each example by itself.
@@ -63,7 +65,8 @@ def pgd(
         inputs; None for inputs without bounds, such as standardized tables.
       key: for a random start, uniform in the ball; without it the inputs are the start.
         ``vmap`` over keys makes restarts, which :func:`strongest` unites.
-      targets: ints [B], classes to reach: the loss gets them as third argument.
+      targets: ints [B], classes to aim at: the loss gets them as third argument. Any
+        wrong class still counts.
       mask: bool [B], the examples to attack. The others come back as they are.
 
     Returns:
@@ -76,7 +79,7 @@ def pgd(
         not finite or outside the bounds (not checked under ``jit``); a target that is
         the label; shapes that disagree, among them those of the logits.
 
-    Source: Madry et al. 2018, arXiv:1706.06083.
+    Source: PGD, Madry et al. 2018, arXiv:1706.06083.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import pgd
@@ -152,7 +155,7 @@ def pma_attack(
     Raises:
       TypeError, ValueError: as ``pgd``.
 
-    Source: arXiv:2411.15210.
+    Source: PMA, arXiv:2411.15210.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import pma_attack
@@ -217,7 +220,7 @@ def _steered(phase):
         return -label_odds(z, y)
 
     def raise_best(z, y):
-        others = jnp.where(jnp.arange(z.shape[-1]) == y[:, None], -jnp.inf, z)
+        others = jnp.where(numerics.is_label(z, y), -jnp.inf, z)
         return -label_odds(z, others.argmax(-1))
 
     objectives = [keep_label, label_odds, raise_best, log_probability_margin]

@@ -63,7 +63,7 @@ def label_odds(
       float32 cross-entropy is 0 from margin 104 on, and noise from 17 on if it is
       ``logsumexp(z) - z[y]``.
 
-    Source: the exact form of the objective of PGD, Madry et al. 2018, arXiv:1706.06083.
+    Source: PGD, Madry et al. 2018, arXiv:1706.06083; its cross-entropy in log-odds.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -75,7 +75,7 @@ def label_odds(
     if targets is None:
         others = numerics.logsumexp(z, where=~numerics.is_label(z, y))
     else:
-        t, known = _targets(targets, z, y, known)
+        t, known = check_targets(targets, y, known, z.shape[-1])
         others = numerics.take_label_logit(z, t)
     return _difference(others, numerics.take_label_logit(z, y), known)
 
@@ -203,7 +203,7 @@ def dlr_targeted_loss(
     Array(-0.3333, dtype=float32)
     """
     z, y, known = _operands("dlr_targeted_loss", logits, labels, axis, where, 4)
-    t, known = _targets(targets, z, y, known)
+    t, known = check_targets(targets, y, known, z.shape[-1])
     eps = hyper("eps", eps, z.dtype, lambda e: e >= 0, "at least 0")
     (first, _, third, fourth), _ = _top(z, 4)
     margin = numerics.take_label_logit(z, t) - numerics.take_label_logit(z, y)
@@ -236,8 +236,8 @@ def probability_margin(
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import probability_margin
-    >>> probability_margin(jnp.log(jnp.float32([0.5, 0.3, 0.2])), 0).round(4)
-    Array(-0.2, dtype=float32)
+    >>> probability_margin(jnp.log(jnp.float32([0.5, 0.25, 0.25])), 0).round(4)
+    Array(-0.25, dtype=float32)
     """
     z, y, known = _operands("probability_margin", logits, labels, axis, where)
     p = numerics.softmax(z)
@@ -286,6 +286,27 @@ def log_probability_margin(
     return jnp.where(known, value, jnp.nan)
 
 
+def check_targets(
+    targets: ArrayLike, y: jax.Array, known: jax.Array, classes: int
+) -> tuple[jax.Array, jax.Array]:
+    """Targets beside known labels, 0 where they are no class, and what is usable.
+
+    Raises:
+      TypeError: ``targets`` is not integer.
+      ValueError: another shape than the labels', a target that is no class, or one that
+        is the label; under ``jit`` such a one is only not usable.
+    """
+    t = numerics.wide_labels(targets, "targets")
+    if t.shape != y.shape:
+        raise ValueError(f"targets has shape {t.shape}, expected {y.shape}")
+    outside, same = known & ((t < 0) | (t >= classes)), known & (t == y)
+    if numerics.is_concrete(outside) and outside.any():
+        raise ValueError(f"targets outside [0, {classes}): {t[outside][:5]}")
+    if numerics.is_concrete(same) and same.any():
+        raise ValueError(f"targets equal to the labels: {t[same][:5]}")
+    return jnp.where(outside | ~known, 0, t), known & ~outside & ~same
+
+
 def _operands(name, logits, labels, axis, where, least=2):
     """Logits with classes last and no slope at hidden ones, labels, and known ones."""
     z = numerics.prepare_logits(logits, axis=axis, where=where)
@@ -296,20 +317,6 @@ def _operands(name, logits, labels, axis, where, least=2):
         )
     y, known = numerics.check_labels(labels, z.shape[:-1], z.shape[-1])
     return jnp.where(z == -jnp.inf, -jnp.inf, z), y, known
-
-
-def _targets(targets, z, y, known):
-    """Targets, and which of the labels and targets are usable."""
-    t = numerics.wide_labels(targets, "targets")
-    if t.shape != y.shape:
-        raise ValueError(f"targets has shape {t.shape}, expected {y.shape}")
-    classes = z.shape[-1]
-    outside, same = (t < 0) | (t >= classes), (t == y) & known
-    if numerics.is_concrete(outside) and outside.any():
-        raise ValueError(f"targets outside [0, {classes}): {t[outside][:5]}")
-    if numerics.is_concrete(same) and same.any():
-        raise ValueError(f"targets equal to the labels: {t[same][:5]}")
-    return jnp.where(outside, 0, t), known & ~outside & ~same
 
 
 def _runner_up(z, y):

@@ -40,7 +40,8 @@ def bifurcate(
       TypeError: ``actions`` is not floating point.
       ValueError: ``scale`` is not positive.
 
-    Source: arXiv:2407.05182; the form of the layer is inferred from its abstract.
+    Source: group difference logits, arXiv:2407.05182; the form of the layer is inferred
+      from its abstract.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import bifurcate
@@ -90,7 +91,8 @@ def group_difference_logits(
       TypeError: ``logits`` is not floating point, or groups are not integers.
       ValueError: wrong shapes, or an unknown ``aggregate``.
 
-    Source: arXiv:2407.05182; the aggregates are inferred from its abstract.
+    Source: group difference logits, arXiv:2407.05182; the aggregates are inferred from
+      its abstract.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import bifurcate, group_difference_logits

@@ -80,8 +80,8 @@ def square_attack(
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import square_attack
     >>> x, y = jnp.float32([[0.7, 0.3]]), jnp.array([0])
-    >>> key = jax.random.key(0)
-    >>> square_attack(jnp.round, x, y, key=key, eps=0.25, steps=9).broken
+    >>> options = dict(key=jax.random.key(0), eps=0.25, steps=9)
+    >>> jax.jit(lambda x: square_attack(jnp.round, x, y, **options))(x).broken
     Array([ True], dtype=bool)
     """
     problem, x = check_problem(

@@ -109,7 +109,7 @@ def max_of_attacks(losses: ArrayLike) -> jax.Array:
       TypeError: ``losses`` is not floating point.
       ValueError: there is no axis of attacks, or it is empty.
 
-    Source: RAMP, arXiv:2402.06827; MAX, Tramèr and Boneh 2019, arXiv:1904.13000.
+    Source: RAMP, arXiv:2402.06827; Tramèr and Boneh 2019, arXiv:1904.13000.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import max_of_attacks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.typing import ArrayLike
@@ -29,11 +29,13 @@ class RobustAccuracy(NamedTuple):
       attack: the worst point of each example, as :func:`strongest` says.
       broken: name of each attack -> bool [B], what it broke by itself. A wrong clean
         input is broken by all.
-      square_only: share of the correct inputs that Square broke and no gradient did.
+      by_gradients: share of the correct inputs that attacks with gradients broke.
+      by_square: share of them that Square broke, which takes none.
       flat: share of the correct inputs at which the loss has no slope, or does not
         change along a step of the size of the radius.
-      masked: bool, whether gradients seem to be masked: ``square_only`` above 1 %, or
-        ``flat`` above 10 %. Then ``robust`` says little; attack a smooth stand-in.
+      masked: bool, whether gradients seem to be masked: ``by_square`` is more than 1 %
+        above ``by_gradients``, or ``flat`` is above 10 %. Then ``robust`` says little:
+        attack a smooth stand-in of the function, or give Square more queries.
       gradients: how many gradients of each example were taken.
       queries: how many forward passes of each example were taken beside these.
     """
@@ -42,7 +44,8 @@ class RobustAccuracy(NamedTuple):
     robust: Mean
     attack: Attack
     broken: dict[str, jax.Array]
-    square_only: Mean
+    by_gradients: Mean
+    by_square: Mean
     flat: Mean
     masked: jax.Array
     gradients: int
@@ -97,8 +100,8 @@ def robust_accuracy(
     >>> import jax.numpy as jnp
     >>> from logitlab.attacks import robust_accuracy
     >>> x, y = jnp.float32([[0.7, 0.3], [0.2, 0.8]]), jnp.array([0, 1])
-    >>> options = dict(key=jax.random.key(0), steps=5, queries=9)
-    >>> found = robust_accuracy(lambda x: x, x, y, eps=0.25, **options)
+    >>> options = dict(eps=0.25, key=jax.random.key(0), steps=5, queries=9)
+    >>> found = jax.jit(lambda x: robust_accuracy(lambda x: x, x, y, **options))(x)
     >>> float(found.clean), float(found.robust), bool(found.masked)
     (1.0, 0.5, False)
     """
@@ -115,7 +118,7 @@ def robust_accuracy(
         steps=steps,
         mask=mask,
     )
-    common = dict(eps=eps, norm=norm, bounds=bounds, mask=mask)
+    common: dict[str, Any] = dict(eps=eps, norm=norm, bounds=bounds, mask=mask)
     arguments = logits_fn, inputs, labels
     keys = jax.random.split(key, 4)
     found = {
@@ -130,8 +133,10 @@ def robust_accuracy(
     correct = ~problem.look(problem.x).wrong & problem.active
     broken = {name: attack.broken for name, attack in found.items()}
     by_gradients = broken["apgd"] | broken["apgd_targeted"] | broken["pma"]
-    square_only = mean_of(broken["square"] & ~by_gradients, correct)
+    by_gradients = mean_of(by_gradients, correct)
+    by_square = mean_of(broken["square"], correct)
     flat = mean_of(_is_flat(problem), correct)
+    count = flat.count
     classes = jax.eval_shape(logits_fn, problem.x).shape[-1]
     extra = 2 if problem.norm == 1 else 0
     targets = min(num_targets, classes - 1)
@@ -140,16 +145,14 @@ def robust_accuracy(
         robust=mean_of(correct & ~worst.broken, problem.active),
         attack=worst,
         broken=broken,
-        square_only=square_only,
+        by_gradients=by_gradients,
+        by_square=by_square,
         flat=flat,
-        masked=_exceeds(square_only, 0.01) | _exceeds(flat, 0.1),
+        masked=(by_square.sum > by_gradients.sum + 0.01 * count)
+        | (flat.sum > 0.1 * count),
         gradients=(1 + targets) * (steps + 1 + extra) + 2 * (steps + 1) + 1,
-        queries=(queries + 2) + (targets + 1) + 5 + 1 + 2 + 1,
+        queries=queries + targets + 13,  # looks at starts, ends and targets
     )
-
-
-def _exceeds(mean, share):
-    return mean.sum > share * mean.count
 
 
 def _is_flat(problem: Problem):

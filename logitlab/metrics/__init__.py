@@ -111,6 +111,7 @@ from logitlab.metrics.rank_errors import (
     rank_stats,
 )
 from logitlab.metrics.retraining import fit_pseudo_labels, projection_norm
+from logitlab.metrics.robustness import union_accuracy
 from logitlab.metrics.selective import (
     RiskCoverage,
     aupr,
@@ -224,6 +225,7 @@ __all__ = [
     "tree_norm",
     "u_center",
     "uf_index",
+    "union_accuracy",
     "weight_kurtosis",
     "weight_skewness",
     "zero_loss_fraction",
