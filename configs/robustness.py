@@ -4,10 +4,14 @@ python -m experiments.main --config=configs/robustness.py:tail --workdir=runs/ta
 
 Variants, after a colon (`--config=configs/robustness.py:certificates`):
   tail            adversarial training that weighs examples by the attack's success, on
-                  digits of which some are rare (the default)
-  certificates    radii within which a smoothed classifier of digits is certain
-  detection       attacked digits told by the score of their density
+                  digits of which some are rare (the default): three minutes
+  certificates    radii within which a smoothed classifier of digits is certain: three
+                  minutes
+  detection       attacked digits told by the score of their density: three minutes
   smoke           seconds; for tests
+Expected of `tail`: the worst classes gain 3 points, not the 5 of the pilot. Of
+`certificates`: two bounds certify more than one, and soft maps add nothing. Of
+`detection`: EPS leads one noisy score by 12 points of AUROC for attacks of 0.05.
 """
 
 from ml_collections import ConfigDict
