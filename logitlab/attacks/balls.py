@@ -104,8 +104,6 @@ def project_l1_box(
     >>> x, delta = jnp.float32([[0.5, 0.9]]), jnp.float32([[0.4, 0.4]])
     >>> print(*(f"{d:.2f}" for d in project_l1_box(x, delta, eps=0.4)[0]))
     0.30 0.10
-    >>> project_l1_box(x, delta, eps=0.4).round(4)
-    Array([[0.3, 0.1]], dtype=float32)
     """
     x = numerics.promote_to_float32(inputs, "inputs")
     d = numerics.promote_to_float32(delta, "delta")

@@ -138,14 +138,6 @@ def robust_accuracy(
     flat = mean_of(_is_flat(problem), correct)
     classes = jax.eval_shape(logits_fn, problem.x).shape[-1]
     targets, extra = min(num_targets, classes - 1), 2 * (problem.norm == 1)
-    by_gradients = broken["apgd"] | broken["apgd_targeted"] | broken["pma"]
-    by_gradients = mean_of(by_gradients, correct)
-    by_square = mean_of(broken["square"], correct)
-    flat = mean_of(_is_flat(problem), correct)
-    count = flat.count
-    classes = jax.eval_shape(logits_fn, problem.x).shape[-1]
-    extra = 2 if problem.norm == 1 else 0
-    targets = min(num_targets, classes - 1)
     return RobustAccuracy(
         clean=mean_of(correct, problem.active),
         robust=mean_of(correct & ~worst.broken, problem.active),
@@ -156,8 +148,6 @@ def robust_accuracy(
         flat=flat,
         masked=(by_square.sum > by_gradients.sum + 0.01 * flat.count)
         | (flat.sum > 0.1 * flat.count),
-        masked=(by_square.sum > by_gradients.sum + 0.01 * count)
-        | (flat.sum > 0.1 * count),
         gradients=(1 + targets) * (steps + 1 + extra) + 2 * (steps + 1) + 1,
         queries=queries + targets + 13,  # looks at starts, ends and targets
     )

@@ -164,10 +164,6 @@ def test_kl_dro_keeps_its_digits():
     for r in (0.01, 0.3, 3.0, 1e3, 1e7):
         got, slope = value(np.float32(r), x)
         with jax.enable_x64(True):
-            wide = x.astype("f8")
-            top = wide.max()
-            want = top + r * np.log(np.exp((wide - top) / r).mean())
-            far = interpreted(jax.grad(lambda r, x=wide: losses.kl_dro_loss(x, r=r)))(r)
             _, far = value(r, wide)
         top = wide.max()
         want = top + r * np.log(np.exp((wide - top) / r).mean())
