@@ -1,6 +1,5 @@
 import atexit
 import collections
-import functools
 import gc
 import itertools
 import os
@@ -11,34 +10,29 @@ from contextlib import nullcontext
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Tests compile the same programs again and again: all workers read them from a folder
-# that lasts as long as the session, and what a worker starts from one inside. Writing a
-# program takes a tenth of the time of the smallest compilation.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["COMPILED_BY_TESTS"] = tempfile.mkdtemp(prefix="compiled-")
-    atexit.register(shutil.rmtree, os.environ["COMPILED_BY_TESTS"], ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
-    os.environ["COMPILED_BY_TESTS"], f"started-by-{os.getpid()}"
-)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Tests of training compile the same programs again and again, in this process and in
+# those that they start: what took XLA long is read from this folder, which lasts as
+# long as the process.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 import jax
 import pytest
 from _pytest.doctest import DoctestItem
-from jax._src import compiler, lru_cache
-from jax._src.interpreters import mlir
+from jax._src import compiler
+
+_programs = os.environ["JAX_COMPILATION_CACHE_DIR"]
+atexit.register(shutil.rmtree, _programs, ignore_errors=True)
 
 if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
     from jax.experimental import enable_x64
 
     jax.enable_x64 = enable_x64
 
-jax.config.update("jax_compilation_cache_dir", os.environ["COMPILED_BY_TESTS"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from harness import eager  # noqa: E402 (compiles, with the devices set above)
-from harness.quickly import OPTIONS  # noqa: E402
+from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
 
 # Tracing makes millions of objects and little garbage: looking for it as often as
 # Python does takes a tenth of the time.
@@ -52,8 +46,7 @@ def x64():
 
 
 # Programs are compiled quickly, but for tests that are marked "optimized": those of how
-# programs round. Other processes compile quickly too, see harness/others.py. By default
-# the operations between programs are not compiled at all, with -m "" they are.
+# programs round, and those that compare with other processes bit by bit.
 _is_quick = False
 _compile_options = compiler.get_compile_options
 
@@ -67,25 +60,6 @@ def _quick_options(*args, env_options_overrides=None, **options):
 compiler.get_compile_options = _quick_options
 
 
-eager.install()
-_put = lru_cache.LRUCache.put
-
-
-def _put_whole(cache, key, program):
-    """Writes a program that other workers see when all of it is there."""
-    name = f"{key}.{os.getpid()}"
-    _put(cache, name, program)
-    os.replace(*(f"{cache.path}/{n}{lru_cache._CACHE_SUFFIX}" for n in (name, key)))
-
-
-lru_cache.LRUCache.put = _put_whole
-
-
-# For each program JAX loads anew all that MLIR knows, a fifth of the time that a small
-# operation takes.
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
-
-
 # JAX keeps every program that it has compiled, some 10 MB for each test, and thousands
 # of tests would fill the memory of a machine.
 TESTS_BETWEEN_CLEARING = 150
@@ -97,12 +71,9 @@ def pytest_runtest_protocol(item):
     global _is_quick
     if next(_tests) % TESTS_BETWEEN_CLEARING == 0:
         jax.clear_caches()
-        mlir.make_ir_context.cache_clear()  # with the constants of its programs
     _is_quick = item.get_closest_marker("optimized") is None
-    by_default = item.config.option.markexpr == "not slow"
     try:
-        with eager.interpreted() if _is_quick and by_default else nullcontext():
-            return (yield)
+        return (yield)
     finally:
         _is_quick = False
 

@@ -9,7 +9,6 @@ import types
 
 import nbformat
 import pytest
-from harness.quickly import FLAGS
 
 from experiments.common.notebooks import execute
 
@@ -32,7 +31,7 @@ def read(name):
 
 
 def run(notebook, folder):
-    execute(notebook, folder, LOGITLAB_SMOKE="1", XLA_FLAGS=FLAGS)
+    execute(notebook, folder, LOGITLAB_SMOKE="1")
 
 
 def code_cells(notebook):

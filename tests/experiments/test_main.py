@@ -4,7 +4,6 @@ import hashlib
 import html
 import importlib
 import json
-import os
 import pathlib
 import re
 import signal
@@ -17,7 +16,6 @@ import matplotlib.image
 import pytest
 from absl.testing import flagsaver
 from harness import toy
-from harness.quickly import FLAGS
 
 import experiments
 from configs.grokking import get_config
@@ -37,7 +35,6 @@ def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.main", *arguments],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": FLAGS},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
