@@ -117,7 +117,7 @@ def noprop_forward(
     >>> from logitlab.models import noprop_forward, noprop_schedule
     >>> z, u_hat = noprop_forward(
     ...     lambda shift, z: shift + 0 * z,
-    ...     jnp.ones((5, 1)),
+    ...     jnp.ones((5, 1, 3)),
     ...     jax.random.key(0),
     ...     schedule=noprop_schedule(5),
     ...     shape=(2, 3),
