@@ -8,6 +8,8 @@ it, so that nothing small is ever added to something large.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -18,6 +20,7 @@ from logitlab.numerics._checks import (
     prepare_logits,
     take_label_logit,
 )
+from logitlab.numerics._special import expm1
 
 
 def log_softmax(
@@ -70,16 +73,19 @@ def _log_softmax(z):
 @_log_softmax.defjvp
 def _log_softmax_jvp(primals, tangents):
     (z,), (dz,) = primals, tangents
-    top, log_total = max_and_log_sum(z)
+    return _log_softmax(z), _log_slopes(z - _finite_top(z), *_weights(z), dz)
+
+
+def _log_slopes(below, e, total, dz):
+    """Along dz, of the log-probabilities whose exponentials are given."""
     # A class with most of the mass moves exactly with itself. Writing that zero out
     # makes its gradient a sum over the other classes, without cancellation.
-    lead = is_lead(z - top, log_total)
-    dz = jnp.where(z == -jnp.inf, 0, dz)
+    lead = is_lead(below, log_total(e, total))
+    dz = jnp.where(below == -jnp.inf, 0, dz)
     r = jnp.where(lead, 0, dz - jnp.sum(jnp.where(lead, dz, 0), -1, keepdims=True))
     # Divided after the sum: under vmap, XLA's CPU backend (jaxlib 0.10.2) gets
     # `r - sum(p * r)` wrong.
-    e, total = _weights(z)
-    return _log_softmax(z), r - jnp.sum(e * r, -1, keepdims=True) / total
+    return r - jnp.sum(e * r, -1, keepdims=True) / total
 
 
 @jax.custom_jvp  # exact: p (1 - p) of the top class is not a difference
@@ -112,19 +118,19 @@ def _exponentials(scores):
     return e, jnp.maximum(jnp.sum(e, -1, keepdims=True), 1)
 
 
-def _quotient_jvp(weights):
-    """Puts the derivative of the quotient, the probability, on the exponentials."""
-
-    def rule(primals, tangents):
-        e, total = weights(*primals)
-        _, dlog_p = jax.jvp(_log_softmax, primals, tangents)
-        return (e, total), (e * dlog_p, jnp.zeros_like(total))
-
-    return rule
+# The derivative of the quotient, the probability, is put on the exponentials.
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+    ((z,), (dz,)), (e, total) = (primals, tangents), _weights(*primals)
+    along = _log_slopes(z - _finite_top(z), e, total, dz)
+    return (e, total), (e * along, jnp.zeros_like(total))
 
 
-_weights.defjvp(_quotient_jvp(_weights))
-exponentials.defjvp(_quotient_jvp(exponentials))
+@exponentials.defjvp
+def _exponentials_jvp(primals, tangents):
+    e, total = exponentials(*primals)
+    along = _log_slopes(*primals, e, total, *tangents)
+    return (e, total), (e * along, jnp.zeros_like(total))
 
 
 def max_and_log_sum(z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -353,6 +359,7 @@ def label_nll(
 
 
 @jax.custom_jvp  # exact: p_y - 1 without a subtraction; memory: no array of logs
+@functools.partial(jax.jit, inline=True)  # speed: one program for an eager call
 def _label_nll(z, y):
     top, log_total = max_and_log_sum(z)
     nll = log_total - below_top(take_label_logit(z, y)[..., None], top, log_total)
@@ -360,14 +367,14 @@ def _label_nll(z, y):
 
 
 @_label_nll.defjvp
+@functools.partial(jax.jit, inline=True)
 def _label_nll_jvp(primals, tangents):
     (z, y), (dz, _) = primals, tangents
     nll = _label_nll(z, y)
-    p, label = _softmax(z), is_label(z, y)
     # p_y - 1 is the small number that matters; it is known without a subtraction.
-    sure = label & is_likely(-nll[..., None])
-    slope = jnp.where(sure, jnp.expm1(-nll)[..., None], p - label)
-    return nll, jnp.sum(slope * jnp.where(z == -jnp.inf, 0, dz), -1)
+    shown = take_label_logit(z, y) > -jnp.inf
+    own = jnp.where(shown, expm1(-nll), 0)[..., None]
+    return nll, jnp.sum(jnp.where(is_label(z, y), own, _softmax(z)) * dz, -1)
 
 
 def _finite_top(z):

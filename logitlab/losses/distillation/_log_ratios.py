@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from logitlab import numerics
-from logitlab.losses.distillation._pairs import move, scores, top_score
+from logitlab.losses.distillation._pairs import hidden, move, scores, top_score
 
-__all__ = ["exactly", "log_ratio"]
+__all__ = ["exactly", "log_probs", "log_ratio", "log_sum"]
 
 
 def log_ratio(a, b, temperature, anchored=False):
@@ -32,7 +32,10 @@ def _ratio(a, b, temperature, anchored):
     ours, theirs = _log_total(x), _log_total(y)
     top, place = top_score(a), top_score(b)
     sure, also = numerics.is_lead(x, ours), numerics.is_lead(y, theirs)
-    drift = theirs - ours
+    # b - a with the digits that it rounds off, less the same at the tops of both.
+    ahead = exactly(_finite(b), _finite(a))
+    both = jnp.where(sure & also, 0, _less(ahead, exactly(place, top)) / temperature)
+    gap, behind = both, 0
     if anchored:
         # Of classes up to 0.35 below the top of p the one with the largest b: a lone
         # top is found in logits rounded differently for its row's maximum (`is_lead`),
@@ -42,25 +45,27 @@ def _ratio(a, b, temperature, anchored):
         behind = jnp.maximum(place - own, 0) / temperature
         # The top of p is that of q too, up to rounding, if it is a lead there.
         agree = numerics.is_lead(-behind, jnp.maximum(ours, theirs))
-        drift, place = drift + jnp.where(agree, 0, behind), own
-        also = sure
-    low = jnp.finfo(a.dtype).min / 1e4  # stands for -inf, for differences are finite
-    up, up_lost = exactly(jnp.maximum(b, low), place)
-    down, down_lost = exactly(jnp.maximum(a, low), top)
-    up, up_lost = jnp.where(also, 0, up), jnp.where(also, 0, up_lost)
-    down, down_lost = jnp.where(sure, 0, down), jnp.where(sure, 0, down_lost)
-    gap = ((up - down) + (up_lost - down_lost)) / temperature
+        own, behind = jnp.where(agree, place, own), jnp.where(agree, 0, behind)
+        gap = jnp.where(sure, 0, _less(ahead, exactly(own, top)) / temperature)
     # KL(p || q) is drift less the mean gap. Below what the logs of sums round off, the
     # mean stands for drift: then the error of either, squared, is nothing to the KL.
+    drift = theirs - ours
     e, total = numerics.exponentials(x)
-    mean = jnp.sum(e * gap, -1, keepdims=True) / total
+    mean = jnp.sum(e * gap, -1, keepdims=True) / total - behind
     rounding = 16 * jnp.finfo(x.dtype).eps * jnp.minimum(ours, 1)
     drift = jnp.where(jnp.abs(mean - drift) < rounding, mean, drift)
-    # Far from the reference the logs, which may be small again, have more digits.
-    log_p = numerics.below_top(x, 0, ours) - ours
-    log_q = numerics.below_top(y, 0, theirs) - theirs
-    far = jnp.where(x > -jnp.inf, log_q - log_p, gap)
-    return jnp.where(jnp.abs(gap) < 4, gap - drift, far), gap, drift
+    # From the tops of both: where p and q agree, their log-ratio has its digits.
+    return both - drift + hidden(b), gap, drift + behind
+
+
+def _finite(z):
+    return jnp.maximum(z, jnp.finfo(z.dtype).min / 1e4)  # differences of which fit
+
+
+def _less(ahead, reference):
+    """The difference of two differences, each with its rounding error."""
+    (d, lost), (own, off) = ahead, reference
+    return (d - own) + (lost - off)
 
 
 def _ratio_jvp(anchored, primals, tangents):
@@ -79,6 +84,35 @@ def _ratio_jvp(anchored, primals, tangents):
 
 
 _ratio.defjvp(_ratio_jvp)  # exact: by the logs of both, each with its lone top
+
+
+@jax.custom_jvp
+def log_probs(z, temperature):
+    """Log-probabilities of a softmax, of the scores whose top is known to be 0."""
+    x = scores(z, temperature)
+    log_total = _log_total(x)
+    return numerics.below_top(x, 0, log_total) - log_total
+
+
+@log_probs.defjvp  # exact: that of the function for any scores
+def _log_probs_jvp(primals, tangents):
+    x = scores(*primals)
+    along = jax.jvp(numerics.log_softmax, (x,), (move(x, primals[1], *tangents),))[1]
+    return log_probs(*primals), along
+
+
+@jax.custom_jvp
+def log_sum(z, temperature):
+    """Log of the sum of the exponentials of the scores, 0 where there are none."""
+    return _log_total(scores(z, temperature))[..., 0]
+
+
+@log_sum.defjvp  # exact: by the probabilities, whose own slopes are exact
+def _log_sum_jvp(primals, tangents):
+    x = scores(*primals)
+    e, total = numerics.exponentials(x)
+    along = jnp.sum(e / total * move(x, primals[1], *tangents), -1)
+    return log_sum(*primals), along
 
 
 def _log_total(x):

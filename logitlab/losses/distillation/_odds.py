@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation._log_ratios import exactly, log_ratio
-from logitlab.losses.distillation._pairs import is_symbolic_zero, scores, top_score
+from logitlab.losses.distillation._log_mix import cumulants, log_mix
+from logitlab.losses.distillation._log_ratios import exactly, log_ratio, log_sum
+from logitlab.losses.distillation._pairs import is_symbolic_zero, top_score
+from logitlab.numerics._special import polynomial
 
 __all__ = ["bernoulli_kl", "log_odds", "odds_gap"]
 
@@ -38,38 +42,41 @@ def bernoulli_kl(a: jax.Array, b: jax.Array, gap: jax.Array | None = None) -> ja
 
 @jax.custom_jvp
 def _bernoulli_kl(a, b, gap):
-    pairs = (_outcome(a, b, gap), _outcome(-a, -b, -gap))
-    return sum(numerics.terms(p, q, u) for p, q, u in pairs)
+    p, rest, gap, here = _rarer(a, b, gap)
+    near = jnp.abs(gap) < 0.25
+    small = jnp.where(near, gap, 0)
+    series = [k / math.factorial(n + 2) for n, k in enumerate(cumulants(rest, p))]
+    log, _ = log_mix(gap, p, rest, here)
+    far = log - p * jnp.where(p > 0, gap, 0)
+    return jnp.where(near, small * small * polynomial(small, series), far)
 
 
 def _bernoulli_kl_jvp(primals, tangents):
-    a, b, gap = primals
+    a, _, gap = primals
     along = jnp.zeros_like(a)
-    p, q, u = _outcome(a, b, gap)
+    p, rest, ahead, here = _rarer(*primals)
     if not is_symbolic_zero(tangents[0]):
-        slope = p * jax.nn.sigmoid(-a)
+        slope = p * rest
         along -= jnp.where(slope > 0, slope * gap, 0) * tangents[0]
     if not is_symbolic_zero(tangents[1]):
-        # The smaller of the two complements says it best.
-        _, _, back = _outcome(-a, -b, -gap)
-        up = numerics.rise(p, q, u)
-        fall = -numerics.rise(jax.nn.sigmoid(-a), jax.nn.sigmoid(-b), back)
-        along += jnp.where(a > 0, fall, up) * tangents[1]
+        near = jnp.abs(ahead) < 1
+        q = jax.nn.sigmoid(here)
+        # The change of the odds by that of the log-odds: q = p exp(gap) / mix.
+        close = p * (1 - q) * numerics.small_expm1(jnp.where(near, ahead, 0))
+        rise = jnp.where(near, close, q - p)
+        along += jnp.where(a > 0, -rise, rise) * tangents[1]
     return _bernoulli_kl(*primals), along
 
 
 _bernoulli_kl.defjvp(_bernoulli_kl_jvp, symbolic_zeros=True)  # exact near the teacher
 
 
-def _outcome(a, b, gap):
-    """Probabilities of one outcome, and their log-ratio."""
-    p, q = jax.nn.sigmoid(a), jax.nn.sigmoid(b)
-    near = jnp.abs(gap) < 1
-    close = -jnp.log1p(
-        jax.nn.sigmoid(-a) * numerics.small_expm1(jnp.where(near, -gap, 0))
-    )
-    far = jax.nn.log_sigmoid(b) - jax.nn.log_sigmoid(a)
-    return p, q, jnp.where(near, close, jnp.where(a == b, 0, far))
+def _rarer(a, b, gap):
+    """Of the outcome that the first finds the rarer: its probability and the other's,
+    the change of its log-odds, and what they become."""
+    sign = jnp.where(a > 0, -1, 1).astype(a.dtype)
+    p, rest = jax.nn.sigmoid(-jnp.abs(a)), jax.nn.sigmoid(jnp.abs(a))
+    return p, rest, sign * gap, sign * b
 
 
 def log_odds(own: jax.Array, others: jax.Array, temperature: ArrayLike) -> jax.Array:
@@ -85,7 +92,7 @@ def log_odds(own: jax.Array, others: jax.Array, temperature: ArrayLike) -> jax.A
     shown = own > -jnp.inf
     top = _fixed_top(others)
     ahead = (jnp.where(shown, own, 0)[..., None] - top) / temperature
-    odds = ahead[..., 0] - numerics.logsumexp(scores(others, temperature))
+    odds = ahead[..., 0] - log_sum(others, temperature)
     odds = jnp.where(shown, odds, -jnp.inf)
     return jnp.where(jnp.max(others, -1) > -jnp.inf, odds, jnp.inf)
 

@@ -16,6 +16,7 @@ from logitlab.transforms import standardize_logits
 __all__ = [
     "check_form",
     "check_temperature",
+    "hidden",
     "move",
     "pair",
     "per_example",
@@ -72,15 +73,23 @@ def prepare_pair(
         for logits, name in zip(both, names, strict=True)
     )
     t = (jax.lax.stop_gradient(t) if constant else t).astype(s.dtype)
-    t += _hidden(s)
-    s += _hidden(jnp.max(t, -1, keepdims=True))
+    t += hidden(s)
+    s += hidden(jnp.max(t, -1, keepdims=True))
     if standardize:
         s, t = standardize_logits(s), standardize_logits(t)
     return s, t
 
 
-def _hidden(z):
-    """-inf where z is, else 0; a select would be stored before each reduction."""
+def hidden(z: jax.Array) -> jax.Array:
+    """-inf where a class is hidden, else 0; without gradient.
+
+    A select would be stored before each reduction.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.losses.distillation._pairs import hidden
+    >>> hidden(jnp.float32([1, -jnp.inf]))
+    Array([  0., -inf], dtype=float32)
+    """
     z = jax.lax.stop_gradient(z)
     return z - jnp.maximum(z, jnp.finfo(z.dtype).min)
 
@@ -250,8 +259,10 @@ def probabilities(
     """
     s, t = prepare_pair(student_logits, teacher_logits, axis=axis, where=where)
     temperature = check_temperature(temperature, s)
-    q, p = (numerics.softmax(scores(z, temperature)) for z in (s, t))
-    return q, p, s > -jnp.inf
+    (e, total), (f, other) = (
+        numerics.exponentials(scores(z, temperature)) for z in (s, t)
+    )
+    return e / total, f / other, s > -jnp.inf
 
 
 def is_symbolic_zero(tangent: jax.Array) -> bool:

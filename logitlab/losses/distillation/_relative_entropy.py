@@ -7,18 +7,22 @@ is common to both models, and what rounds it, leaves before anything is added up
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
-from logitlab.losses.distillation._log_ratios import log_ratio
+from logitlab.losses.distillation._log_mix import cumulants, log_mix, log_odds, log_of
+from logitlab.losses.distillation._log_ratios import log_probs, log_ratio
 from logitlab.losses.distillation._pairs import (
+    hidden,
     is_symbolic_zero,
     move,
     scores,
 )
+from logitlab.numerics._special import polynomial
 
 __all__ = [
     "cross",
@@ -83,11 +87,8 @@ def cross(a: jax.Array, b: jax.Array, temperature: ArrayLike = 1.0) -> jax.Array
 
 @jax.custom_jvp
 def _cross(a, b, temperature):
-    p, q = (
-        numerics.softmax(scores(a, temperature)),
-        numerics.log_softmax(scores(b, temperature)),
-    )
-    return -jnp.sum(jnp.where(p > 0, p * q, 0), -1)
+    e, total = numerics.exponentials(scores(a, temperature))
+    return -jnp.sum(jnp.where(e > 0, e / total * log_probs(b, temperature), 0), -1)
 
 
 def _cross_jvp(primals, tangents):
@@ -156,8 +157,7 @@ def js_from_logits(
 def _jensen(a, b, temperature, v, w):
     # By the ratio at the top of b, where the gradient of a student needs it too.
     q, p, u, _, _ = log_ratio(b, a, temperature, True)
-    value = v * _from_mixture(p, q, -u, v, w) + w * _from_mixture(q, p, u, w, v)
-    return jnp.maximum(jnp.sum(value, -1), 0)
+    return jnp.maximum(jnp.sum(_jensen_terms(q, p, u, w, v), -1), 0)
 
 
 def _jensen_jvp(primals, tangents):
@@ -169,7 +169,8 @@ def _jensen_jvp(primals, tangents):
         dx = move(scores(own, temperature), temperature, tangent, dt)
         if dx is not None:
             _, _, gap, _, odds, here = _at_top(own, other, temperature, share, rest)
-            sigma = _log_mix(gap, odds, here)
+            theirs, ours = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
+            sigma, _ = log_mix(gap, theirs, ours, here)
             along -= share * _covariance(scores(own, temperature), sigma, dx)
     if dv is not None or dw is not None:
         q, p, u, _, _ = log_ratio(b, a, temperature, True)
@@ -205,16 +206,16 @@ def kl_to_mixture(
     >>> kl_to_mixture(jnp.float32([0, 99]), jnp.float32([99, 0]), 1.0, shares)
     Array(0.6931472, dtype=float32)
     """
-    return _to_mixture(a, b, jnp.asarray(temperature, a.dtype), *shares)
+    return _to_mixture(a, b, jnp.asarray(temperature, a.dtype), *shares, False)
 
 
-@jax.custom_jvp
-def _to_mixture(a, b, temperature, v, w):
-    p, q, u, _, _ = log_ratio(a, b, temperature)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
+def _to_mixture(a, b, temperature, v, w, back):
+    p, q, u = _ratio_from(back, a, b, temperature)
     return jnp.maximum(jnp.sum(_from_mixture(p, q, u, v, w), -1), 0)
 
 
-def _to_mixture_jvp(primals, tangents):
+def _to_mixture_jvp(_, primals, tangents):
     a, b, temperature, v, w = primals
     along = jnp.zeros(a.shape[:-1], a.dtype)
     da, db, dt, _, dw = (None if is_symbolic_zero(t) else t for t in tangents)
@@ -222,31 +223,31 @@ def _to_mixture_jvp(primals, tangents):
     dy = move(scores(b, temperature), temperature, db, dt)
     if dx is not None:
         _, _, gap, _, odds, here = _at_top(a, b, temperature, v, w)
-        sigma, theirs = _log_mix(gap, odds, here), jax.nn.sigmoid(odds)
-        ours, own = jax.nn.sigmoid(-odds), jax.nn.sigmoid(-here)
+        ours, theirs = jax.nn.sigmoid(-odds), jax.nn.sigmoid(odds)
+        sigma, mix = log_mix(gap, theirs, ours, here)
         near = jnp.abs(sigma) < 1
-        small = jnp.where(near, sigma, 0)
-        close = numerics.small_exp_excess(-small) - theirs * numerics.small_expm1(
-            -small
-        )
-        steep = jnp.where(near, close, sigma + own - ours)
+        small = jnp.where(near, -sigma, 0)
+        close = ours * numerics.small_exp_excess(small) - theirs * small
+        steep = jnp.where(near, close, sigma + ours / mix - ours)
         along -= _covariance(scores(a, temperature), steep, dx)
     if dy is not None:
-        q, p, gap, at_top, odds, here = _at_top(b, a, temperature, w, v)
+        q, p, gap, at_top, odds, _ = _at_top(b, a, temperature, w, v)
         # (p / m) q less its part at the top, twice the share of q: all of it exact.
         ratio = jnp.exp(at_top)  # p / q, there
         near = jnp.abs(gap) < 1
         close = q * ratio * numerics.small_expm1(jnp.where(near, gap, 0))
         part = jnp.where(near, close, p - q * ratio)
-        part *= jax.nn.sigmoid(-odds) * jax.nn.sigmoid(-here)
+        tiny = jnp.finfo(p.dtype).tiny
+        ours = w * q + jnp.where(v == 0, tiny, 0)  # all, where p has no share
+        part *= jax.nn.sigmoid(-odds) * (ours / jnp.maximum(v * p + ours, tiny))
         along -= jnp.sum(_balanced(part, scores(b, temperature)) * dy, -1)
     if dw is not None:
-        p, q, u, _, _ = log_ratio(a, b, temperature)
+        p, q, u = _ratio_from(dx is None, a, b, temperature)
         up, m = numerics.rise(p, q, u), v * p + w * q
         some = m > 0
         steep = jnp.where(some, w * up / jnp.where(some, m, 1), 0)
         along += dw * jnp.sum(up * steep, -1)
-    return _to_mixture(*primals), along
+    return _to_mixture(*primals, dx is None), along
 
 
 _to_mixture.defjvp(_to_mixture_jvp, symbolic_zeros=True)  # exact, as of jensen
@@ -339,34 +340,41 @@ def _covariance(x, d, dx):
     return jnp.sum(e * (d - mean) * dx, -1) / total[..., 0]
 
 
+def _ratio_from(back, a, b, temperature):
+    """Probabilities and their log-ratio, from the top of a or, ``back``, of b on.
+
+    It is the one that the slopes along a, or along b alone, take as well.
+    """
+    if back:
+        q, p, u, _, _ = log_ratio(b, a, temperature, True)
+        return p, q, hidden(b) - u
+    return log_ratio(a, b, temperature, True)[:3]
+
+
 def _from_mixture(p, q, u, v, w):
     """Terms of KL(p || v p + w q), with u the log of q / p."""
-    low = jnp.finfo(u.dtype).min / 4
-    r = jnp.log1p(w * jnp.expm1(jnp.clip(u, low, 80)))
-    # Measured from what is left of the larger one.
-    r = jnp.where((u < -1) & (w > 0.5), jnp.log(v + w * jnp.exp(u)), r)
-    far = jnp.logaddexp(_log(v), _log(w) + jnp.clip(u, low, -low))
-    return numerics.terms(p, v * p + w * q, jnp.where(u > 80, far, r))
+    r, _ = log_mix(u, w, v, u + log_odds(v, w))
+    return numerics.terms(p, v * p + w * q, r)
 
 
-def _log(share):
-    """Of 0 a finite number, so that nothing infinite meets it."""
-    return jnp.maximum(jnp.log(share), jnp.finfo(share.dtype).min / 4)
+def _jensen_terms(p, q, u, v, w):
+    """Terms of v KL(p || m) + w KL(q || m), m = v p + w q, with u the log of q / p.
 
-
-def _log_mix(gap, odds, here):
-    """``log(1 - s + s exp(gap))``, ``s = sigmoid(odds)``, ``here = odds + gap``.
-
-    Exact near 0 too, and where ``here`` is known with more digits than its parts.
+    They are m (u K'(u) - K(u)), with K(u) the log of m / p.
     """
-    near, low = jnp.abs(gap) < 1, jnp.finfo(gap.dtype).min / 4
-    close = jnp.log1p(
-        jax.nn.sigmoid(odds) * numerics.small_expm1(jnp.where(near, gap, 0))
-    )
-    ours, theirs = (jnp.maximum(jax.nn.log_sigmoid(x), low) for x in (-odds, odds))
-    most = jnp.logaddexp(ours, theirs + gap)
-    far = jnp.where(odds > 0, most, ours + jax.nn.softplus(here))
-    return jnp.where(near, close, far)
+    m, near = v * p + w * q, jnp.abs(u) < 0.25
+    u = jnp.clip(u, jnp.finfo(u.dtype).min / 4, jnp.finfo(u.dtype).max / 4)
+    small = jnp.where(near, u, 0)
+    gaps = [k / (math.factorial(n) * (n + 2)) for n, k in enumerate(cumulants(v, w))]
+    close = small * small * polynomial(small, gaps)
+    # Measured from what makes up most of the mixture.
+    most = u + log_odds(v, w) > 0
+    own, other = jnp.where(most, w, v), jnp.where(most, v, w)
+    size = jnp.where(most, -u, u)
+    e = jnp.exp(size)
+    log_m = log_of(own + other * e, other * (e - 1))
+    far = jnp.where(most, v * p, w * q) * size - m * log_m
+    return jnp.where(near, m * close, far)
 
 
 def _at_top(own, other, temperature, share, rest):
@@ -375,5 +383,5 @@ def _at_top(own, other, temperature, share, rest):
     q, p, u, gap, drift = log_ratio(own, other, temperature, True)
     far = jnp.finfo(gap.dtype).max / 4
     gap, u = jnp.clip(gap, -far, far), jnp.clip(u, -far, far)
-    ratio = jnp.log(rest / share)
+    ratio = log_odds(share, rest)
     return q, p, gap, -drift, ratio - drift, ratio + u
