@@ -57,7 +57,11 @@ def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
     problems = {n: problem(config, entry) for n, entry in config.noises.items()}
-    known = [name for name, p in problems.items() if p.mean is not None]
+    kinds = list(_KINDS)
+    known = sorted(
+        (name for name, p in problems.items() if p.mean is not None),
+        key=lambda name: kinds.index(config.noises[name].kind),
+    )
     most = max(entry.steps for entry in config.noises.values())
     ticks = [config.noises[name].label for name in known]
     return Study(
@@ -72,8 +76,9 @@ def build(config) -> Study:
             "training": report.curves(
                 "ratio/oracle",
                 arms=known,
+                log_steps=False,
                 log_values=True,
-                labels={"ratio/oracle": "squared error over the oracle's"},
+                labels={"ratio/oracle": "error over the oracle's"},
             ),
         },
         claims=_claims(config),
@@ -350,7 +355,7 @@ def _claims(config):
             claims.append(
                 report.Claim(
                     text=f"it estimates {RIGHT[entry.kind]}, not the mean, {label}",
-                    reference="closed form: the derivative of the log-likelihood",
+                    reference=BOUND,
                     ours=lambda r, name=name: np.sqrt(
                         r[name].final("apart/oracle") / r[name].final("apart/mean")
                     ),
