@@ -5,14 +5,15 @@ python -m experiments.main --config=configs/denoising.py --workdir=runs/denoisin
 Variants, after a colon (`--config=configs/denoising.py:noprop`):
   denoising       denoisers learned from noisy data alone, behind Gaussian, gamma and
                   Poisson noise (the default): two minutes
-  autoencoders    the score that autoencoders know, and samples drawn with it
-  early_stopping  when a denoiser that sees few clean data should stop
+  autoencoders    the score that autoencoders know, and samples drawn with it: two
+                  minutes
+  early_stopping  when a denoiser that sees few clean data should stop: a minute
   noprop          blocks that denoise the label, each trained without the others
   smoke           seconds; for tests
-Expected of `denoising`: errors 3 to 10 % above the oracle's, and on 1400 images of digits
-more than an affine map has. Of `autoencoders`: all that is claimed but the mean of the
-samples in one seed. Of `early_stopping`: all. Of `noprop`: 97 % of the digits, with no
-gain from depth, and on MNIST-1D a loss.
+Expected of `denoising`: errors 3 to 10 % above the oracle's, and on 1400 images of
+digits more than an affine map has. Of `autoencoders`: all that is claimed but the
+mean of the samples in one seed. Of `early_stopping`: all. Of `noprop`: 97 % of the
+digits, with no gain from depth, and on MNIST-1D a loss.
 """
 
 from ml_collections import ConfigDict
