@@ -5,10 +5,15 @@ python -m experiments.main --config=configs/denoising.py --workdir=runs/denoisin
 Variants, after a colon (`--config=configs/denoising.py:noprop`):
   denoising       denoisers learned from noisy data alone, behind Gaussian, gamma and
                   Poisson noise (the default): two minutes
-  autoencoders    the score that autoencoders know, and samples drawn with it
-  early_stopping  when a denoiser that sees few clean data should stop
+  autoencoders    the score that autoencoders know, and samples drawn with it: two
+                  minutes
+  early_stopping  when a denoiser that sees few clean data should stop: a minute
   noprop          blocks that denoise the label, each trained without the others
   smoke           seconds; for tests
+Expected of `denoising`: errors 3 to 10 % above the oracle's, and on 1400 images of
+digits more than an affine map has. Of `autoencoders`: all that is claimed but the
+mean of the samples in one seed. Of `early_stopping`: all. Of `noprop`: 97 % of the
+digits, with no gain from depth, and on MNIST-1D a loss.
 """
 
 from ml_collections import ConfigDict
@@ -88,7 +93,7 @@ def _autoencoders(config):
     config.train, config.grid = 50_000, 601
     config.widths, config.learning_rate = (64, 64), 3e-3
     config.batch_size, config.steps = 512, 3000
-    config.walk = dict(chains=4000, steps=500, step=0.6)
+    config.walk = dict(chains=4000, steps=300, step=0.6)
     config.tolerances = dict(slope=0.3, fitted=0.1, moments=0.05)
 
 

@@ -106,7 +106,9 @@ COUNTED = {  # table -> config:variant -> question
     },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
+        "denoising:autoencoders": "the score that autoencoders know",
         "denoising:early_stopping": "when a denoiser of few clean data should stop",
+        "denoising:noprop": "blocks that denoise the label: NoProp",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",

@@ -52,7 +52,11 @@ def _of_inputs(loss, sign):
     def model(x):
         return sign * x + jnp.sin(x) / 2
 
-    return functools.wraps(loss)(functools.partial(loss, model))
+    @functools.wraps(loss)
+    def of_inputs(*arrays, **hyper):
+        return loss(model, *arrays, **hyper)
+
+    return of_inputs
 
 
 _VALUES = dict(
