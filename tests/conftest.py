@@ -10,29 +10,33 @@ from contextlib import nullcontext
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Tests of training compile the same programs again and again, in this process and in
-# those that they start: what took XLA long is read from this folder, which lasts as
-# long as the process.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+# Tests compile the same programs again and again: all workers read them from a folder
+# that lasts as long as the session, and what a worker starts from one inside. Writing a
+# program takes a tenth of the time of the smallest compilation.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["COMPILED_BY_TESTS"] = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, os.environ["COMPILED_BY_TESTS"], ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
+    os.environ["COMPILED_BY_TESTS"], f"started-by-{os.getpid()}"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
 from _pytest.doctest import DoctestItem
-from jax._src import compiler
-
-_programs = os.environ["JAX_COMPILATION_CACHE_DIR"]
-atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+from jax._src import compiler, lru_cache
 
 if not hasattr(jax, "enable_x64"):  # JAX 0.7 has it elsewhere
     from jax.experimental import enable_x64
 
     jax.enable_x64 = enable_x64
 
+jax.config.update("jax_compilation_cache_dir", os.environ["COMPILED_BY_TESTS"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from harness.quickly import OPTIONS  # noqa: E402 (compiles, with the devices set above)
+from harness import eager  # noqa: E402 (compiles, with the devices set above)
+from harness.quickly import OPTIONS  # noqa: E402
 
 # Tracing makes millions of objects and little garbage: looking for it as often as
 # Python does takes a tenth of the time.
@@ -46,7 +50,9 @@ def x64():
 
 
 # Programs are compiled quickly, but for tests that are marked "optimized": those of how
-# programs round, and those that compare with other processes bit by bit.
+# programs round. Other processes compile quickly too, see harness/others.py. By default
+# the operations between programs are not compiled at all but in examples, whose last
+# digits are XLA's; with -m "" all are.
 _is_quick = False
 _compile_options = compiler.get_compile_options
 
@@ -58,6 +64,20 @@ def _quick_options(*args, env_options_overrides=None, **options):
 
 
 compiler.get_compile_options = _quick_options
+
+
+eager.install()
+_put = lru_cache.LRUCache.put
+
+
+def _put_whole(cache, key, program):
+    """Writes a program that other workers see when all of it is there."""
+    name = f"{key}.{os.getpid()}"
+    _put(cache, name, program)
+    os.replace(*(f"{cache.path}/{n}{lru_cache._CACHE_SUFFIX}" for n in (name, key)))
+
+
+lru_cache.LRUCache.put = _put_whole
 
 
 # JAX keeps every program that it has compiled, some 10 MB for each test, and thousands
@@ -72,8 +92,11 @@ def pytest_runtest_protocol(item):
     if next(_tests) % TESTS_BETWEEN_CLEARING == 0:
         jax.clear_caches()
     _is_quick = item.get_closest_marker("optimized") is None
+    interprets = item.config.option.markexpr == "not slow" and _is_quick
+    interprets &= not isinstance(item, DoctestItem)
     try:
-        return (yield)
+        with eager.interpreted() if interprets else nullcontext():
+            return (yield)
     finally:
         _is_quick = False
 

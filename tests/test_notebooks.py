@@ -9,6 +9,7 @@ import types
 
 import nbformat
 import pytest
+from harness.quickly import FLAGS
 
 from experiments.common.notebooks import execute
 
@@ -31,7 +32,7 @@ def read(name):
 
 
 def run(notebook, folder):
-    execute(notebook, folder, LOGITLAB_SMOKE="1")
+    execute(notebook, folder, LOGITLAB_SMOKE="1", XLA_FLAGS=FLAGS)
 
 
 def code_cells(notebook):

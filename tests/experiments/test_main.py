@@ -4,6 +4,7 @@ import hashlib
 import html
 import importlib
 import json
+import os
 import pathlib
 import re
 import signal
@@ -16,6 +17,7 @@ import matplotlib.image
 import pytest
 from absl.testing import flagsaver
 from harness import toy
+from harness.quickly import FLAGS
 
 import experiments
 from configs.grokking import get_config
@@ -35,6 +37,7 @@ def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.main", *arguments],
         cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": FLAGS},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

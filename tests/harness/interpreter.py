@@ -53,9 +53,9 @@ def interpreted(function, *, static_argnames=()):
         traced = jitted.trace(*args, **kwargs)
         args = [a for i, a in enumerate(args) if i not in at]
         kwargs = {name: a for name, a in kwargs.items() if name not in names}
-        flat = [_concrete(a) for a in jax.tree.leaves((args, kwargs))]
+        flat = [concrete(a) for a in jax.tree.leaves((args, kwargs))]
         with np.errstate(all="ignore"):
-            results = _call(traced.jaxpr, flat)
+            results = call(traced.jaxpr, flat)
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
     return run
@@ -111,7 +111,7 @@ def _is_traced(a):
     return _is_key(a) or (floats and isinstance(a, np.ndarray | jax.Array))
 
 
-def _concrete(a):
+def concrete(a):
     return a if _is_key(a) else np.asarray(a, jnp.result_type(a))
 
 
@@ -150,7 +150,7 @@ def _run(program, consts, args):
         _plans[program] = _plan(program)
     known, inputs, steps, outputs = _plans[program]
     values = known.copy()
-    for at, a in zip(inputs, [*map(_concrete, consts), *args], strict=True):
+    for at, a in zip(inputs, [*map(concrete, consts), *args], strict=True):
         values[at] = a
     for step, places, outs in steps:
         results = step([values[at] for at in places])
@@ -167,7 +167,7 @@ def _step(eqn):
         return functools.partial(CONTROL[name], eqn)
     for inner in ("jaxpr", "call_jaxpr"):  # of jit, checkpoint, custom derivatives
         if inner in params:
-            return functools.partial(_call, params[inner])
+            return functools.partial(call, params[inner])
     if plain and name in PLAIN:
         return lambda args: [np.asarray(PLAIN[name](*args))]
     if plain and name in WITH_PARAMS:
@@ -176,12 +176,12 @@ def _step(eqn):
     def bind(args):  # compiled once for all losses
         results = eqn.primitive.bind(*args, **params)
         results = results if eqn.primitive.multiple_results else [results]
-        return [_concrete(a) for a in results]
+        return [concrete(a) for a in results]
 
     return bind
 
 
-def _call(program, args):
+def call(program, args):
     return _run(
         getattr(program, "jaxpr", program), getattr(program, "consts", ()), args
     )
@@ -199,7 +199,7 @@ def _scan(eqn, args):
     carry, rows = args[:num_carry], args[num_carry:]
     stacked = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[num_carry:]]
     for i in reversed(range(length)) if reverse else range(length):
-        out = _call(jaxpr, [*consts, *carry, *(a[i] for a in rows)])
+        out = call(jaxpr, [*consts, *carry, *(a[i] for a in rows)])
         carry = out[:num_carry]
         for whole, a in zip(stacked, out[num_carry:], strict=True):
             whole[i] = a
@@ -209,8 +209,8 @@ def _scan(eqn, args):
 def _while(eqn, args):
     ours, theirs = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     ours, theirs, carry = args[:ours], args[ours:][:theirs], args[ours + theirs :]
-    while (on := _call(eqn.params["cond_jaxpr"], [*ours, *carry])[0]).any():
-        new = _call(eqn.params["body_jaxpr"], [*theirs, *carry])
+    while (on := call(eqn.params["cond_jaxpr"], [*ours, *carry])[0]).any():
+        new = call(eqn.params["body_jaxpr"], [*theirs, *carry])
         carry = _where(on, new, carry) if on.ndim else new
     return carry
 
@@ -223,7 +223,7 @@ def _where(on, new, old):
 
 def _cond(eqn, args):
     branches = eqn.params["branches"]
-    return _call(branches[np.clip(args[0], 0, len(branches) - 1)], args[1:])
+    return call(branches[np.clip(args[0], 0, len(branches) - 1)], args[1:])
 
 
 CONTROL = SEVERAL | {"scan": _scan, "while": _while, "cond": _cond}

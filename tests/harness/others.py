@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 
+from harness.quickly import FLAGS
+
 TESTS = pathlib.Path(__file__).parents[1]
 ROOT = TESTS.parent
 LONG = """
@@ -21,12 +23,22 @@ LONG = """
 """
 
 
+def environment():
+    """Of a process that imports what the tests can, and compiles as they do."""
+    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": FLAGS,
+    }
+
+
 def start(code, *arguments):
     """A process that can import what the tests can."""
-    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", "import json\n" + textwrap.dedent(code), *arguments],
-        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

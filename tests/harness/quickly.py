@@ -5,6 +5,7 @@ code need not be fast; operations are fused all the same.
 """
 
 import functools
+import os
 
 import jax
 
@@ -24,4 +25,7 @@ _WANTED = {
     "xla_cpu_parallel_codegen_split_count": 1,
 }
 OPTIONS = {name: value for name, value in _WANTED.items() if _is_known(name, value)}
+# The same for other processes, as their XLA_FLAGS.
+_flags = [f"--{name}={value}".lower() for name, value in OPTIONS.items()]
+FLAGS = " ".join([os.environ.get("XLA_FLAGS", ""), *_flags])
 quick_jit = functools.partial(jax.jit, compiler_options=OPTIONS)

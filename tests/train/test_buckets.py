@@ -22,7 +22,6 @@ from logitlab.train.checkpoints import Checkpoints
 if importlib.util.find_spec("gcsfs") is None:
     pytest.skip("gcsfs is missing: pip install -e '.[gcs]'", allow_module_level=True)
 
-pytestmark = pytest.mark.optimized  # compared with what other processes compile
 RUN = "gs://bucket/some/run"
 MINUTE = datetime.timedelta(seconds=61)
 

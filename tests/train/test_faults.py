@@ -15,16 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness import toy
-from harness.others import LONG, ROOT, TESTS, ends_well, start
+from harness.others import LONG, ends_well, environment, start
 
 from logitlab import train
 from logitlab.train import Stream, Study, WorkdirError, _feeding, checkpoints
 from logitlab.train._locks import hold
 from logitlab.train.checkpoints import Checkpoints
 from logitlab.train.writers import Table
-
-# What runs in other processes is compiled as users' programs are.
-pytestmark = pytest.mark.optimized
 
 
 def rows(path):
@@ -173,11 +170,10 @@ def test_a_disk_that_fills_up_in_a_run(config, tmp_path):
         config.seeds = 1
     ballast = f"head -c 600000 /dev/zero > {tmp_path}/ballast && exec "
     command = [*own, mount.replace("exec", "") + ballast + '"$@"', "sh"]
-    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         [*command, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
         + [json.dumps(config.to_dict())],
-        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        env=environment(),
         capture_output=True,
         text=True,
     )

@@ -11,7 +11,7 @@ from logitlab import data
 
 # Of float32: what the devices of four processes add up, they add in another order.
 RTOL = 1e-5
-pytestmark = [pytest.mark.optimized, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -9,9 +9,6 @@ from harness.pods import end, same, start, table
 
 from logitlab.train import processes
 
-# What runs in other processes is compiled as users' programs are.
-pytestmark = pytest.mark.optimized
-
 
 def test_the_compiler_for_tpus_is_no_pod(monkeypatch):
     """It may be installed on a machine without a chip, which is alone."""
