@@ -374,7 +374,9 @@ def _label_nll_jvp(primals, tangents):
     # p_y - 1 is the small number that matters; it is known without a subtraction.
     shown = take_label_logit(z, y) > -jnp.inf
     own = jnp.where(shown, expm1(-nll), 0)[..., None]
-    return nll, jnp.sum(jnp.where(is_label(z, y), own, _softmax(z)) * dz, -1)
+    slope = jnp.where(is_label(z, y), own, _softmax(z))
+    # Hidden logits may move by NaN; without reading them again, for speed.
+    return nll, jnp.sum(slope * jnp.where(slope == 0, 0, dz), -1)
 
 
 def _finite_top(z):

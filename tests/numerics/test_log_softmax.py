@@ -186,6 +186,21 @@ def test_many_tangents(order):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.parametrize("f", [log_softmax, softmax, logsumexp, label_nll])
+def test_a_hidden_logit_may_move_by_nan(f):
+    """As that of a probability of 0 does: its log has the slope 0 / 0."""
+    z, y = np.float32([[1, -np.inf, 3], [0, 1, -np.inf]]), np.int32([0, 1])
+    dz = np.where(np.isinf(z), np.nan, np.float32([[1, 2, 3], [4, 5, 6]]))
+    further = (y,) if f is label_nll else ()
+
+    def push(z, dz):
+        return jax.jvp(lambda z: f(z, *further), (z,), (dz,))[1]
+
+    still, moved = push(z, np.where(np.isinf(z), 0, dz)), push(z, dz)
+    assert np.isfinite(still).any()
+    np.testing.assert_array_equal(moved, still)
+
+
 @pytest.mark.usefixtures("x64")
 def test_derivatives():
     z, y = np.random.default_rng(0).normal(size=(4, 5)), np.arange(4)
