@@ -106,7 +106,7 @@ def _mean_nll(z, eps):
 @_mean_nll.defjvp
 def _mean_nll_jvp(primals, tangents):
     (z, eps), (dz, deps) = primals, tangents
-    slope = jnp.where(z > -jnp.inf, numerics.softmax(z) - 1 / _count(z), 0)
+    slope = numerics.softmax(z) - 1 / _count(z)
     change = eps * jnp.sum(slope * jnp.where(z > -jnp.inf, dz, 0), -1)
     return _mean_nll(z, eps), change + deps * _mean_nll(z, jnp.ones_like(eps))
 

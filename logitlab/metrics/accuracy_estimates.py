@@ -425,8 +425,7 @@ def _cot_error(z, keep, counts):
     bits, integer = (40, jnp.int64) if z.dtype == jnp.float64 else (24, jnp.int32)
     scale = min(2**bits, 2 ** (bits + 6) // classes)  # sums along paths are in range
     n, total = jnp.sum(keep, dtype=jnp.int32), jnp.sum(counts)
-    known = keep[:, None] & jnp.isfinite(errors)
-    costs = jnp.where(known, jax.lax.stop_gradient(errors) * scale, 0)
+    costs = jnp.where(jnp.isfinite(errors), jax.lax.stop_gradient(errors) * scale, 0)
     quotas = _quotas(counts * (n.astype(z.dtype) / jnp.where(total > 0, total, 1)), n)
     given = _assigned(jnp.round(costs).astype(integer), keep, quotas)
     error = jnp.take_along_axis(errors, given[:, None], -1, mode="clip")[:, 0]

@@ -188,7 +188,7 @@ def distance_weighted_pairs(
 
 
 def _candidates(similarities, labels, reference_labels, mask, reference_mask):
-    """Similarities without a gradient, 0 where there is no pair, and the pairs."""
+    """Similarities, anything where there is no pair, and the pairs."""
     s = numerics.promote_to_float32(similarities, "similarities")
     pairs = label_pairs(
         labels, reference_labels, mask=mask, reference_mask=reference_mask
@@ -199,8 +199,7 @@ def _candidates(similarities, labels, reference_labels, mask, reference_mask):
             f"similarities has shape {s.shape}, expected {shape}, anchors and what "
             "they are compared with"
         )
-    pair = pairs.positive | pairs.negative
-    return jnp.where(pair, jax.lax.stop_gradient(s), 0), pairs
+    return s, pairs
 
 
 def _extreme(of, s, where, empty):

@@ -121,6 +121,8 @@ def test_hand_checks():
     )
     cold = losses.smooth_topk_loss(z, 0, k=2, tau=1e-3)
     np.testing.assert_allclose(cold, 1 + (2 - 1) / 2, rtol=1e-4)
+    by_hand = smooth(np.float64(z), 0, 3)  # all rivals together can push the label out
+    np.testing.assert_allclose(losses.smooth_topk_loss(z, 0, k=3), by_hand, rtol=1e-5)
     assert losses.smooth_topk_loss(z, 0, k=4) == 0  # the label cannot be pushed out
     assert losses.topk_hinge_loss(z, 0, k=9) == losses.topk_hinge_loss(z, 0, k=3)
 
