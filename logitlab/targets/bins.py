@@ -70,10 +70,15 @@ def hl_gauss_probs(
     sigma_ratio = hyper("sigma_ratio", sigma_ratio, t.dtype, *positive)
     width = hyper("vmax", (vmax - vmin) / num_bins, t.dtype)  # type: ignore[operator]
     u = jnp.clip((t - hyper("vmin", vmin, t.dtype)) / width, 0, num_bins)
-    bins = jax.lax.broadcasted_iota(u.dtype, (*u.shape[:-1], num_bins), u.ndim - 1)
-    scale = sigma_ratio * jnp.sqrt(2.0).astype(u.dtype)
-    total = _erf_between(-u / scale, (num_bins - u) / scale)
-    return _erf_between((bins - u) / scale, (bins + 1 - u) / scale) / total
+    shape = *u.shape[:-1], num_bins + 1
+    edges = jax.lax.broadcasted_iota(u.dtype, shape, u.ndim - 1)
+    x = (edges - u) / (sigma_ratio * jnp.sqrt(2.0).astype(u.dtype))
+    # Twice the mass beyond each edge on its own side: no cancellation in the tails.
+    tail = jax.lax.erfc(jnp.abs(x))
+    low, high = tail[..., :-1], tail[..., 1:]
+    mass = jnp.where(x[..., 1:] < 0, high - low, 2 - low - high)
+    mass = jnp.where(x[..., :-1] > 0, low - high, mass)
+    return mass / (2 - tail[..., :1] - tail[..., -1:])
 
 
 def two_hot_probs(
@@ -209,13 +214,6 @@ def categorical_value(
     c = numerics.promote_to_float32(support, "support")
     _check_support("support", c, log_p.shape[-1])
     return jnp.sum(jnp.exp(log_p) * c.reshape((1,) * (log_p.ndim - 1) + (-1,)), -1)
-
-
-def _erf_between(a, b):
-    """``erf(b) - erf(a)`` for a <= b, without cancellation in the tails."""
-    right = a + b > 0
-    near, far = jnp.where(right, a, -b), jnp.where(right, b, -a)
-    return jax.lax.erfc(near) - jax.lax.erfc(far)
 
 
 def _check_count(name, value, least):
