@@ -459,20 +459,26 @@ def _rivals(logits, labels, axis, where):
     return z, score, ~is_label & (z != -jnp.inf), known
 
 
+@jax.custom_jvp  # memory: 1.3 arrays of temporaries instead of 3.3
 def _best(z, rival):
-    """The best rival's score; equal ones share its gradient.
+    """The best rival's score; equal ones share its gradient."""
+    return jnp.max(jnp.where(rival, z, -jnp.inf), -1)
 
-    The program that makes the logits may hold them twice, rounded differently. Then no
-    score equals the largest, and those within a few roundings of it stand for it.
+
+@_best.defjvp
+def _best_jvp(primals, tangents):
+    """The program that makes the logits may hold them twice, rounded differently.
+
+    Then no score equals the largest, and those within a few roundings stand for it.
     """
-    still = jax.lax.stop_gradient(jnp.where(rival, z, -jnp.inf))
-    best = jnp.max(still, -1, keepdims=True)
-    equal = rival & (still == best)
-    near = rival & (still >= best - 8 * jnp.finfo(z.dtype).eps * jnp.abs(best))
-    top = equal | (near & ~jnp.any(equal, -1, keepdims=True))
-    share = top / jnp.maximum(jnp.sum(top, -1, keepdims=True), 1).astype(z.dtype)
-    moved = jnp.where(top, z, 0) - jnp.where(top, still, 0)  # 0, with a gradient
-    return best[..., 0] + jnp.sum(share * moved, -1)
+    (z, rival), (dz, _) = primals, tangents
+    best = _best(z, rival)
+    top = rival & (z == best[..., None])
+    near = (8 * jnp.finfo(z.dtype).eps) * jnp.abs(best[..., None])
+    near = rival & (z >= best[..., None] - near)
+    top |= near & ~jnp.any(top, -1, keepdims=True)
+    count = jnp.maximum(jnp.sum(top, -1), 1).astype(z.dtype)
+    return best, jnp.sum(jnp.where(top, dz, 0), -1) / count
 
 
 def _margin(margin, z):

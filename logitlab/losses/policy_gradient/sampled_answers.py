@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.losses.comp_sums import cross_entropy
 from logitlab.numerics.arguments import hyper, weighted
 
 __all__ = ["awr_loss", "best_of_n_loss"]
@@ -155,8 +156,12 @@ def _enlarged_jvp(primals, tangents):
 
 
 def _weighed(z, actions, weights):
-    nll = jax.vmap(numerics.label_nll, (None, -1), -1)(z, actions)
-    return jnp.mean(weighted(weights, nll), -1)
+    """Mean of the losses times their weights, as one of the answers' distribution."""
+    classes = jax.lax.broadcasted_iota(actions.dtype, (*z.shape, 1), z.ndim - 1)
+    shares = jnp.where(actions[..., None, :] == classes, weights[..., None, :], 0)
+    loss = cross_entropy(z, jnp.sum(shares, -1) / actions.shape[-1])
+    unknown = jnp.any((actions < 0) & (weights != 0), -1)
+    return jnp.where(unknown, jnp.nan, loss)
 
 
 def _answers(logits, actions, rewards, axis, where):

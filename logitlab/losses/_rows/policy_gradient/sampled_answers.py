@@ -36,7 +36,6 @@ ROWS = (
         "Peng et al. 2019, arXiv:1910.00177",
         definition="code",
         hyper={"temperature": 1.0},
-        cost="on TPUs it scatters the gradient of several answers (two arrays)",
         convex=True,
         symmetric=False,  # the answers are classes too, but none of the labels
     ),
