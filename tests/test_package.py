@@ -150,6 +150,7 @@ OWN_TESTS = {
     "disco_loss": "group ids are integers",
     "distance_weighted_pairs": "takes a key",
     "dlr_targeted_loss": "targets are integers",
+    "drm_loss": "domains are integers",
     "drpo_loss": "group ids are integers",
     "ensloss": "takes a key",
     "ensloss_derivatives": "takes a key",

@@ -21,6 +21,7 @@ from logitlab.estimators.designs import (
     sample_volume,
     weighted_least_squares,
 )
+from logitlab.estimators.experts import estimate_label_prior, sade_weights
 from logitlab.estimators.hypotheses import (
     ScaledNcx2,
     fit_scaled_ncx2,
@@ -92,6 +93,7 @@ __all__ = [
     "deep_ntk",
     "dual_activation",
     "effective_parameters",
+    "estimate_label_prior",
     "fit_density_classifier",
     "fit_presto",
     "fit_scaled_ncx2",
@@ -119,6 +121,7 @@ __all__ = [
     "presto_logits",
     "quantile_aggregation",
     "ridge_smoother",
+    "sade_weights",
     "sample_projection_dpp",
     "sample_volume",
     "score_from_x0",

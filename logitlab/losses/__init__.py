@@ -80,12 +80,13 @@ _FAMILIES = {
         "ensloss multiclass_ensloss",
     ),
     "imbalance": (
-        "rare classes, rare labels (multi-label), rare samples, replay of old ones",
+        "rare classes, labels (multi-label) and samples; experts; replay of old ones",
         "balanced_softmax_loss logit_adjusted_loss ldam_loss sigmoid_focal_loss "
         "asymmetric_loss multilabel_soft_margin_loss zlpr_loss "
         "weighted_binary_cross_entropy label_correlation_loss lca_loss "
         "jaccard_contrastive_loss multilabel_hybrid_loss "
-        "likelihood_weighted_focal_loss reweighted_loss uer_loss",
+        "likelihood_weighted_focal_loss reweighted_loss uer_loss sade_loss "
+        "multi_branch_loss drm_loss mixup_smoothing_loss gaussian_score_loss",
     ),
     "smooth_adversarial": (
         "comp-sum losses for adversarial training",

@@ -117,6 +117,18 @@ PURPOSES = (
             "likelihood_weighted_focal_loss",
             "reweighted_loss",
             "uer_loss",
+            "sade_loss",
+        ),
+    ),
+    Purpose(
+        "Several heads or models",
+        "Losses of models that are combined; `transforms.ensemble_logits` and "
+        "`transforms.drm_predict` combine them.",
+        (
+            "drm_loss",
+            "multi_branch_loss",
+            "mixup_smoothing_loss",
+            "gaussian_score_loss",
         ),
     ),
     Purpose(

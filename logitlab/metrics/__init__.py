@@ -73,7 +73,12 @@ from logitlab.metrics.fairness import (
     group_means,
     uf_index,
 )
-from logitlab.metrics.flips import negative_flip_rate, relative_negative_flip_rate
+from logitlab.metrics.flips import (
+    false_false_true,
+    negative_flip_rate,
+    prediction_stability,
+    relative_negative_flip_rate,
+)
 from logitlab.metrics.graph_shift import (
     LebedScore,
     lebed_score,
@@ -188,6 +193,7 @@ __all__ = [
     "expected_calibration_error",
     "expected_perturbation_score",
     "expected_score",
+    "false_false_true",
     "fit_atc",
     "fit_confidence_gap",
     "fit_pseudo_labels",
@@ -226,6 +232,7 @@ __all__ = [
     "pair_overlap",
     "pairwise_from_bidirectional",
     "pairwise_from_perplexity",
+    "prediction_stability",
     "predictive_ambiguity",
     "probability_margin_score",
     "projection_norm",
@@ -250,8 +257,8 @@ __all__ = [
     "tree_norm",
     "u_center",
     "uf_index",
-    "wdfs_gap",
     "union_accuracy",
+    "wdfs_gap",
     "weight_kurtosis",
     "weight_skewness",
     "zero_loss_fraction",

@@ -28,6 +28,12 @@ from logitlab.transforms.calibrators import (
     fit_vector_scaling,
 )
 from logitlab.transforms.ensemble_averages import ensemble_logits
+from logitlab.transforms.experts import (
+    drm_predict,
+    gaussian_scoring_integration,
+    logit_bias_fusion,
+    match_scale,
+)
 from logitlab.transforms.few_shot import prototypes
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
@@ -60,6 +66,7 @@ __all__ = [
     "cosine_similarities",
     "cumulative_probs",
     "diff_sort",
+    "drm_predict",
     "ensemble_logits",
     "fit_histogram_binning",
     "fit_isotonic",
@@ -67,8 +74,11 @@ __all__ = [
     "fit_platt",
     "fit_temperature",
     "fit_vector_scaling",
+    "gaussian_scoring_integration",
     "label_sines",
+    "logit_bias_fusion",
     "magface_logits",
+    "match_scale",
     "normalize",
     "optimal_temperature",
     "ordered_thresholds",

@@ -3,7 +3,11 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
-from logitlab.weights.classes import class_balanced_weights, inverse_frequency_weights
+from logitlab.weights.classes import (
+    class_balanced_weights,
+    inverse_frequency_weights,
+    inverse_prior,
+)
 from logitlab.weights.density_ratio import DensityClassifier, density_ratio_weight
 from logitlab.weights.kl_penalized import (
     CompositionalDRO,
@@ -32,6 +36,7 @@ __all__ = [
     "dequity_weight",
     "gpw_weights",
     "inverse_frequency_weights",
+    "inverse_prior",
     "kl_dro_weights",
     "loss_scores",
     "loss_weights",

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from logitlab.numerics.arguments import check_range, counts_per_class
 
-__all__ = ["class_balanced_weights", "inverse_frequency_weights"]
+__all__ = ["class_balanced_weights", "inverse_frequency_weights", "inverse_prior"]
 
 
 def class_balanced_weights(counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
@@ -57,3 +57,30 @@ def inverse_frequency_weights(counts: ArrayLike) -> jax.Array:
     """
     n = counts_per_class(counts)
     return jnp.sum(n) / (n.size * jnp.maximum(n, 1))
+
+
+def inverse_prior(prior: ArrayLike) -> jax.Array:
+    r"""Class frequencies in reversed order: the rarest class gets the largest one.
+
+    Use it to train an expert for a test distribution whose tail is the head of the
+    training data, as ``losses.sade_loss`` does.
+
+    .. math:: \bar\pi_{(k)} = \pi_{(C + 1 - k)}
+
+    Equal frequencies are ranked by class.
+
+    Shapes: prior [C] -> [C]
+
+    Raises:
+      ValueError: ``prior`` not one per class or negative.
+
+    Source: SADE, Zhang et al. 2022, arXiv:2107.09249.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.weights import inverse_prior
+    >>> inverse_prior(jnp.float32([0.5, 0.3, 0.2]))
+    Array([0.2, 0.3, 0.5], dtype=float32)
+    """
+    p = counts_per_class(prior, name="prior")
+    order = jnp.argsort(p, stable=True)
+    return jnp.zeros_like(p).at[order].set(p[order][::-1])

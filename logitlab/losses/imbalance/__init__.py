@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 from logitlab import _lazy
 from logitlab.losses.imbalance import (
     class_counts,
+    experts,
     hybrids,
     multilabel,
     replay,
     sample_weights,
 )
 from logitlab.losses.imbalance.class_counts import *
+from logitlab.losses.imbalance.experts import *
 from logitlab.losses.imbalance.hybrids import *
 from logitlab.losses.imbalance.multilabel import *
 from logitlab.losses.imbalance.replay import *
@@ -18,6 +20,7 @@ from logitlab.losses.imbalance.sample_weights import *
 
 _MODULES = (
     class_counts,
+    experts,
     hybrids,
     multilabel,
     replay,
