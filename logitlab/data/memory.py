@@ -120,13 +120,7 @@ def memory_push(
 def _whole(a, axis_name):
     """Rows of all devices, on each of them, one device after the other."""
     if axis_name is None:
-        sharding = jax.typeof(a).sharding
-        if all(part is None for part in sharding.spec):
-            return a
-        everywhere = jax.sharding.NamedSharding(
-            sharding.mesh, jax.sharding.PartitionSpec(*(None for _ in sharding.spec))
-        )
-        return jax.sharding.reshard(a, everywhere)  # on an Explicit mesh
+        return numerics.unsharded(a)
     # A sum, because its result is known to be the same on each.
     size, at = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
     number = a.astype(jnp.int32) if a.dtype == bool else a

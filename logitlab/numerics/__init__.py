@@ -17,6 +17,7 @@ from logitlab.numerics._checks import (
     wide_labels,
 )
 from logitlab.numerics._divergences import rise, terms
+from logitlab.numerics._explicit import unsharded
 from logitlab.numerics._log_softmax import (
     below_top,
     exact_log_sum,
@@ -72,6 +73,7 @@ __all__ = [
     "terms",
     "max_and_log_sum",
     "wide_labels",
+    "unsharded",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

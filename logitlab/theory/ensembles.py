@@ -60,10 +60,13 @@ def ensloss_derivatives(
 
 
 def _derivatives(margins, key, draws, keep, lam, floor, eps):
-    m, keep = _whole(jax.lax.stop_gradient(margins)), _whole(keep)
+    m, keep = (
+        numerics.unsharded(jax.lax.stop_gradient(margins), -1),
+        numerics.unsharded(keep, -1),
+    )
     if draws is None:
         draws = jax.random.normal(key, m.shape, jnp.float32)
-    u = _whole(jnp.asarray(draws).astype(m.dtype))
+    u = numerics.unsharded(jnp.asarray(draws).astype(m.dtype), -1)
     if u.shape != m.shape:
         raise ValueError(f"normal_draws has shape {u.shape}, expected {m.shape}")
     lam = hyper("lam", lam, m.dtype)
@@ -80,13 +83,3 @@ def _derivatives(margins, key, draws, keep, lam, floor, eps):
     g = jnp.take_along_axis(r, place, -1)
     g = jnp.where(keep, g / jnp.where(m > 1, m, 1), 0)
     return jax.lax.stop_gradient(g) - eps
-
-
-def _whole(array):
-    """Asks an Explicit mesh for the whole batch, which is then sorted everywhere."""
-    sharding = jax.typeof(array).sharding
-    if array.ndim == 0 or sharding.spec[-1] is None:
-        return array
-    spec = jax.sharding.PartitionSpec(*sharding.spec[:-1], None)
-    sharding = jax.sharding.NamedSharding(sharding.mesh, spec)
-    return jax.sharding.reshard(array, sharding)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from logitlab import numerics
 from logitlab.numerics.arguments import check_range, counts_per_class
 
 __all__ = ["class_balanced_weights", "inverse_frequency_weights", "inverse_prior"]
@@ -82,5 +83,6 @@ def inverse_prior(prior: ArrayLike) -> jax.Array:
     Array([0.2, 0.3, 0.5], dtype=float32)
     """
     p = counts_per_class(prior, name="prior")
+    p = numerics.unsharded(p)
     order = jnp.argsort(p, stable=True)
     return jnp.zeros_like(p).at[order].set(p[order][::-1])

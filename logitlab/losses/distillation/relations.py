@@ -207,17 +207,8 @@ def _embeddings(student, teacher, mask):
         )
     keep = numerics.check_mask(mask, s.shape[:1])
     t = jax.lax.stop_gradient(t).astype(s.dtype)
-    s, t = (jnp.where(keep[:, None], _whole(e), 0) for e in (s, t))
+    s, t = (jnp.where(keep[:, None], numerics.unsharded(e), 0) for e in (s, t))
     return _scaled(s), _scaled(t), keep
-
-
-def _whole(e):
-    """Asks an Explicit mesh for all examples: each meets every other."""
-    sharding = jax.typeof(e).sharding
-    if all(part is None for part in sharding.spec):
-        return e
-    spec = jax.sharding.PartitionSpec(*(None for _ in sharding.spec))
-    return jax.sharding.reshard(e, jax.sharding.NamedSharding(sharding.mesh, spec))
 
 
 def _scaled(e):

@@ -75,6 +75,7 @@ ROWS = (
         "AMU-Tuning, Tang et al. 2024, arXiv:2404.08958",
         definition="code",
         golden="amu_fusion",
+        cost="it standardizes one array and compares two with the label",
     ),
     Row(
         drm_loss,
