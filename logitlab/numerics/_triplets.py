@@ -114,7 +114,7 @@ def _loop(distances, positive, negative, margin, smooth, slopes=False):
         total = total + jnp.sum(costs, -1)
         return after(at), total, count + jnp.sum(counted, -1, dtype=x.dtype), slope
 
-    zeros = jnp.zeros(len(distances), distances.dtype)
+    zeros = jnp.sum(jnp.zeros_like(distances), -1)  # laid out as the distances are
     state = (
         after(jnp.full(len(distances), -1)),
         zeros,

@@ -52,7 +52,9 @@ def test_equals_the_dense_loss(x64, chunks, transposed):
 
 
 LOSSES = [
-    name for name, row in CATALOGUE.items() if row.kind == "example" and not row.gathers
+    name
+    for name, row in CATALOGUE.items()
+    if row.kind == "example" and len(row.shape) == 2 and not row.gathers
 ]
 
 

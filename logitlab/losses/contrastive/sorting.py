@@ -156,11 +156,11 @@ def group_order_bce_loss(permutation: ArrayLike, *, negatives: int) -> jax.Array
             f"negatives is {negatives}, expected at most {min(x.shape[-2:])}, as "
             f"permutation has shape {x.shape}"
         )
-    before, behind = (
-        jnp.sum(x[..., :negatives, :negatives], -1),
-        jnp.sum(x[..., negatives:, negatives:], -1),
+    before, there = (
+        jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) < negatives
+        for axis in (x.ndim - 2, x.ndim - 1)
     )
-    right = jnp.concatenate([before, behind], -1)
+    right = jnp.sum(jnp.where(before == there, x, 0), -1)
     return -jnp.log(jnp.maximum(right, _LEAST))
 
 
