@@ -90,13 +90,43 @@ def _detection(config):
     )
 
 
+def _attacks(config):
+    config.train = 1200
+    config.widths, config.learning_rate = (128, 128), 1e-3
+    config.steps, config.batch_size = 700, 128
+    config.attack = dict(eps=0.1, steps=10, step_size=0.025)
+    config.eps, config.test_steps = 0.15, 40
+    config.scales = (1.0, 20.0, 100.0, 1000.0)
+    config.tolerances = dict(
+        margin=0.02,  # shares that the probability margin breaks more than others
+        blind=0.002,  # difference over scales that rounding may make: one image
+        collapse=0.10,  # share that seems to be defended at the second scale
+        still=0.02,  # difference over scales in log space
+        blinded=0.25,  # share that seems to be defended at the last scale
+    )
+
+
+def _attacks_smoke(config):
+    config.widths, config.steps, config.batch_size = (16,), 3, 16
+    config.train, config.scales = 1750, (1.0, 20.0)
+    config.attack.steps = config.test_steps = 2
+
+
 def _detection_smoke(config):
     config.steps = config.score.steps = 3
     config.train, config.reference, config.eps = 1700, 40, (0.1, 0.2)
     config.widths, config.score.widths, config.attack_steps = (8,), (8,), 2
 
 
-VARIANTS = dict(tail=_tail, certificates=_certificates, detection=_detection)
+VARIANTS = dict(
+    tail=_tail,
+    certificates=_certificates,
+    detection=_detection,
+    attacks=_attacks,
+)
 SMOKE = dict(
-    tail=_tail_smoke, certificates=_certificates_smoke, detection=_detection_smoke
+    tail=_tail_smoke,
+    certificates=_certificates_smoke,
+    detection=_detection_smoke,
+    attacks=_attacks_smoke,
 )
