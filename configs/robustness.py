@@ -112,6 +112,44 @@ def _attacks_smoke(config):
     config.attack.steps = config.test_steps = 2
 
 
+def _comp_sum(config):
+    config.train, config.widths, config.learning_rate = 1200, (128,), 2e-3
+    config.steps, config.batch_size = 560, 128  # 60 epochs
+    config.attack = dict(eps=0.15, steps=5, step=1 / 3)  # of eps
+    config.test_steps = 30
+    config.baselines, config.beta = ("ce", "pgd", "trades"), 6.0
+    config.nus = (0.3, 1.0)
+    config.tolerances = dict(
+        gain=0.25,  # robust accuracy over the cross-entropy
+        clean=0.02,  # clean accuracy that it may cost
+        behind=0.03,  # robust accuracy that TRADES may be ahead
+    )
+
+
+def _comp_sum_smoke(config):
+    config.widths, config.steps, config.batch_size = (8,), 3, 16
+    config.train, config.baselines = 1750, ("ce",)
+    config.attack.steps = config.test_steps = 2
+
+
+def _union(config):
+    config.train, config.widths, config.learning_rate = 1200, (128, 128), 1e-3
+    config.steps, config.batch_size = 450, 128  # 50 epochs
+    config.arms = ("inf", "l1", "max", "paired", "projected")
+    # The l1 radius is one at which, with other seeds, a network trained against it is
+    # about as robust in l1 as one trained against l-infinity is there.
+    config.eps = dict(inf=0.1, two=0.6, one=2.0)
+    config.attack_steps, config.test_steps = 10, 40
+    config.pairing, config.beta = 2.0, 0.5
+    config.tolerances = dict(union=0.02)  # accuracy that the projection may cost
+
+
+def _union_smoke(config):
+    config.arms, config.widths = ("projected",), (8,)
+    config.steps, config.batch_size, config.train = 4, 875, 1750
+    config.attack_steps = config.test_steps = 2
+
+
 def _detection_smoke(config):
     config.steps = config.score.steps = 3
     config.train, config.reference, config.eps = 1700, 40, (0.1, 0.2)
@@ -123,10 +161,14 @@ VARIANTS = dict(
     certificates=_certificates,
     detection=_detection,
     attacks=_attacks,
+    comp_sum=_comp_sum,
+    union=_union,
 )
 SMOKE = dict(
     tail=_tail_smoke,
     certificates=_certificates_smoke,
     detection=_detection_smoke,
     attacks=_attacks_smoke,
+    comp_sum=_comp_sum_smoke,
+    union=_union_smoke,
 )
