@@ -150,6 +150,21 @@ def _union_smoke(config):
     config.attack_steps = config.test_steps = 2
 
 
+def _control(config):
+    config.hours, config.ahead = 72, 12
+    config.train, config.test = 200, 50  # series of prices
+    config.widths, config.learning_rate = (64, 64), 1e-3
+    config.steps, config.batch_size = 3000, 256
+    config.eps, config.attack_steps = (0.02, 0.05, 0.1, 0.2), 10
+    config.tolerances = dict(gain=0.8)  # of what the dynamic program gains
+
+
+def _control_smoke(config):
+    config.hours, config.ahead, config.train, config.test = 5, 2, 3, 2
+    config.widths, config.steps, config.batch_size = (4,), 2, 4
+    config.eps, config.attack_steps = (0.1, 0.2), 2
+
+
 def _detection_smoke(config):
     config.steps = config.score.steps = 3
     config.train, config.reference, config.eps = 1700, 40, (0.1, 0.2)
@@ -163,6 +178,7 @@ VARIANTS = dict(
     attacks=_attacks,
     comp_sum=_comp_sum,
     union=_union,
+    control=_control,
 )
 SMOKE = dict(
     tail=_tail_smoke,
@@ -171,4 +187,5 @@ SMOKE = dict(
     attacks=_attacks_smoke,
     comp_sum=_comp_sum_smoke,
     union=_union_smoke,
+    control=_control_smoke,
 )
