@@ -130,7 +130,6 @@ def _temperatures_smoke(config):
 
 
 def _two_towers(config):
-    config.seeds = 8
     config.noise, config.temperature = 0.1, 0.1  # of captions, of similarities
     config.train_share = 0.8  # of the images of a digit that is seen
     config.widths, config.dim = (128,), 32

@@ -133,6 +133,7 @@ def _comp_sum_smoke(config):
 
 
 def _union(config):
+    config.seeds = 3
     config.train, config.widths, config.learning_rate = 1200, (128, 128), 1e-3
     config.steps, config.batch_size = 450, 128  # 50 epochs
     config.arms = ("inf", "l1", "max", "paired", "projected")
@@ -154,7 +155,7 @@ def _control(config):
     config.hours, config.ahead = 72, 12
     config.train, config.test = 200, 50  # series of prices
     config.widths, config.learning_rate = (64, 64), 1e-3
-    config.steps, config.batch_size = 3000, 256
+    config.steps, config.batch_size = 1500, 256
     config.eps, config.attack_steps = (0.02, 0.05, 0.1, 0.2), 10
     config.tolerances = dict(gain=0.8)  # of what the dynamic program gains
 
