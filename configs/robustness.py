@@ -42,6 +42,7 @@ def _tail(config):
 def _tail_smoke(config):
     config.widths, config.steps, config.batch_size, config.test = (16,), 3, 16, 4
     config.attack.steps = config.test_steps = 2
+    config.r = (0.5,)
 
 
 def _certificates(config):
@@ -170,6 +171,7 @@ def _detection_smoke(config):
     config.steps = config.score.steps = 3
     config.train, config.reference, config.eps = 1700, 40, (0.1, 0.2)
     config.widths, config.score.widths, config.attack_steps = (8,), (8,), 2
+    config.num_steps = config.long_steps = 1
 
 
 VARIANTS = dict(
