@@ -8,6 +8,10 @@ Variants, after a colon (`--config=configs/robustness.py:certificates`):
   certificates    radii within which a smoothed classifier of digits is certain: three
                   minutes
   detection       attacked digits told by the score of their density: three minutes
+  attacks         which objective breaks most, and what larger logits make of it
+  comp_sum        a penalty on how far an attack moves the margins, beside TRADES
+  union           one network against attacks of several norms: RAMP
+  control         attacks on a controller of a battery
   smoke           seconds; for tests
 Expected of `tail`: the worst classes gain 3 points, not the 5 of the pilot. Of
 `certificates`: two bounds certify more than one, and soft maps add nothing. Of

@@ -103,6 +103,7 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:tail": "adversarial training for the weakest classes: KL-DRO",
         "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
         "robustness:detection": "attacked digits told by their score: EPS-AD",
+        "robustness:attacks": "objectives of attacks, and the scale of the logits",
     },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
