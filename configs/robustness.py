@@ -142,9 +142,9 @@ def _union(config):
     config.train, config.widths, config.learning_rate = 1200, (128, 128), 1e-3
     config.steps, config.batch_size = 450, 128  # 50 epochs
     config.arms = ("inf", "l1", "max", "paired", "projected")
-    # The l1 radius is one at which, with other seeds, a network trained against it is
-    # about as robust in l1 as one trained against l-infinity is there.
-    config.eps = dict(inf=0.1, two=0.6, one=2.0)
+    # With another seed a network trained within 1.5 in l1 keeps as much there, 0.73 of
+    # the digits, as one trained within 0.1 in l-infinity keeps there.
+    config.eps = dict(inf=0.1, two=0.4, one=1.5)
     config.attack_steps, config.test_steps = 10, 40
     config.pairing, config.beta = 2.0, 0.5
     config.tolerances = dict(union=0.02)  # accuracy that the projection may cost
