@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from harness.interpreter import interpreted
 
 from experiments.metric_learning import two_towers
@@ -58,6 +59,7 @@ def test_what_cannot_be_run_is_not_built(refused):
     refused("metric_learning:two_towers", "eps", 0.0, "config.eps is 0")
 
 
+@pytest.mark.slow  # two ways to tune and two sets to attack take long to compile
 def test_end_to_end(run_study):
     done = run_study("metric_learning:two_towers", seeds=1)
     assert done.figures == ["unseen"]

@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from harness.interpreter import interpreted
 
 from experiments.robustness import union
@@ -40,6 +41,7 @@ def test_what_cannot_be_run_is_not_built(refused):
     refused("robustness:comp_sum", "baselines", ("pdg",), "did you mean pgd")
 
 
+@pytest.mark.slow  # attacks in three norms take long to compile
 def test_union_end_to_end(run_study):
     done = run_study("robustness:union", seeds=1)
     assert done.figures == ["price"]
