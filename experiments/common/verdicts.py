@@ -104,6 +104,7 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
         "robustness:detection": "attacked digits told by their score: EPS-AD",
         "robustness:attacks": "objectives of attacks, and the scale of the logits",
+        "robustness:comp_sum": "a penalty on the change of margins, beside TRADES",
         "robustness:control": "attacks on a controller's one action: group difference",
     },
     "denoising": {
