@@ -144,7 +144,7 @@ def _comp_sum_smoke(config):
 def _union(config):
     config.seeds = 3
     config.train, config.widths, config.learning_rate = 1200, (128, 128), 1e-3
-    config.steps, config.batch_size = 450, 128  # 50 epochs
+    config.steps, config.batch_size = 270, 128  # 30 epochs
     config.arms = ("inf", "l1", "max", "paired", "projected")
     # With another seed a network trained within 1.5 in l1 keeps as much there, 0.73 of
     # the digits, as one trained within 0.1 in l-infinity keeps there.
