@@ -93,6 +93,7 @@ COUNTED = {  # table -> config:variant -> question
         "metric_learning:few_shot": "two terms beside the loss of prototypes",
         "metric_learning:sorting": "other views sorted before other signals: GroCo",
         "metric_learning:temperatures": "one for every pair of views: AMCL",
+        "metric_learning:two_towers": "images and captions under attack: AdvFLYP",
     },
     "features": {
         "features:lazy_rich": "the delay of generalization, and the output's scale",
