@@ -170,6 +170,7 @@ def _evaluation_smoke(config):
 
 def _attacks_smoke(config):
     config.repeats, config.rows, config.steps, config.widths = 1, 4, 1, (4,)
+    config.eps = dict(l1=2.0)
 
 
 def _growth_smoke(config):

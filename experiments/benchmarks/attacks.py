@@ -14,6 +14,7 @@ from experiments.common.references import BOUND
 from experiments.common.timing import take_turns
 from logitlab import attacks, models, report
 from logitlab.train import Compute, Study
+from logitlab.train.config import check_name
 
 NORMS = {"inf": "inf", "l2": 2, "l1": 1}
 LABELS = {"inf": "l∞", "l2": "l2", "l1": "l1"}
@@ -21,6 +22,8 @@ LABELS = {"inf": "l∞", "l2": "l2", "l1": "l1"}
 
 def build(config) -> Study:
     """The benchmark of the norms that the config gives a radius for."""
+    for name in config.eps:
+        check_name(name, tuple(NORMS), "config.eps")
     if not 1 <= config.rows <= datasets.DIGITS:
         raise ValueError(
             f"config.rows is {config.rows}, expected 1 to {datasets.DIGITS}"
@@ -42,9 +45,9 @@ def build(config) -> Study:
                 at_most=config.tolerances.time,
                 needs=(name,),
             )
-            for name in NORMS
+            for name in config.eps
         ],
-        labels=LABELS,
+        labels={name: LABELS[name] for name in config.eps},
         title="What an attack costs",
         summary=(
             f"{config.steps} steps of Auto-PGD on {config.rows} digits, an MLP with "
