@@ -29,7 +29,9 @@ def build(config) -> Study:
             f"config.rows is {config.rows}, expected 1 to {datasets.DIGITS}"
         )
     return Study(
-        arms={name: Compute(functools.partial(_cost, config, name)) for name in NORMS},
+        arms={
+            name: Compute(functools.partial(_cost, config, name)) for name in config.eps
+        },
         figures={
             "cost": report.ranking(
                 {"time_over_gradients": "time, over twice as many gradients"},
