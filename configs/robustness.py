@@ -18,6 +18,8 @@ Expected of `tail`: the worst classes gain 3 points, not the 5 of the pilot. Of
 `detection`: EPS leads one noisy score by 12 points of AUROC for attacks of 0.05. Of
 `attacks`: times 1000 the logits seem to defend against a cross-entropy in float32, and
 do not move log-odds. Of `comp_sum`: TRADES is 4 points more robust and 1 less accurate.
+Of `union`: MAX withstands three norms 14 to 18 points better than training against one;
+pairing and projection add nothing to it.
 Of `control`: an attack to the other side costs more than one away from the action, and
 less than one to the worst action.
 """

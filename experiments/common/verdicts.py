@@ -106,6 +106,7 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:detection": "attacked digits told by their score: EPS-AD",
         "robustness:attacks": "objectives of attacks, and the scale of the logits",
         "robustness:comp_sum": "a penalty on the change of margins, beside TRADES",
+        "robustness:union": "one network against several norms: RAMP",
         "robustness:control": "attacks on a controller's one action: group difference",
     },
     "denoising": {
