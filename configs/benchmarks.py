@@ -15,6 +15,7 @@ Variants, after a colon:
              131072 classes: about half an hour and 10 GB; beside tokamax if installed
   evaluation  calibration error, AUROC and the fit of a temperature beside NumPy, from
              1000000 x 100 logits: two minutes and 5 GB
+  attacks    Auto-PGD in three norms beside the gradients that it takes; seconds
   growth     how time and memory grow with classes, seeds, parameters and points of a
              sweep, as exponents; five minutes and 3 GB
 Expected on an idle machine: of `spherical` and `evaluation` every bound is kept. Of
@@ -91,6 +92,13 @@ def _evaluation(config):
     config.tolerances = dict(time=1.0, difference=1e-4)
 
 
+def _attacks(config):
+    config.repeats, config.rows, config.steps = 7, 1000, 100
+    config.widths = (128, 128)
+    config.eps = dict(inf=0.1, l2=0.5, l1=2.0)
+    config.tolerances = dict(time=2.0)
+
+
 def _growth(config):
     config.repeats = 5
     config.losses = (  # names in the catalogue; the last four sort
@@ -160,6 +168,11 @@ def _evaluation_smoke(config):
     config.repeats, config.shape = 1, (50, 4)
 
 
+def _attacks_smoke(config):
+    config.repeats, config.rows, config.steps, config.widths = 1, 4, 1, (4,)
+    config.eps = dict(l1=2.0)
+
+
 def _growth_smoke(config):
     config.repeats, config.losses, config.rows, config.width = 1, ("kd_loss",), 4, 4
     config.classes = config.head_classes = config.parameters = (8, 32)
@@ -179,6 +192,7 @@ VARIANTS = dict(
     heads=_heads,
     distillation=_distillation,
     evaluation=_evaluation,
+    attacks=_attacks,
     growth=_growth,
 )
 SMOKE = dict(
@@ -188,5 +202,6 @@ SMOKE = dict(
     heads=_heads_smoke,
     distillation=_distillation_smoke,
     evaluation=_evaluation_smoke,
+    attacks=_attacks_smoke,
     growth=_growth_smoke,
 )

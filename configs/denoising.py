@@ -81,9 +81,8 @@ def _denoising(config):
 def _denoising_smoke(config):
     config.train, config.test, config.images = 200, 200, 300
     config.batch_size = 32
-    config.noises = {name: config.noises[name] for name in ("gaussian_3", "poisson")}
-    for noise in config.noises.values():
-        noise.widths, noise.steps = (8,), 20
+    config.noises = dict(gaussian_3=config.noises.gaussian_3)
+    config.noises.gaussian_3.widths, config.noises.gaussian_3.steps = (8,), 20
 
 
 def _autoencoders(config):

@@ -10,6 +10,7 @@ Variants, after a colon (`--config=configs/metric_learning.py:stream`):
   few_shot   two terms beside the cross-entropy of prototypes: SuSana Distancia
   sorting    other views sorted before other signals, on MNIST-1D: GroCo
   temperatures  one for every pair of views, by the kinds of augmentation: AMCL
+  two_towers    images and captions, tuned against attacks: AdvFLYP
   smoke      seconds; for tests
 Expected of `anomalies`: an AUROC of 0.95, ahead of the mean over all images by 0.02 and
 of the nearest image by 0.01; rescoring makes no difference. Of `stream`: with 20 images
@@ -128,6 +129,22 @@ def _temperatures_smoke(config):
     config.steps, config.batch_size = 3, 12
 
 
+def _two_towers(config):
+    config.noise, config.temperature = 0.1, 0.1  # of captions, of similarities
+    config.train_share = 0.8  # of the images of a digit that is seen
+    config.widths, config.dim = (128,), 32
+    config.learning_rate, config.steps, config.batch_size = 1e-3, 1000, 64
+    config.tune_rate, config.tune_steps = 3e-4, 300
+    config.eps, config.attack_steps, config.test_steps = 0.1, 3, 30
+    config.tolerances = dict()
+
+
+def _two_towers_smoke(config):
+    config.widths, config.dim = (4,), 4
+    config.steps, config.tune_steps, config.batch_size = 2, 2, 8
+    config.attack_steps = config.test_steps = 1
+
+
 def _anomalies_smoke(config):
     config.classes, config.images, config.anomalous = (0,), 6, 2
 
@@ -165,6 +182,7 @@ VARIANTS = dict(
     few_shot=_few_shot,
     sorting=_sorting,
     temperatures=_temperatures,
+    two_towers=_two_towers,
 )
 SMOKE = dict(
     anomalies=_anomalies_smoke,
@@ -174,4 +192,5 @@ SMOKE = dict(
     few_shot=_few_shot_smoke,
     sorting=_sorting_smoke,
     temperatures=_temperatures_smoke,
+    two_towers=_two_towers_smoke,
 )

@@ -93,6 +93,7 @@ COUNTED = {  # table -> config:variant -> question
         "metric_learning:few_shot": "two terms beside the loss of prototypes",
         "metric_learning:sorting": "other views sorted before other signals: GroCo",
         "metric_learning:temperatures": "one for every pair of views: AMCL",
+        "metric_learning:two_towers": "images and captions under attack: AdvFLYP",
     },
     "features": {
         "features:lazy_rich": "the delay of generalization, and the output's scale",
@@ -103,6 +104,10 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:tail": "adversarial training for the weakest classes: KL-DRO",
         "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
         "robustness:detection": "attacked digits told by their score: EPS-AD",
+        "robustness:attacks": "objectives of attacks, and the scale of the logits",
+        "robustness:comp_sum": "a penalty on the change of margins, beside TRADES",
+        "robustness:union": "one network against several norms: RAMP",
+        "robustness:control": "attacks on a controller's one action: group difference",
     },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",

@@ -192,8 +192,8 @@ def _score_model(key, x, learning_rate, t_max, *, widths, steps, batch_size):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def scores(name, params, x, key, widths, num_steps, t_max):
-    """The vectors by which an arm judges digits, [N, 64].
+def scores(plain, params, x, key, widths, num_steps, t_max):
+    """The vectors by which an arm judges digits, [N, 64]; plain ones without noise.
 
     With one step EPS is one noisy score, at the last time.
     """
@@ -203,7 +203,7 @@ def scores(name, params, x, key, widths, num_steps, t_max):
         return -_noise(widths, params, x, times) / moments(t)[1]
 
     x = scaled(x)
-    if name == PLAIN:
+    if plain:
         return score_fn(x, t_max)
     return metrics.expected_perturbation_score(
         score_fn,
@@ -224,7 +224,7 @@ def _values(name, key, sets, config):
 
     def vectors(x):
         widths = tuple(config.score.widths)
-        return scores(name, params, x, next(keys), widths, steps, last)
+        return scores(name == PLAIN, params, x, next(keys), widths, steps, last)
 
     known, inside = vectors(reference), vectors(clean)
     distance = functools.partial(_distance, known)

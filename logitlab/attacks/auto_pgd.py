@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,14 @@ from logitlab.attacks._problem import (
     check_problem,
     update,
 )
-from logitlab.attacks.balls import Bounds, Norm, as_column, as_rows, steepest
+from logitlab.attacks.balls import (
+    Bounds,
+    Norm,
+    as_column,
+    as_rows,
+    row_sums,
+    steepest,
+)
 from logitlab.attacks.objectives import label_odds
 from logitlab.attacks.unions import strongest
 from logitlab.numerics.arguments import check_count, hyper
@@ -239,8 +247,8 @@ def _run(
 
     def body(s, at):
         if sparse:
-            again = _restarted(problem, s, at["radius"])
-            s = jax.tree.map(lambda a, b: jnp.where(at["again"], a, b), again, s)
+            again = functools.partial(_restarted, problem, radius=at["radius"])
+            s = jax.lax.cond(at["again"], again, lambda s: s, s)
         values = problem.evaluate(s.points)
         if sparse:  # errors outside the ball do not count
             values = values._replace(wrong=values.wrong & (at["radius"] == 1))
@@ -313,7 +321,7 @@ def _restarted(problem, s, radius):
 
 
 def _entries(changed):
-    return jnp.sum(as_rows(changed), -1, dtype=jnp.int32)
+    return row_sums(as_rows(changed).astype(jnp.float32))[:, 0].astype(jnp.int32)
 
 
 def _share(s, count):

@@ -181,12 +181,17 @@ def as_rows(a: jax.Array) -> jax.Array:
     return a.reshape(a.shape[0], math.prod(a.shape[1:]))
 
 
+def row_sums(a: jax.Array) -> jax.Array:
+    """[B, N] -> [B, 1], as a product: on CPUs several times as fast as a sum."""
+    return jnp.dot(a, jnp.ones((a.shape[-1], 1), a.dtype), precision="highest")
+
+
 def lengths(d: jax.Array, norm: float) -> jax.Array:
     """The norm of each example's perturbation, [B, 1, ...]."""
     if norm == 2:
         return as_column(jax.vmap(tree_norm)(d), d)
     size = jnp.abs(as_rows(d))
-    return as_column(jnp.max(size, -1) if norm == np.inf else jnp.sum(size, -1), d)
+    return as_column(jnp.max(size, -1) if norm == np.inf else row_sums(size), d)
 
 
 def project(
@@ -224,7 +229,7 @@ def steepest(grad: jax.Array, norm: float, share: jax.Array | float) -> jax.Arra
     share = jnp.broadcast_to(jnp.asarray(share, grad.dtype), size.shape[:1])
     at = jnp.clip((1 - share) * n, 0, n - 1).astype(jnp.int32)[:, None]
     least = _first_float(  # that entry of the sorted ones
-        lambda v: jnp.sum(size <= v, -1, keepdims=True, dtype=jnp.int32) > at,
+        lambda v: row_sums((size <= v).astype(size.dtype)) > at,
         jnp.zeros(at.shape, grad.dtype),
     )
     least = as_column(least, grad)
@@ -258,9 +263,7 @@ def _l1_box(x, d, eps, box):
     size, room, sign, eps = (
         as_rows(a) for a in (jnp.abs(d), jnp.maximum(room, 0), jnp.sign(d), eps)
     )
-    t = _first_float(
-        lambda t: jnp.sum(jnp.clip(size - t, 0, room), -1, keepdims=True) <= eps, eps
-    )
+    t = _first_float(lambda t: row_sums(jnp.clip(size - t, 0, room)) <= eps, eps)
     return (sign * jnp.clip(size - t, 0, room)).reshape(x.shape)
 
 
