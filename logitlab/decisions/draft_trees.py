@@ -222,7 +222,7 @@ def grow_draft_tree(
     >>> def model(tokens, state):
     ...     return jnp.tile(z[:, None], (1, tokens.shape[1], 1)), state
     >>> grow_draft_tree(model, z, (), width=2, depth=2, nodes=3)[:2]
-    (Array([[0, 0, 1]], dtype=int32), Array([[-1,  0, -1]], dtype=int32))
+    (Array([[0, 1, 0]], dtype=int32), Array([[-1, -1,  0]], dtype=int32))
     """
     z = numerics.prepare_logits(logits)
     if z.ndim != 2:

@@ -133,7 +133,7 @@ def test_drafts_see_their_own_past():
                 np.testing.assert_array_equal(got[row, node], one[row])
                 rolled = transforms.take_state(states, np.array([node, node]))
                 for a, b in zip(
-                    jax.tree.leaves(rolled), jax.tree.leaves(state), strict=False
+                    jax.tree.leaves(rolled), jax.tree.leaves(state), strict=True
                 ):
                     np.testing.assert_array_equal(a[row], b[row])
 

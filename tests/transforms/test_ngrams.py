@@ -41,7 +41,7 @@ def test_texts_of_a_list_do_not_touch():
     np.testing.assert_array_equal(whole.counts[0], parts.counts[0])
     lost = [
         int(np.sum(a) - np.sum(b))
-        for a, b in zip(whole.counts, parts.counts, strict=False)
+        for a, b in zip(whole.counts, parts.counts, strict=True)
     ]
     assert lost == [0, 2, 3]
     short = plain.fit_ngram_prior([1], 3, order=3)
