@@ -235,12 +235,19 @@ def _marks(name, tokens, z):
         ids = numerics.wide_labels(tokens, name)
         if ids.ndim != 1:
             raise ValueError(f"{name} has shape {ids.shape}, expected ids [N]")
-        bad = (ids < 0) | (ids >= classes)
-        if numerics.is_concrete(bad) and bad.any():
-            raise ValueError(f"{name} outside [0, {classes}): {ids[bad][:5]}")
-        ids = jnp.where(bad, classes, ids)
+        check_ids(name, tokens, classes)
+        ids = jnp.where((ids < 0) | (ids >= classes), classes, ids)
         marks = jnp.zeros(classes, bool).at[ids].set(True, mode="drop")
     return _per_token(name, marks, z)
+
+
+def check_ids(name: str, ids: ArrayLike, classes: int) -> None:
+    """Refuses ids outside ``[0, classes)``, unless they are traced."""
+    if isinstance(ids, jax.core.Tracer):
+        return
+    known = np.asarray(ids)
+    if (bad := (known < 0) | (known >= classes)).any():
+        raise ValueError(f"{name} outside [0, {classes}): {known[bad][:5]}")
 
 
 def process_drafts(

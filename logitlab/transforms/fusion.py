@@ -142,11 +142,13 @@ def _token_map(token_map, classes, size):
     ids = numerics.wide_labels(token_map, "token_map")
     if ids.shape != (classes,):
         raise ValueError(f"token_map has shape {ids.shape}, expected ({classes},)")
-    if numerics.is_concrete(ids) and (np.asarray(ids) >= size).any():
-        raise ValueError(
-            f"token_map reaches {np.max(ids)}, expected ids below {size}, the guider's "
-            "classes"
-        )
+    if not isinstance(token_map, jax.core.Tracer):
+        known = np.asarray(token_map)
+        if (known >= size).any():
+            raise ValueError(
+                f"token_map reaches {known.max()}, expected ids below {size}, the "
+                "guider's classes"
+            )
     shared = (ids >= 0) & (ids < size)
     return jnp.where(shared, ids, 0), shared
 
@@ -333,6 +335,7 @@ def _matched(z, d, target, high, num_steps):
     # Of confident rows the divergence does not rise any more: all weights that solve
     # it are as good, and 1 is one of them if both models are equal.
     root = jnp.where(_moved_kl(z, d, one) == target, one, root)
+    root = jnp.where(_moved_kl(z, d, high) < target, high, root)
     return jnp.where(moves & (target > 0), root, 0)
 
 
@@ -429,7 +432,11 @@ def dynamic_logit_fusion(
         name="expert_logits",
     )
     base, experts = (_from_top(a.astype(z.dtype)) for a in (base, experts))
-    deltas = jnp.where(z == -jnp.inf, 0, _delta(experts, base, None))
+    deltas = jnp.where(
+        (z == -jnp.inf)[None],
+        0,
+        _delta(experts, jnp.broadcast_to(base[None], experts.shape), None),
+    )
     alphas = _shared_weights(
         *(jax.lax.stop_gradient(a) for a in (_from_top(z), base, deltas)),
         jnp.asarray(alpha_max, z.dtype),
@@ -451,10 +458,10 @@ def _shared_weights(z, base, deltas, alpha_max, num_steps):
     )
     total = jnp.sum(kappas, 0)
     some = total > 0
-    weights = jnp.where(some, kappas, 0) / jnp.where(some, total, 1)
+    weights = jnp.where(some[None], kappas, 0) / jnp.where(some, total, 1)[None]
     alphas = weights * roots
     if len(deltas) == 1:  # no factor to find
-        return jnp.where(some, alphas, 0)
+        return jnp.where(some[None], alphas, 0)
     largest = jnp.max(alphas, 0)
     moves = some & (largest > 0)
     factor_max = jnp.minimum(2, high / jnp.where(moves, largest, 1))
@@ -463,12 +470,12 @@ def _shared_weights(z, base, deltas, alpha_max, num_steps):
     def step(_, ends):
         low, high = ends
         middle = (low + high) / 2
-        moved = _moved_kl(z, _mixture(middle * alphas, deltas), one)
+        moved = _moved_kl(z, _mixture(middle[None] * alphas, deltas), one)
         short = moved < target
         return jnp.where(short, middle, low), jnp.where(short, high, middle)
 
     low, high = jax.lax.fori_loop(0, num_steps, step, (factor_max * 0, factor_max))
-    return jnp.where(moves, (low + high) / 2 * alphas, 0)
+    return jnp.where(moves[None], ((low + high) / 2)[None] * alphas, 0)
 
 
 def _mixture(alphas, deltas):

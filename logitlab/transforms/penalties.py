@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from logitlab import numerics
 from logitlab.numerics.arguments import check_count, check_range, hyper, per_row
-from logitlab.transforms.decoding import Processor, processor
+from logitlab.transforms.decoding import Processor, check_ids, processor
 from logitlab.transforms.suppression import suppress_logits, update_counts
 
 __all__ = [
@@ -272,8 +272,7 @@ def min_length(length: ArrayLike, end: ArrayLike) -> Processor:
     def step(z, tokens, progress, key):
         progress = advance(progress, tokens)
         ids = jnp.atleast_1d(numerics.wide_labels(end, "end"))
-        if numerics.is_concrete(ids) and (np.asarray(ids) >= z.shape[1]).any():
-            raise ValueError(f"end reaches {ids.max()}, expected below {z.shape[1]}")
+        check_ids("end", end, z.shape[1])
         marks = jnp.zeros((1, z.shape[1]), bool).at[0, ids].set(True, mode="drop")
         least = jnp.broadcast_to(hyper("length", length, jnp.float32), (len(z),))
         early = progress.step.astype(jnp.float32) < least

@@ -119,6 +119,7 @@ def test_drafts_see_their_own_past():
             )
         )
         got, states = run(z, drafts)
+        call = interpreted(processor.apply)
         above = np.array([-1, 0, 1]) if parents is None else parents
         above = np.broadcast_to(above, (2, 3))
         for row in range(2):
@@ -126,10 +127,10 @@ def test_drafts_see_their_own_past():
                 path, at = [], node - 1
                 while at >= 0:
                     path, at = [at, *path], above[row, at]
-                one, state = processor.apply(z[:, 0], prompt, processor.init(2))
+                one, state = call(z[:, 0], prompt, processor.init(2))
                 for at in path:
                     token = np.full((2, 1), drafts[row, at])
-                    one, state = processor.apply(z[:, at + 1], token, state)
+                    one, state = call(z[:, at + 1], token, state)
                 np.testing.assert_array_equal(got[row, node], one[row])
                 rolled = transforms.take_state(states, np.array([node, node]))
                 for a, b in zip(

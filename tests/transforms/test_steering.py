@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness.interpreter import interpreted
+from harness.interpreter import functions, interpreted
 
 from logitlab import transforms
+
+plain = functions(transforms)
 
 NONE = np.array([[-1], [-1]])
 
@@ -38,7 +40,7 @@ def test_guiders_read_the_tokens():
     tokens = np.array([[1, 3], [2, 2]])
     got = steps(transforms.guide(table(guider), table(base), alpha=0.5), z, tokens)
     for out, last in zip(got, tokens.T, strict=True):
-        want = transforms.proxy_logits(z, guider[last], base[last], alpha=0.5)
+        want = plain.proxy_logits(z, guider[last], base[last], alpha=0.5)
         np.testing.assert_allclose(out, want, rtol=1e-6)
     token_map = np.array([2, 1, -1, 0])
     small = [table(draw(i, 3, 3)) for i in (3, 4)]
@@ -48,7 +50,7 @@ def test_guiders_read_the_tokens():
         np.array([[0, 2], [3, 2]]),
     )
     for out, last in zip(got, ([2, 0], [1, 1]), strict=True):
-        want = transforms.proxy_logits(
+        want = plain.proxy_logits(
             z, draw(3, 3, 3)[last], draw(4, 3, 3)[last], token_map=token_map
         )
         np.testing.assert_allclose(out, want, rtol=1e-6)
@@ -59,7 +61,7 @@ def test_classifier_free_guidance():
     got, _ = (
         processor := transforms.guide_classifier_free(table(free), scale=3.0)
     ).apply(z, NONE, processor.init(2))
-    want = transforms.classifier_free_guidance(z, free[[0, 0]], 3.0)
+    want = plain.classifier_free_guidance(z, free[[0, 0]], 3.0)
     np.testing.assert_allclose(
         jax.nn.log_softmax(got), jax.nn.log_softmax(want), atol=1e-5
     )
@@ -69,7 +71,7 @@ def test_experts_are_fused():
     z, base, experts = draw(0, 2, 4), draw(1, 4, 4), draw(2, 2, 4, 4)
     processor = transforms.fuse_experts(table(base), [table(e) for e in experts])
     got = steps(processor, z, np.array([[1], [2]]))
-    want = transforms.dynamic_logit_fusion(z, base[[1, 2]], experts[:, [1, 2]])
+    want = plain.dynamic_logit_fusion(z, base[[1, 2]], experts[:, [1, 2]])
     np.testing.assert_allclose(got[0], want.logits, rtol=1e-5)
 
 
