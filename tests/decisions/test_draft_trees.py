@@ -140,7 +140,7 @@ def test_the_best_tree_grows():
 def test_trees_follow_the_target_with_processors_on():
     """Two tokens of a target that is cut off and penalized, against their product."""
     vocab = 5
-    target, draft = draw(2, vocab, vocab), draw(3, vocab, vocab)
+    target, draft = draw(2, vocab, vocab) / 2, draw(3, vocab, vocab)
     processor = transforms.chain(
         transforms.frequency_penalty(1.0, vocab_size=vocab),
         transforms.divide_by_temperature(0.8),
@@ -148,16 +148,20 @@ def test_trees_follow_the_target_with_processors_on():
     )
     prompt = np.array([[1]])
     state = processor.init(1)
-    first, _ = processor.apply(draft[[1]], prompt, state)
+    first, _ = interpreted(processor.apply)(draft[[1]], prompt, state)
 
     def model(tokens, state):
         return jnp.asarray(draft)[tokens], state
 
-    tree = decisions.grow_draft_tree(model, first, (), width=2, depth=2, nodes=5)
+    tree = interpreted(
+        lambda z: decisions.grow_draft_tree(model, z, (), width=2, depth=2, nodes=5)
+    )(first)
     seen = np.concatenate([prompt, np.asarray(tree.tokens)], 1)
-    p, _ = transforms.process_drafts(
-        processor, target[seen], prompt, tree.tokens, state, parents=tree.parents
-    )
+    p, _ = interpreted(
+        lambda z: transforms.process_drafts(
+            processor, z, prompt, tree.tokens, state, parents=tree.parents
+        )
+    )(target[seen])
     run = jax.jit(
         jax.vmap(
             lambda key: decisions.speculative_tree(
