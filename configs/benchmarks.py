@@ -15,6 +15,8 @@ Variants, after a colon:
              131072 classes: about half an hour and 10 GB; beside tokamax if installed
   evaluation  calibration error, AUROC and the fit of a temperature beside NumPy, from
              1000000 x 100 logits: two minutes and 5 GB
+  processors  one step of processors of logits beside the plain formula, 64 x 131072:
+             two minutes and 1 GB
   growth     how time and memory grow with classes, seeds, parameters and points of a
              sweep, as exponents; five minutes and 3 GB
 Expected on an idle machine: of `spherical` and `evaluation` every bound is kept. Of
@@ -91,6 +93,22 @@ def _evaluation(config):
     config.tolerances = dict(time=1.0, difference=1e-4)
 
 
+def _processors(config):
+    config.repeats = 5
+    config.processors = (
+        "divide_by_temperature",
+        "add_bias",
+        "min_p",
+        "presence_penalty",
+        "repetition_penalty",
+        "top_k",
+        "top_p",
+        "typical_p",
+    )
+    config.shape = (64, 131_072)
+    config.tolerances = dict(elementwise=1.2, sort=1.0)
+
+
 def _growth(config):
     config.repeats = 5
     config.losses = (  # names in the catalogue; the last four sort
@@ -160,6 +178,11 @@ def _evaluation_smoke(config):
     config.repeats, config.shape = 1, (50, 4)
 
 
+def _processors_smoke(config):
+    config.repeats, config.shape = 1, (2, 50)
+    config.processors = ("divide_by_temperature", "top_p")
+
+
 def _growth_smoke(config):
     config.repeats, config.losses, config.rows, config.width = 1, ("kd_loss",), 4, 4
     config.classes = config.head_classes = config.parameters = (8, 32)
@@ -179,6 +202,7 @@ VARIANTS = dict(
     heads=_heads,
     distillation=_distillation,
     evaluation=_evaluation,
+    processors=_processors,
     growth=_growth,
 )
 SMOKE = dict(
@@ -188,5 +212,6 @@ SMOKE = dict(
     heads=_heads_smoke,
     distillation=_distillation_smoke,
     evaluation=_evaluation_smoke,
+    processors=_processors_smoke,
     growth=_growth_smoke,
 )
