@@ -79,7 +79,7 @@ def _run(config, corrected) -> Run:
             sampled,
             true_log_q=scale * log_q,
             sampled_log_q=scale * drawn.log_q[None],
-            hit_mask=heads.accidental_hits(y[:, None], drawn.ids[None]),
+            hit_mask=heads.accidental_hits(y[:, None], drawn.ids),
         )
 
     def evaluate(params, data):

@@ -19,7 +19,7 @@ import numpy as np
 from experiments.common.references import prototype, stated
 from experiments.decoding import _text
 from logitlab import losses, report, transforms
-from logitlab.train import Compute, Study
+from logitlab.train import ArmResult, Compute, Study
 
 FIXED, MATCHED, GUIDER, BOTH = "fixed", "matched", "guider", "both"
 LABELS = {
@@ -37,10 +37,13 @@ def build(config) -> Study:
     return Study(
         arms=arms,
         figures={
-            "strength": report.trends(
-                {alpha: _name(alpha) for alpha in config.alphas},
-                label="nats for each character of code",
-                across="strength of the guider",
+            "strength": _above_both(
+                report.trends(
+                    {alpha: _name(alpha) for alpha in config.alphas},
+                    arms=[name for name in LABELS if name != BOTH],
+                    label="nats above the large model of both",
+                    across="strength of the guider",
+                )
             )
         },
         claims=_claims(config),
@@ -56,8 +59,9 @@ def build(config) -> Study:
         ),
         captions={
             "strength": (
-                "Held-out code against the strength. Lines that do not depend on it "
-                "are level."
+                "Held-out code against the strength, less what the large model of both "
+                "texts loses on the same characters. Lines that do not depend on the "
+                "strength are level."
             )
         },
     )
@@ -74,6 +78,26 @@ def _check(config):
         )
     if config.characters < 1:
         raise ValueError(f"config.characters is {config.characters}, expected positive")
+
+
+def _above_both(drawing):
+    """A figure of what is lost beyond a model that has seen both texts."""
+
+    def draw(results):
+        if BOTH not in results:
+            return drawing(results)
+        least = results[BOTH].final(_name(0.0))
+        above = {}
+        for name, arm in results.items():
+            rows = [
+                {"seed": seed, "step": 0}
+                | {n: arm.final(n)[i] - least[i] for n in arm if n.startswith("nats/")}
+                for i, seed in enumerate(arm.seeds)
+            ]
+            above[name] = ArmResult(arm.label, arm.seeds, rows)
+        return drawing(above)
+
+    return draw
 
 
 def _name(alpha):
