@@ -104,6 +104,9 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:certificates": "certified radii by votes and by soft maps: LVM-RS",
         "robustness:detection": "attacked digits told by their score: EPS-AD",
     },
+    "decoding": {
+        "decoding:guidance": "a small tuned model guides a large one: proxy tuning",
+    },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
         "denoising:early_stopping": "when a denoiser of few clean data should stop",

@@ -25,7 +25,7 @@ MEASURES = {
     "style": "perplexity under the style",
     "base": "perplexity under the model",
     "distinct": "distinct 3-grams",
-    "divergence": "Jensen-Shannon divergence of a step, nats",
+    "divergence": "JS divergence of a step, nats",
     "entropy": "entropy of a step, nats",
     "overlap": "words that the style has",
 }
@@ -50,13 +50,12 @@ def build(config) -> Study:
                 {s: f"{name}/{s:g}" for s in strengths},
                 label=label,
                 across="strength of the style",
-                log=name in ("style", "base"),
             )
             for name, label in MEASURES.items()
             if name != "overlap"
         },
         claims=_claims(config),
-        labels={STYLED: "docstrings in the style of code"},
+        labels={STYLED: "n-grams of code"},
         title="Docstrings in the style of code, by its n-grams",
         summary=(
             f"Characters of {config.text.modules} modules of the standard library of "
