@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -398,9 +399,8 @@ def speculative_tree(
     ]
     keys = jax.random.split(key, len(rows[0]))
     temperature = jnp.asarray(temperature, p.dtype)
-    found = jax.vmap(lambda key, *row: _walk(key, *row, temperature, options))(
-        keys, *rows
-    )
+    walk = functools.partial(_walk, temperature=temperature, options=options)
+    found = jax.vmap(walk)(keys, *rows)
     shape = parents.shape[:-1]
     return TreeSpeculation(*(a.reshape(*shape, *a.shape[1:]) for a in found))
 
@@ -415,7 +415,7 @@ def _check_children(parents, most):
             )
 
 
-def _walk(key, q, p, x, drafted, parents, temperature, options):
+def _walk(key, q, p, x, drafted, parents, *, temperature, options):
     """One row of ``speculative_tree``."""
     drawn, most, replacement, greedy = options
     count = len(parents)

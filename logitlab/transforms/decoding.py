@@ -305,10 +305,12 @@ def process_drafts(
     places = jnp.arange(count, dtype=jnp.int32)
     after = places if parents is None else _parents(parents, drafts.shape) + 1
     after = jnp.broadcast_to(after, drafts.shape)
-    keys = [None] if key is None else list(jax.random.split(key, 2))
-    first, state = processor.apply(z[:, 0], tokens, state, key=keys[0])
+    first_key = rest = None
+    if key is not None:
+        first_key, rest_key = jax.random.split(key)
+        rest = jax.random.split(rest_key, count)
+    first, state = processor.apply(z[:, 0], tokens, state, key=first_key)
     states = jax.tree.map(lambda a: jnp.repeat(a[:, None], count + 1, 1), state)
-    rest = None if key is None else jax.random.split(keys[1], count)
 
     def step(states, one):
         z, draft, place, parent, own = one

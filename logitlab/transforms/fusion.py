@@ -439,8 +439,8 @@ def dynamic_logit_fusion(
     )
     alphas = _shared_weights(
         *(jax.lax.stop_gradient(a) for a in (_from_top(z), base, deltas)),
-        jnp.asarray(alpha_max, z.dtype),
-        num_steps,
+        alpha_max=jnp.asarray(alpha_max, z.dtype),
+        num_steps=num_steps,
     )
     moved = z + _mixture(alphas, deltas)
     still = jnp.all(alphas == 0, 0)[..., None] | (z == -jnp.inf)
@@ -448,7 +448,7 @@ def dynamic_logit_fusion(
     return LogitFusion(jnp.moveaxis(fused, -1, axis), alphas)
 
 
-def _shared_weights(z, base, deltas, alpha_max, num_steps):
+def _shared_weights(z, base, deltas, *, alpha_max, num_steps):
     """Weights [T, ...] that move z by the mean divergence of the experts."""
     high = jnp.broadcast_to(alpha_max, z.shape[:-1])
     one = jnp.ones_like(high)

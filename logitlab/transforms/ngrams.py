@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ class NgramPrior(NamedTuple):
 
 
 def fit_ngram_prior(
-    tokens: ArrayLike,
+    tokens: ArrayLike | Sequence[ArrayLike],
     vocab_size: int,
     *,
     order: int = 3,
@@ -82,8 +83,9 @@ def fit_ngram_prior(
     check_count("vocab_size", vocab_size)
     check_count("order", order)
     check_range("smoothing", smoothing, lambda s: s > 0, "positive")
-    several = isinstance(tokens, list | tuple) and len(tokens) and np.ndim(tokens[0])
-    texts = [_text(text, vocab_size) for text in (tokens if several else [tokens])]
+    given: Any = tokens
+    several = isinstance(given, list | tuple) and len(given) and np.ndim(given[0])
+    texts = [_text(text, vocab_size) for text in (given if several else [given])]
     if not any(len(text) for text in texts):
         raise ValueError("tokens is empty, expected at least one token")
     counts = [np.bincount(np.concatenate(texts), minlength=vocab_size)]
@@ -287,7 +289,7 @@ def ngram_prior_logits(
     matched: ArrayLike,
     *,
     strength: ArrayLike,
-    weights: ArrayLike = (0.1, 0.3, 0.6),
+    weights: ArrayLike | Sequence[float] = (0.1, 0.3, 0.6),
     mode: str = "sum",
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -352,7 +354,8 @@ def ngram_prior_logits(
             f"weights has shape {np.shape(weights)}, expected ({log_p.shape[-2]},), "
             "one for each order"
         )
-    w = hyper("weights", weights, z.dtype, lambda w: w >= 0, "at least 0")
+    given: Any = weights
+    w = hyper("weights", given, z.dtype, lambda w: w >= 0, "at least 0")
     w = jnp.where(
         seen, jnp.broadcast_to(w.reshape((1,) * (seen.ndim - 1) + (-1,)), seen.shape), 0
     )

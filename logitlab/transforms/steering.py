@@ -341,7 +341,7 @@ def ngram_prior(
     prior: NgramPrior,
     strength: ArrayLike,
     *,
-    weights: ArrayLike = (0.1, 0.3, 0.6),
+    weights: ArrayLike | Sequence[float] = (0.1, 0.3, 0.6),
     mode: str = "sum",
 ) -> Processor:
     """Logits that lean towards the n-grams of a style, for what was said last.
