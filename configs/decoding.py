@@ -94,12 +94,11 @@ def _correction(config):
     config.seeds = 3
     config.classes, config.sampled = 2000, 64
     config.learning_rate, config.batch_size, config.steps = 0.05, 256, 6000
-    config.rows = 500_000
     config.tolerances = dict(corrected=0.03, plain=1.0, top=0.1)
 
 
 def _correction_smoke(config):
-    config.classes, config.sampled, config.rows = 50, 8, 100
+    config.classes, config.sampled = 50, 8
     config.batch_size, config.steps, config.seeds = 8, 20, 1
 
 
