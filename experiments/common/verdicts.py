@@ -106,6 +106,8 @@ COUNTED = {  # table -> config:variant -> question
     },
     "decoding": {
         "decoding:guidance": "a small tuned model guides a large one: proxy tuning",
+        "decoding:style": "n-grams of a style added to a model's logits",
+        "decoding:correction": "sampled softmax with and without log Q",
     },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
