@@ -16,6 +16,8 @@ Variants, after a colon:
   evaluation  calibration error, AUROC and the fit of a temperature beside NumPy, from
              1000000 x 100 logits: two minutes and 5 GB
   attacks    Auto-PGD in three norms beside the gradients that it takes; seconds
+  processors  one step of processors of logits beside the plain formula, 64 x 131072:
+             two minutes and 1 GB
   growth     how time and memory grow with classes, seeds, parameters and points of a
              sweep, as exponents; five minutes and 3 GB
 Expected on an idle machine: of `spherical` and `evaluation` every bound is kept. Of
@@ -97,6 +99,20 @@ def _attacks(config):
     config.widths = (128, 128)
     config.eps = dict(inf=0.1, l2=0.5, l1=2.0)
     config.tolerances = dict(time=2.0)
+def _processors(config):
+    config.repeats = 5
+    config.processors = (
+        "divide_by_temperature",
+        "add_bias",
+        "min_p",
+        "presence_penalty",
+        "repetition_penalty",
+        "top_k",
+        "top_p",
+        "typical_p",
+    )
+    config.shape = (64, 131_072)
+    config.tolerances = dict(elementwise=1.2, sort=1.0)
 
 
 def _growth(config):
@@ -171,6 +187,9 @@ def _evaluation_smoke(config):
 def _attacks_smoke(config):
     config.repeats, config.rows, config.steps, config.widths = 1, 4, 1, (4,)
     config.eps = dict(l1=2.0)
+def _processors_smoke(config):
+    config.repeats, config.shape = 1, (2, 50)
+    config.processors = ("divide_by_temperature", "top_p")
 
 
 def _growth_smoke(config):
@@ -193,6 +212,7 @@ VARIANTS = dict(
     distillation=_distillation,
     evaluation=_evaluation,
     attacks=_attacks,
+    processors=_processors,
     growth=_growth,
 )
 SMOKE = dict(
@@ -203,5 +223,6 @@ SMOKE = dict(
     distillation=_distillation_smoke,
     evaluation=_evaluation_smoke,
     attacks=_attacks_smoke,
+    processors=_processors_smoke,
     growth=_growth_smoke,
 )

@@ -35,6 +35,8 @@ TESTED = {
 TITLES = {  # arXiv id or title -> a title that says more, or that others use
     "1301.3781": "Mikolov et al. 2013",
     "1412.2007": "Jean et al. 2015",
+    "2306.04140": "Increasing Diversity While Maintaining Accuracy, Chung et al. 2023",
+    "2510.09354": "Think Logit, Zhang et al. 2025",
     "2506.03309": "position auctions",
     "2510.18855": "masked importance weights",
     "2206.00364": "EDM, Karras et al. 2022",

@@ -109,6 +109,11 @@ COUNTED = {  # table -> config:variant -> question
         "robustness:union": "one network against several norms: RAMP",
         "robustness:control": "attacks on a controller's one action: group difference",
     },
+    "decoding": {
+        "decoding:guidance": "a small tuned model guides a large one: proxy tuning",
+        "decoding:style": "n-grams of a style added to a model's logits",
+        "decoding:correction": "sampled softmax with and without log Q",
+    },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
         "denoising:autoencoders": "the score that autoencoders know",

@@ -15,6 +15,15 @@ from logitlab.decisions.conformal import (
     conformal_set,
     conformal_threshold,
 )
+from logitlab.decisions.draft_trees import (
+    CandidateChoice,
+    DraftTree,
+    TreeSpeculation,
+    draft_tree_mask,
+    grow_draft_tree,
+    speculative_candidates,
+    speculative_tree,
+)
 from logitlab.decisions.overlap import (
     dice_optimal_mask,
     dice_score,
@@ -34,7 +43,10 @@ from logitlab.decisions.speculative import (
 from logitlab.decisions.utility import candidate_probs, mbr_decision
 
 __all__ = [
+    "CandidateChoice",
+    "DraftTree",
     "Speculation",
+    "TreeSpeculation",
     "acceptance_rate",
     "candidate_probs",
     "cascade_click_probs",
@@ -43,7 +55,9 @@ __all__ = [
     "conformal_threshold",
     "dice_optimal_mask",
     "dice_score",
+    "draft_tree_mask",
     "expected_accepted_length",
+    "grow_draft_tree",
     "iou_optimal_mask",
     "iou_score",
     "mbr_decision",
@@ -53,8 +67,10 @@ __all__ = [
     "rank_volume",
     "rankseg_rma",
     "residual_distribution",
+    "speculative_candidates",
     "speculative_sample",
     "speculative_speedup",
+    "speculative_tree",
     "vcg_payments",
 ]
 

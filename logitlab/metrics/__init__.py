@@ -142,6 +142,16 @@ from logitlab.metrics.selective import (
     risk_coverage,
 )
 from logitlab.metrics.spectra import nuclear_norm
+from logitlab.metrics.text import (
+    compression_ratio,
+    distinct_n,
+    embedding_coverage,
+    remote_clique,
+    self_bleu,
+    unigram_entropy,
+    unique_ratio,
+    vendi_score,
+)
 from logitlab.metrics.vocabularies import coactivation_degree
 from logitlab.metrics.weights import weight_kurtosis, weight_skewness
 
@@ -173,6 +183,7 @@ __all__ = [
     "clopper_pearson",
     "clustering_accuracy",
     "coactivation_degree",
+    "compression_ratio",
     "conflict_ratio",
     "cot_error",
     "coverage",
@@ -182,7 +193,9 @@ __all__ = [
     "dispersion_score",
     "distance_correlation",
     "distance_covariance",
+    "distinct_n",
     "doctor_alpha_score",
+    "embedding_coverage",
     "empirical_bernstein",
     "empirical_multiplicity",
     "empirical_ntk",
@@ -244,9 +257,11 @@ __all__ = [
     "recall_at_k",
     "relative_negative_flip_rate",
     "reliability_bins",
+    "remote_clique",
     "rescore_by_neighborhood",
     "risk_at_thresholds",
     "risk_coverage",
+    "self_bleu",
     "simplex_map",
     "smoothed_lipschitz",
     "soft_confusion",
@@ -258,6 +273,10 @@ __all__ = [
     "u_center",
     "uf_index",
     "union_accuracy",
+    "unigram_entropy",
+    "union_accuracy",
+    "unique_ratio",
+    "vendi_score",
     "wdfs_gap",
     "weight_kurtosis",
     "weight_skewness",

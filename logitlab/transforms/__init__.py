@@ -27,6 +27,16 @@ from logitlab.transforms.calibrators import (
     fit_temperature,
     fit_vector_scaling,
 )
+from logitlab.transforms.decoding import (
+    Processor,
+    add_bias,
+    allow_tokens,
+    ban_tokens,
+    chain,
+    divide_by_temperature,
+    process_drafts,
+    take_state,
+)
 from logitlab.transforms.ensemble_averages import ensemble_logits
 from logitlab.transforms.experts import (
     drm_predict,
@@ -35,9 +45,31 @@ from logitlab.transforms.experts import (
     match_scale,
 )
 from logitlab.transforms.few_shot import prototypes
+from logitlab.transforms.fusion import (
+    LogitFusion,
+    argmax_override,
+    dynamic_logit_fusion,
+    kl_matched_alpha,
+    proxy_logits,
+)
 from logitlab.transforms.guidance import classifier_free_guidance
 from logitlab.transforms.metrics import amplify
+from logitlab.transforms.ngrams import (
+    NgramPrior,
+    fit_ngram_prior,
+    ngram_counts,
+    ngram_log_probs,
+    ngram_prior_logits,
+)
 from logitlab.transforms.ordinal import cumulative_probs, ordered_thresholds
+from logitlab.transforms.penalties import (
+    frequency_penalty,
+    min_length,
+    no_repeat_ngrams,
+    presence_penalty,
+    repetition_penalty,
+    suppress,
+)
 from logitlab.transforms.similarities import (
     cosine_logits,
     cosine_similarities,
@@ -46,20 +78,51 @@ from logitlab.transforms.similarities import (
 )
 from logitlab.transforms.sorting import SoftSort, diff_sort
 from logitlab.transforms.standardization import standardize_logits
+from logitlab.transforms.steering import (
+    AlphaSchedule,
+    alpha_schedule,
+    fuse_experts,
+    guide,
+    guide_classifier_free,
+    ngram_prior,
+)
+from logitlab.transforms.suppression import (
+    filter_in_scope,
+    label_replace,
+    suppress_logits,
+    suppression_bias,
+    update_counts,
+)
 from logitlab.transforms.temperatures import optimal_temperature
+from logitlab.transforms.truncation import (
+    min_p,
+    top_k,
+    top_p,
+    typical_p,
+)
 
 __all__ = [
+    "AlphaSchedule",
     "HistogramCalibrator",
     "IsotonicCalibrator",
+    "LogitFusion",
     "MatrixCalibrator",
+    "NgramPrior",
     "PlattCalibrator",
+    "Processor",
     "SoftSort",
     "TemperatureCalibrator",
     "VectorCalibrator",
+    "add_bias",
+    "allow_tokens",
+    "alpha_schedule",
     "amplify",
     "angle_norm_logits",
     "arcface_logits",
+    "argmax_override",
+    "ban_tokens",
     "calibrate",
+    "chain",
     "classifier_free_guidance",
     "cosface_logits",
     "cosine_logits",
@@ -67,24 +130,53 @@ __all__ = [
     "cumulative_probs",
     "diff_sort",
     "drm_predict",
+    "divide_by_temperature",
+    "dynamic_logit_fusion",
     "ensemble_logits",
+    "filter_in_scope",
     "fit_histogram_binning",
     "fit_isotonic",
     "fit_matrix_scaling",
+    "fit_ngram_prior",
     "fit_platt",
     "fit_temperature",
     "fit_vector_scaling",
     "gaussian_scoring_integration",
+    "frequency_penalty",
+    "fuse_experts",
+    "guide",
+    "guide_classifier_free",
+    "kl_matched_alpha",
+    "label_replace",
     "label_sines",
     "logit_bias_fusion",
     "magface_logits",
     "match_scale",
+    "min_length",
+    "min_p",
+    "ngram_counts",
+    "ngram_log_probs",
+    "ngram_prior",
+    "ngram_prior_logits",
+    "no_repeat_ngrams",
     "normalize",
     "optimal_temperature",
     "ordered_thresholds",
+    "presence_penalty",
+    "process_drafts",
     "prototypes",
+    "proxy_logits",
+    "repetition_penalty",
     "standardize_logits",
+    "suppress",
+    "suppress_logits",
+    "suppression_bias",
+    "take_state",
+    "top_k",
+    "top_p",
+    "typical_p",
     "unpg_negatives",
+    "update_counts",
 ]
 
 if not TYPE_CHECKING:  # to checkers it would make any attribute Any

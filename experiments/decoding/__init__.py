@@ -1,0 +1,1 @@
+"""What logits are worth at decoding time, and heads of huge vocabularies."""
