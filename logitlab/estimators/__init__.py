@@ -1,4 +1,4 @@
-"""Estimators fitted in closed form or by a convex solver."""
+"""Estimators fitted in closed form or by a solver, in one program."""
 
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,29 @@ from logitlab.estimators.designs import (
     sample_volume,
     weighted_least_squares,
 )
+from logitlab.estimators.halfspaces import (
+    CheckedHalfspace,
+    HalfspaceFit,
+    HalfspaceTest,
+    learn_halfspace,
+    test_halfspace,
+    tester_learner,
+)
 from logitlab.estimators.hypotheses import (
     ScaledNcx2,
     fit_scaled_ncx2,
     gp_posterior_errors,
     neg_log_ncx2_cdf,
+)
+from logitlab.estimators.latent import (
+    GMM,
+    PPCA,
+    gmm_fit,
+    gmm_log_likelihood,
+    gmm_logits,
+    ppca_encode,
+    ppca_fit,
+    ppca_log_likelihood,
 )
 from logitlab.estimators.metropolis import MetropolisStep, score_mh_step
 from logitlab.estimators.naive_bayes import (
@@ -40,6 +58,13 @@ from logitlab.estimators.ordinal_regression import (
     fit_presto,
     presto_lambda_max,
     presto_logits,
+)
+from logitlab.estimators.probes import (
+    LinearClassifier,
+    fit_logistic,
+    linear_logits,
+    linear_probe,
+    mean_pool,
 )
 from logitlab.estimators.quantile_combination import (
     monotone_average,
@@ -77,8 +102,14 @@ from logitlab.estimators.viable_ranges import (
 )
 
 __all__ = [
+    "CheckedHalfspace",
+    "GMM",
     "GaussianNBState",
+    "HalfspaceFit",
+    "HalfspaceTest",
+    "LinearClassifier",
     "MetropolisStep",
+    "PPCA",
     "PrestoFit",
     "ScaledNcx2",
     "ViableRanges",
@@ -93,12 +124,16 @@ __all__ = [
     "dual_activation",
     "effective_parameters",
     "fit_density_classifier",
+    "fit_logistic",
     "fit_presto",
     "fit_scaled_ncx2",
     "gaussian_nb_init",
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
+    "gmm_fit",
+    "gmm_log_likelihood",
+    "gmm_logits",
     "gp_posterior_errors",
     "gram_deviation",
     "hilbert_estimate",
@@ -107,6 +142,10 @@ __all__ = [
     "krr_predict",
     "krr_self_distill",
     "leaf_smoother",
+    "learn_halfspace",
+    "linear_logits",
+    "linear_probe",
+    "mean_pool",
     "monotone_average",
     "monotone_cummax",
     "monotone_isotonic",
@@ -115,6 +154,9 @@ __all__ = [
     "neg_log_ncx2_cdf",
     "optimal_alpha",
     "optimal_density",
+    "ppca_encode",
+    "ppca_fit",
+    "ppca_log_likelihood",
     "presto_lambda_max",
     "presto_logits",
     "quantile_aggregation",
@@ -125,6 +167,8 @@ __all__ = [
     "score_mh_step",
     "shrinkage_factors",
     "singularity_exponent",
+    "test_halfspace",
+    "tester_learner",
     "tweedie_gamma",
     "tweedie_gaussian",
     "tweedie_poisson",
