@@ -264,13 +264,6 @@ def tester_learner(
 
     Source: An Efficient Tester-Learner for Halfspaces, Gollakota et al. 2023,
       arXiv:2302.14853.
-
-    >>> import jax
-    >>> from logitlab.estimators import tester_learner
-    >>> x = jax.random.normal(jax.random.key(0), (4000, 2))
-    >>> labels = (x[:, 0] > 0).astype(int)
-    >>> bool(tester_learner(x, labels, jax.random.key(1), steps=50).accepted)
-    True
     """
     learn_key, line_key = jax.random.split(key)
     fit = learn_halfspace(
