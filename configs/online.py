@@ -61,13 +61,13 @@ def _bandit_smoke(config):
 
 def _contextual(config):
     config.seeds, config.rounds, config.marks = 5, 5000, 5
-    config.width, config.learning_rate = 64, 0.3
+    config.width, config.rates = 32, (0.1, 0.3, 1.0)
     config.gammas, config.shares = (10.0, 30.0, 100.0, 300.0), (0.01, 0.03, 0.1, 0.3)
 
 
 def _contextual_smoke(config):
     config.rounds, config.marks, config.width = 10, 2, 4
-    config.gammas, config.shares = (10.0,), (0.1,)
+    config.gammas, config.shares, config.rates = (10.0,), (0.1,), (0.1,)
 
 
 VARIANTS = dict(drift=_drift, groups=_groups, bandit=_bandit, contextual=_contextual)

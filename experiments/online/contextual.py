@@ -12,11 +12,11 @@ arXiv:2312.07145.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.common import datasets
 from experiments.common.references import stated
@@ -56,8 +56,8 @@ def build(config) -> Study:
             f"{config.rounds} digits, shown in a random order, ten answers; a network "
             f"with a hidden layer of {config.width} units and a gradient step on each "
             "round. Of every method the setting with the least mean regret over the "
-            "seeds counts: gamma for inverse gaps, the share of random answers for the "
-            "greedy method."
+            "seeds counts: the learning rate, gamma for inverse gaps, and the share of "
+            "random answers for the greedy method."
         ),
         captions={"regret": "Wrong answers so far, each seed with its best setting."},
     )
@@ -69,16 +69,22 @@ def _check(config):
             f"config.rounds is {config.rounds}, expected at least config.marks, "
             f"{config.marks}, at least 1"
         )
-    for name in ("gammas", "shares"):
+    for name in ("gammas", "shares", "rates"):
         if not len(config[name]):
             raise ValueError(f"config.{name} is empty, expected at least one")
 
 
-def grid(name: str, config) -> tuple[float, ...]:
-    """The settings of a method that are tried."""
-    if name in (FAST, SQUARE):
-        return tuple(config.gammas)
-    return tuple(config.shares) if name == GREEDY else (0.0,)
+def grid(name: str, config) -> list[tuple[float, float]]:
+    """The settings of a method that are tried, each with every learning rate."""
+    shares = config.shares if name == GREEDY else (0.0,)
+    settings = config.gammas if name in (FAST, SQUARE) else shares
+    rates = config.rates if name != UNIFORM else config.rates[:1]
+    return [*itertools.product(settings, rates)]
+
+
+def metric(setting: tuple[float, float]) -> str:
+    """Where the regret of a setting stands."""
+    return f"regret/{setting[0]:g}/{setting[1]:g}"
 
 
 def chances(name: str, predicted: jax.Array, setting: jax.Array) -> jax.Array:
@@ -97,12 +103,10 @@ def regrets(name: str, config, marks, key: jax.Array) -> dict:
     rows = jax.random.randint(order_key, (config.rounds,), 0, len(y))
     settings = jnp.asarray(grid(name, config), jnp.float32)
     keys = jax.random.split(play_key, config.rounds)
-    shape = config.width, config.learning_rate
-    wrong = _played(name, shape, init_key, x[rows], y[rows], keys, settings)
+    wrong = _played(name, config.width, init_key, x[rows], y[rows], keys, settings)
     total = np.cumsum(np.asarray(wrong), -1)
     found = {
-        f"regret/{setting:g}": total[i, -1]
-        for i, setting in enumerate(grid(name, config))
+        metric(setting): total[i, -1] for i, setting in enumerate(grid(name, config))
     }
     # In a figure: the setting that is best for this seed.
     best = total[total[:, -1].argmin()]
@@ -110,10 +114,8 @@ def regrets(name: str, config, marks, key: jax.Array) -> dict:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _played(name, shape, init_key, x, y, keys, settings):
-    width, learning_rate = shape
+def _played(name, width, init_key, x, y, keys, settings):
     model = models.MLP(widths=(width,), classes=ARMS)
-    optimizer = optax.sgd(learning_rate)
     start = model.init(init_key, x[:1])["params"]
 
     def logits_of(params, image):
@@ -125,9 +127,10 @@ def _played(name, shape, init_key, x, y, keys, settings):
             return losses.bandit_kl_loss(z, loss)
         return jnp.square(jax.nn.sigmoid(z) - loss)
 
-    def play(setting):
-        def round_(carry, now):
-            params, state = carry
+    def play(pair):
+        setting, rate = pair
+
+        def round_(params, now):
             image, digit, key = now
             predicted = jax.nn.sigmoid(logits_of(params, image))
             predicted = jnp.clip(predicted, LOWEST, 1 - LOWEST)
@@ -136,11 +139,9 @@ def _played(name, shape, init_key, x, y, keys, settings):
             )
             loss = (arm != digit).astype(jnp.float32)
             slope = jax.grad(objective)(params, image, arm, loss)
-            change, state = optimizer.update(slope, state, params)
-            return (optax.apply_updates(params, change), state), loss
+            return jax.tree.map(lambda w, g: w - rate * g, params, slope), loss
 
-        carry = start, optimizer.init(start)
-        return jax.lax.scan(round_, carry, (x, y, keys))[1]
+        return jax.lax.scan(round_, start, (x, y, keys))[1]
 
     return jax.vmap(play)(settings)
 
@@ -148,7 +149,7 @@ def _played(name, shape, init_key, x, y, keys, settings):
 def _claims(config):
     def least(results, name):
         """Regrets of the seeds with the setting whose mean is the least."""
-        rows = [results[name].final(f"regret/{s:g}") for s in grid(name, config)]
+        rows = [results[name].final(metric(s)) for s in grid(name, config)]
         return report.smallest_mean(rows)
 
     pairs = (

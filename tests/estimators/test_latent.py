@@ -160,13 +160,13 @@ X = np.zeros((3, 2))
         ),
         (
             lambda: estimators.ppca_encode(
-                estimators.PPCA(np.zeros(3), np.zeros((3, 1)), 1.0), X
+                estimators.PPCA(jnp.zeros(3), jnp.zeros((3, 1)), 1.0), X
             ),
             r"x has shape \(3, 2\), expected \[..., 3\]",
         ),
         (
             lambda: estimators.gmm_logits(
-                estimators.GMM(np.zeros(1), np.zeros((1, 3)), np.eye(3), 0.0, 0), X
+                estimators.GMM(jnp.zeros(1), jnp.zeros((1, 3)), jnp.eye(3), 0.0, 0), X
             ),
             r"x has shape \(3, 2\), expected \[..., 3\]",
         ),

@@ -124,7 +124,7 @@ X, Y = np.zeros((3, 2)), np.zeros(3, int)
         ),
         (
             lambda: estimators.linear_probe(X, Y + 2, num_classes=2),
-            "labels reach 2, expected below 2",
+            r"labels outside \[0, 2\)",
         ),
         (
             lambda: estimators.linear_probe(X[:0], Y[:0], num_classes=2),
@@ -132,7 +132,7 @@ X, Y = np.zeros((3, 2)), np.zeros(3, int)
         ),
         (
             lambda: estimators.linear_logits(
-                estimators.LinearClassifier(X.T, Y, 0, 0), X[:, :1]
+                estimators.LinearClassifier(jnp.ones((2, 3)), jnp.ones(3), 0, 0), X[:, :1]
             ),
             r"x has shape \(3, 1\)",
         ),

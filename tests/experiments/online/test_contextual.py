@@ -21,9 +21,10 @@ def test_chances(name):
 
 def test_settings():
     config = get_config("contextual")
-    assert contextual.grid("fast", config) == config.gammas
-    assert contextual.grid("greedy", config) == config.shares
-    assert contextual.grid("uniform", config) == (0.0,)
+    assert len(contextual.grid("fast", config)) == 12
+    assert contextual.grid("greedy", config)[0] == (0.01, 0.1)
+    assert contextual.grid("uniform", config) == [(0.0, 0.1)]
+    assert contextual.metric((30.0, 0.1)) == "regret/30/0.1"
 
 
 def test_bad_configs_are_refused(refused):

@@ -27,6 +27,7 @@ def test_excess_risks_fall_with_examples(x64):
     assert many < 1e-3
 
 
+@pytest.mark.slow
 def test_errors_of_far_clouds_vanish(x64):
     errors = latent.mixture_errors(
         (2, 3, 60, 20, 50), jax.random.key(0), 30.0, jnp.array([20])
