@@ -108,6 +108,10 @@ COUNTED = {  # table -> config:variant -> question
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
         "denoising:early_stopping": "when a denoiser of few clean data should stop",
     },
+    "online": {
+        "online:drift": "optimism against losses that move",
+        "online:groups": "one predictor for overlapping groups",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

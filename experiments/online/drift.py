@@ -211,7 +211,7 @@ def _claims(config):
     slow = config.turns[0]
     return claims + [
         report.Claim(
-            text=f"a center that makes {slow} turns: optimism loses less",
+            text=f"a slow center ({slow:g} around its circle): optimism loses less",
             reference=stated("the regret falls with the changes of the losses"),
             ours=lambda r: report.ahead(f"drift/{slow}/{last}", PLAIN, OPTIMISTIC)(r)[
                 0
