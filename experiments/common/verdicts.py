@@ -111,6 +111,7 @@ COUNTED = {  # table -> config:variant -> question
     "online": {
         "online:drift": "optimism against losses that move",
         "online:groups": "one predictor for overlapping groups",
+        "online:bandit": "estimates of losses far below zero",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
