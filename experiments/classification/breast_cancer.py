@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.references import BOUND
-from experiments.common.solvers import minimised
 from experiments.common.threads import one_blas_thread
-from logitlab import losses, numerics, report
+from logitlab import estimators, report
 from logitlab.train import ArmResult, Compute, Study
 
 OURS, THEIRS = "logistic", "sklearn_logistic"
@@ -63,52 +62,6 @@ def build(config) -> Study:
     )
 
 
-def fit_logistic(
-    x: jax.Array,
-    labels: jax.Array,
-    *,
-    classes: int,
-    l2: jax.Array | float,
-    mask: jax.Array | None = None,
-    steps: int = 200,
-    tolerance: float = 1e-9,
-) -> tuple[jax.Array, jax.Array]:
-    r"""Logistic regression with a penalty, by L-BFGS.
-
-    .. math:: \frac{1}{n} \sum_i \ell(x_i W^T + b, y_i) + \frac{l_2}{2} \|W\|^2
-
-    Shapes: x [N, D], labels [N] -> W [R, D], b [R]
-
-    Args:
-      x: features.
-      labels: ints in ``[0, classes)``.
-      classes: two share one row, that of class 1, as in scikit-learn; more have one
-        each.
-      l2: ``1 / (C n)`` for scikit-learn's C.
-      mask: bool, the rows that take part.
-      steps: the most there are.
-      tolerance: largest slope at which to stop.
-    """
-    rows = 1 if classes == 2 else classes
-    params = (jnp.zeros((rows, x.shape[1]), x.dtype), jnp.zeros(rows, x.dtype))
-
-    def objective(params):
-        w, _ = params
-        values = losses.cross_entropy(linear_logits(params, x), labels)
-        return numerics.masked_mean(values, mask) + l2 / 2 * jnp.square(w).sum()
-
-    return minimised(objective, params, steps=steps, tolerance=tolerance)
-
-
-def linear_logits(params: tuple, x: jax.Array) -> jax.Array:
-    """Logits of all classes; class 0 of two has the logit 0."""
-    w, b = params
-    logits = x @ w.T + b[None]
-    if w.shape[0] > 1:
-        return logits
-    return jnp.concatenate([jnp.zeros_like(logits), logits], -1)
-
-
 def fold_probabilities(x, labels, train, *, inverse_penalty, steps) -> jax.Array:
     """Probability of class 1 for every row, one row of them for each row of ``train``.
 
@@ -121,8 +74,10 @@ def fold_probabilities(x, labels, train, *, inverse_penalty, steps) -> jax.Array
         scale = x.std(0, where=train[:, None])
         z = (x - mean[None]) / jnp.where(scale > 0, scale, 1)[None]
         l2 = 1 / (inverse_penalty * count)
-        params = fit_logistic(z, labels, classes=2, l2=l2, mask=train, steps=steps)
-        return jax.nn.softmax(linear_logits(params, z))[:, 1]
+        fit = estimators.fit_logistic(
+            z, labels, num_classes=2, l2=l2, mask=train, max_steps=steps
+        )
+        return jax.nn.softmax(estimators.linear_logits(fit, z))[:, 1]
 
     return jax.lax.map(one, train)
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.classification.breast_cancer import fit_logistic, linear_logits
 from experiments.common import datasets
 from experiments.common.claims import least_ahead
 from experiments.common.references import stated
@@ -123,26 +122,26 @@ def fit(
     inverse_penalty: float,
     steps: int,
     var_eps: float,
-) -> tuple[jax.Array, jax.Array]:
-    """A linear classifier of the rows in ``mask``, for ``linear_logits``."""
+) -> estimators.LinearClassifier:
+    """A linear classifier of the rows in ``mask``."""
     if method == BAYES:
         state = estimators.gaussian_nb_init(classes, x.shape[1], dtype=x.dtype)
         state = estimators.gaussian_nb_update(state, x, labels, mask=mask)
         w, b = estimators.gaussian_nb_linear(state, var_eps=var_eps)
-        return (w[1:] - w[:1], b[1:] - b[:1]) if classes == 2 else (w, b)
+        return estimators.LinearClassifier(w.T, b, jnp.zeros(()), jnp.zeros((), int))
     l2 = 1 / (inverse_penalty * mask.sum())
-    return fit_logistic(
-        x, labels, classes=classes, l2=l2, mask=mask, steps=steps, tolerance=1e-6
+    return estimators.fit_logistic(
+        x, labels, num_classes=classes, l2=l2, mask=mask, max_steps=steps, tol=1e-6
     )
 
 
-def mixture_error(params: tuple, scale: jax.Array) -> jax.Array:
+def mixture_error(fit: estimators.LinearClassifier, scale: jax.Array) -> jax.Array:
     r"""Error of a linear classifier on N(-1, scale^2) against N(1, scale^2).
 
     .. math:: \frac{1}{2} \sum_{s = \pm 1} \Phi\big(-(\sum_f w_f + s b) /
         \sqrt{\sum_f w_f^2 \sigma_f^2}\big)
     """
-    (w,), (b,) = params
+    w, b = fit.kernel[:, 1] - fit.kernel[:, 0], fit.bias[1] - fit.bias[0]
     spread = jnp.sqrt(jnp.sum(jnp.square(w * scale)))
     spread = jnp.where(spread > 0, spread, 1)
     margins = jnp.stack([w.sum() + b, w.sum() - b])
@@ -239,7 +238,7 @@ def _accuracies(method, x, y, test_x, test_y, shots, **settings):
         shot, x, y, test_x, test_y = case
         mask = jnp.arange(len(y)) < 10 * shot
         params = fit(method, x, y, mask, classes=10, **settings)
-        right = metrics.accuracy(linear_logits(params, test_x), test_y)
+        right = metrics.accuracy(estimators.linear_logits(params, test_x), test_y)
         return right.sum / right.count
 
     def draws(shot):

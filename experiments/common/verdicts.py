@@ -120,6 +120,16 @@ COUNTED = {  # table -> config:variant -> question
         "denoising:early_stopping": "when a denoiser of few clean data should stop",
         "denoising:noprop": "blocks that denoise the label: NoProp",
     },
+    "online": {
+        "online:drift": "optimism against losses that move",
+        "online:groups": "one predictor for overlapping groups",
+        "online:bandit": "estimates of losses far below zero",
+        "online:contextual": "how a network explores that learns of what it pulled",
+    },
+    "representations": {
+        "representations:latent": "labels that a model of unlabeled data saves",
+        "representations:halfspace": "halfspaces from partly wrong labels, tested",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

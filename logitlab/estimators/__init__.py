@@ -1,8 +1,14 @@
-"""Estimators fitted in closed form or by a convex solver."""
+"""Estimators fitted in closed form or by a solver, in one program."""
 
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.estimators.bandits import (
+    GFUCBState,
+    gfucb_init,
+    gfucb_select,
+    gfucb_update,
+)
 from logitlab.estimators.conformal import cqr_calibrate, cqr_scores
 from logitlab.estimators.deep_kernels import (
     deep_nngp,
@@ -22,11 +28,38 @@ from logitlab.estimators.designs import (
     weighted_least_squares,
 )
 from logitlab.estimators.experts import estimate_label_prior, sade_weights
+from logitlab.estimators.grouped_models import (
+    GroupedModel,
+    ValueIteration,
+    estimate_grouped_model,
+    group_mdp,
+    grouping_objective,
+    nested_groupings,
+    value_iteration,
+)
+from logitlab.estimators.halfspaces import (
+    CheckedHalfspace,
+    HalfspaceFit,
+    HalfspaceTest,
+    learn_halfspace,
+    test_halfspace,
+    tester_learner,
+)
 from logitlab.estimators.hypotheses import (
     ScaledNcx2,
     fit_scaled_ncx2,
     gp_posterior_errors,
     neg_log_ncx2_cdf,
+)
+from logitlab.estimators.latent import (
+    GMM,
+    PPCA,
+    gmm_fit,
+    gmm_log_likelihood,
+    gmm_logits,
+    ppca_encode,
+    ppca_fit,
+    ppca_log_likelihood,
 )
 from logitlab.estimators.metropolis import MetropolisStep, score_mh_step
 from logitlab.estimators.naive_bayes import (
@@ -41,6 +74,13 @@ from logitlab.estimators.ordinal_regression import (
     fit_presto,
     presto_lambda_max,
     presto_logits,
+)
+from logitlab.estimators.probes import (
+    LinearClassifier,
+    fit_logistic,
+    linear_logits,
+    linear_probe,
+    mean_pool,
 )
 from logitlab.estimators.quantile_combination import (
     monotone_average,
@@ -63,6 +103,11 @@ from logitlab.estimators.smoothers import (
     leaf_smoother,
     ridge_smoother,
 )
+from logitlab.estimators.transfer import (
+    TaskSelection,
+    mbtl_acquisition,
+    mbtl_select,
+)
 from logitlab.estimators.tweedie import (
     anneal_sigma,
     dae_score,
@@ -78,10 +123,20 @@ from logitlab.estimators.viable_ranges import (
 )
 
 __all__ = [
+    "CheckedHalfspace",
+    "GFUCBState",
+    "GMM",
     "GaussianNBState",
+    "GroupedModel",
+    "HalfspaceFit",
+    "HalfspaceTest",
+    "LinearClassifier",
     "MetropolisStep",
+    "PPCA",
     "PrestoFit",
     "ScaledNcx2",
+    "TaskSelection",
+    "ValueIteration",
     "ViableRanges",
     "WeightedFit",
     "aggregate_ridge",
@@ -94,29 +149,49 @@ __all__ = [
     "dual_activation",
     "effective_parameters",
     "estimate_label_prior",
+    "estimate_grouped_model",
     "fit_density_classifier",
+    "fit_logistic",
     "fit_presto",
     "fit_scaled_ncx2",
     "gaussian_nb_init",
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
+    "gfucb_init",
+    "gfucb_select",
+    "gfucb_update",
+    "gmm_fit",
+    "gmm_log_likelihood",
+    "gmm_logits",
     "gp_posterior_errors",
     "gram_deviation",
+    "group_mdp",
+    "grouping_objective",
     "hilbert_estimate",
     "kernel_classify",
     "krr_limit",
     "krr_predict",
     "krr_self_distill",
     "leaf_smoother",
+    "learn_halfspace",
+    "linear_logits",
+    "linear_probe",
+    "mbtl_acquisition",
+    "mbtl_select",
+    "mean_pool",
     "monotone_average",
     "monotone_cummax",
     "monotone_isotonic",
     "monotone_sort",
     "monotone_sweep",
     "neg_log_ncx2_cdf",
+    "nested_groupings",
     "optimal_alpha",
     "optimal_density",
+    "ppca_encode",
+    "ppca_fit",
+    "ppca_log_likelihood",
     "presto_lambda_max",
     "presto_logits",
     "quantile_aggregation",
@@ -128,9 +203,12 @@ __all__ = [
     "score_mh_step",
     "shrinkage_factors",
     "singularity_exponent",
+    "test_halfspace",
+    "tester_learner",
     "tweedie_gamma",
     "tweedie_gaussian",
     "tweedie_poisson",
+    "value_iteration",
     "viable_prediction_range",
     "weighted_least_squares",
     "x0_from_score",

@@ -60,7 +60,7 @@ _FAMILIES = {
     ),
     "binary": (
         "one yes-or-no logit per class",
-        "sigmoid_cross_entropy",
+        "sigmoid_cross_entropy bandit_kl_loss smoothed_zero_one_loss",
     ),
     "margin": (
         "hinge losses",

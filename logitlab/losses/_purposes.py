@@ -85,6 +85,7 @@ PURPOSES = (
             "bi_tempered_logistic_loss",
             "ldr_kl_loss",
             "aldr_kl_loss",
+            "smoothed_zero_one_loss",
         ),
     ),
     Purpose(
@@ -147,6 +148,7 @@ PURPOSES = (
         "Start with `sigmoid_cross_entropy`. Labels have the logits' shape.",
         (
             "sigmoid_cross_entropy",
+            "bandit_kl_loss",
             "multilabel_soft_margin_loss",
             "sigmoid_focal_loss",
             "asymmetric_loss",

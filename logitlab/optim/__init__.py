@@ -1,4 +1,4 @@
-"""Optax gradient transformations, gradients of other kinds, and schedules."""
+"""Optax gradient transformations, gradients of other kinds, and online learning."""
 
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,20 @@ from logitlab.optim.cross_gradients import (
     value_and_cross_grad,
     xgd,
 )
+from logitlab.optim.online import (
+    AdaNormalHedgeState,
+    GroupwisePredictions,
+    OptimisticState,
+    ada_normal_hedge_init,
+    ada_normal_hedge_probs,
+    ada_normal_hedge_update,
+    groupwise_predictor,
+    inverse_gap_weighting,
+    log_barrier_policy,
+    magnitude_reduced,
+    optimistic_hedge,
+    optimistic_omd,
+)
 from logitlab.optim.projections import gradient_projection_merge, ortho_grad
 from logitlab.optim.prox import (
     ProxState,
@@ -23,14 +37,26 @@ from logitlab.optim.prox import (
 from logitlab.optim.weight_penalties import weight_distribution_penalty
 
 __all__ = [
+    "AdaNormalHedgeState",
+    "GroupwisePredictions",
+    "OptimisticState",
     "ProxState",
     "XGDState",
+    "ada_normal_hedge_init",
+    "ada_normal_hedge_probs",
+    "ada_normal_hedge_update",
     "align_gradients",
     "cross_convex_lower_bound",
     "cross_gradient",
     "fused_soft_threshold",
     "gradient_alignment",
     "gradient_projection_merge",
+    "groupwise_predictor",
+    "inverse_gap_weighting",
+    "log_barrier_policy",
+    "magnitude_reduced",
+    "optimistic_hedge",
+    "optimistic_omd",
     "ortho_grad",
     "random_point",
     "soft_threshold",

@@ -1,40 +1,14 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn import linear_model
 
 from experiments.classification import breast_cancer
 
 fold_probabilities = jax.jit(
     functools.partial(breast_cancer.fold_probabilities, inverse_penalty=1.0, steps=100)
 )
-
-
-@pytest.mark.sampled
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.usefixtures("x64")
-def test_agrees_with_scikit_learn(classes):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 5))
-    y = (x[:, 0] + rng.normal(size=60) > 0) + (classes > 2) * rng.integers(0, 3, 60)
-    theirs = linear_model.LogisticRegression(C=0.5, tol=1e-10, max_iter=1000)
-    keep = np.arange(60) < 50
-    theirs.fit(x[keep], y[keep])
-    spoilt = jnp.asarray(np.where(keep[:, None], x, 1e3))  # what the mask hides
-    w, b = breast_cancer.fit_logistic(
-        spoilt,
-        jnp.asarray(y),
-        classes=classes,
-        l2=1 / (0.5 * 50),
-        mask=jnp.asarray(keep),
-    )
-    np.testing.assert_allclose(w, theirs.coef_, atol=1e-6)
-    np.testing.assert_allclose(b, theirs.intercept_, atol=1e-6)
-    probs = breast_cancer.linear_logits((w, b), jnp.asarray(x))
-    assert (np.asarray(probs).argmax(-1) == theirs.predict(x)).all()
 
 
 @pytest.mark.usefixtures("x64")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.classification import naive_bayes
+from logitlab.estimators import LinearClassifier
 
 SETTINGS = dict(inverse_penalty=1.0, steps=100, var_eps=1e-9)
 MIXTURE = dict(target=0.05, repeats=2, most=60, growth=1.5)
@@ -17,12 +18,15 @@ def test_error_of_a_linear_classifier():
     sign = rng.choice([-1, 1], 200_000)
     x = sign[:, None] + scale * rng.normal(size=(200_000, 4))
     measured = np.mean((x @ w[0] + b > 0) != (sign > 0))
-    error = naive_bayes.mixture_error(
-        (jnp.asarray(w), jnp.asarray(b)), jnp.asarray(scale)
-    )
+    error = naive_bayes.mixture_error(_classifier(w[0], b[0]), jnp.asarray(scale))
     np.testing.assert_allclose(error, measured, atol=3e-3)
-    nothing = jnp.zeros((1, 4)), jnp.zeros(1)
+    nothing = _classifier(np.zeros(4), 0)
     assert naive_bayes.mixture_error(nothing, jnp.asarray(scale)) == 0.5
+
+
+def _classifier(w, b):
+    kernel, bias = np.stack([0 * w, w], 1), np.array([0, b])
+    return LinearClassifier(jnp.asarray(kernel), jnp.asarray(bias), 0.0, 0)
 
 
 @pytest.mark.sampled
@@ -64,16 +68,18 @@ def test_a_target_that_is_not_reached_gives_no_number():
 
 
 @pytest.mark.usefixtures("x64")
-def test_naive_bayes_of_two_classes_is_one_row():
+def test_naive_bayes_of_two_classes():
     rng = np.random.default_rng(0)
     x, y = jnp.asarray(rng.normal(size=(30, 3))), jnp.arange(30) % 2
     mask = jnp.ones(30, bool)
     params = naive_bayes.fit("naive_bayes", x, y, mask, classes=2, **SETTINGS)
     variance = sum(np.asarray(x)[k::2].var(0) for k in (0, 1)) / 2
     means = [np.asarray(x)[k::2].mean(0) for k in (0, 1)]
-    np.testing.assert_allclose(params[0][0], (means[1] - means[0]) / variance)
-    bias = ((means[0] ** 2 - means[1] ** 2) / (2 * variance)).sum()
-    np.testing.assert_allclose(params[1][0], bias)
+    kernel, bias = params.kernel, params.bias
+    want = (means[1] - means[0]) / variance
+    np.testing.assert_allclose(kernel[:, 1] - kernel[:, 0], want)
+    want = ((means[0] ** 2 - means[1] ** 2) / (2 * variance)).sum()
+    np.testing.assert_allclose(bias[1] - bias[0], want)
 
 
 def test_slope():

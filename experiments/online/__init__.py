@@ -1,0 +1,1 @@
+"""Learning while playing: regrets against what would have been best in hindsight."""

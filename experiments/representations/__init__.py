@@ -1,0 +1,1 @@
+"""What representations of data are worth, and what fits of them may rely on."""
