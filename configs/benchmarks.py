@@ -99,6 +99,8 @@ def _attacks(config):
     config.widths = (128, 128)
     config.eps = dict(inf=0.1, l2=0.5, l1=2.0)
     config.tolerances = dict(time=2.0)
+
+
 def _processors(config):
     config.repeats = 5
     config.processors = (
@@ -187,6 +189,8 @@ def _evaluation_smoke(config):
 def _attacks_smoke(config):
     config.repeats, config.rows, config.steps, config.widths = 1, 4, 1, (4,)
     config.eps = dict(l1=2.0)
+
+
 def _processors_smoke(config):
     config.repeats, config.shape = 1, (2, 50)
     config.processors = ("divide_by_temperature", "top_p")

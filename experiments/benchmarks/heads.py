@@ -39,7 +39,9 @@ def build(config) -> Study:
         mine = tuple(name for name in names if HEADS[name][1] == kind)
         claims += [
             _worst(f"time of {kind}, over dense logits", "time_over_dense", mine, time),
-            _worst(f"memory of {kind}, over logits", "memory_over_logits", mine, memory),
+            _worst(
+                f"memory of {kind}, over logits", "memory_over_logits", mine, memory
+            ),
         ]
     ours = tuple(name for name in names if HEADS[name][1])
     claims.append(
