@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -266,9 +265,7 @@ def sqrt_batch_scale(
     numbers = dict(learning_rate=learning_rate, batch=batch, base_batch=base_batch)
     for name, value in numbers.items():
         check_range(name, value, lambda v: v > 0, "positive")
-    if any(isinstance(v, jax.Array) for v in numbers.values()):
-        return learning_rate * jnp.sqrt(batch / base_batch)
-    return learning_rate * math.sqrt(batch / base_batch)
+    return learning_rate * (batch / base_batch) ** 0.5
 
 
 def adapt_regime(

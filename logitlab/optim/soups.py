@@ -92,7 +92,7 @@ def uniform_soup(trees: Sequence[Any]) -> Any:
 
 
 def greedy_soup(
-    trees: Sequence[Any], evaluate: Callable[[Any], ArrayLike], *, strict: bool = True
+    trees: Sequence[Any], evaluate: Callable[[Any], Any], *, strict: bool = True
 ) -> tuple[Any, tuple[int, ...]]:
     """Mean of those models that do not lower its accuracy on held-out data.
 

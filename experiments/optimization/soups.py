@@ -1,0 +1,176 @@
+"""Averages of models that were fine-tuned from one checkpoint, and of others.
+
+A network learns a few digits, and is fine-tuned on more of them with different learning
+rates, label smoothing and batches. A greedy soup should be at least as good as the best
+of them, at the price of one; models of different initializations do not average.
+
+Source: Model soups, Wortsman et al. 2022, arXiv:2203.05482.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.common.datasets import DIGITS, images
+from experiments.common.references import stated
+from experiments.common.solvers import descended
+from logitlab import losses, models, optim, report
+from logitlab.train import Compute, Study
+
+ARM = "digits"
+KINDS = {
+    "best": "best single",
+    "greedy": "greedy soup",
+    "uniform": "uniform soup",
+    "learned": "learned soup",
+    "ensemble": "mean of logits",
+    "strangers": "soup of strangers",
+}
+
+
+def build(config) -> Study:
+    """The study; nothing here trains, writes or prints."""
+    rows = config.pretrain + config.tune + config.held_out
+    if rows >= DIGITS:
+        raise ValueError(
+            f"config.pretrain, tune and held_out are {rows} in sum, expected fewer "
+            f"than {DIGITS} digits: the others are the test set"
+        )
+    return Study(
+        arms={ARM: Compute(functools.partial(_values, config))},
+        figures={
+            "accuracy": report.trends(
+                {place: name for place, name in enumerate(KINDS)},
+                label="test accuracy",
+                across=", ".join(f"{i}: {v}" for i, v in enumerate(KINDS.values())),
+            )
+        },
+        claims=_claims(config),
+        labels={ARM: "digits"},
+        title="Model soups",
+        summary=(
+            f"{config.width} ReLU units, {config.first_steps} steps of Adam on "
+            f"{config.pretrain} digits, then {config.steps} on {config.tune} others "
+            f"with {len(config.rates)} learning rates and {len(config.smoothings)} "
+            f"degrees of label smoothing; {config.held_out} are held out to choose "
+            "by, the rest tests. Strangers are trained alike from different starts."
+        ),
+        captions={"accuracy": "A dot for each seed."},
+    )
+
+
+def _values(config, key):
+    keys = jax.random.split(key, 5)
+    x, y = images()
+    order = jax.random.permutation(keys[0], len(y))
+    ends = np.cumsum([config.pretrain, config.tune, config.held_out])
+    first, tune, held, test = (
+        {"x": x[at], "y": y[at]} for at in jnp.split(order, ends)
+    )
+    model = models.MLP(widths=(config.width,), classes=10)
+    grid = jnp.asarray(list(itertools.product(config.rates, config.smoothings)))
+    many = len(grid)
+
+    def logits(params, x):
+        return model.apply({"params": params}, x)
+
+    def trained(params, key, rows, steps, rate, smoothing):
+        at = jax.random.randint(key, (steps, config.batch_size), 0, len(rows["y"]))
+
+        def loss(params, at):
+            soft = optax.smooth_labels(jax.nn.one_hot(rows["y"][at], 10), smoothing)
+            return losses.cross_entropy(logits(params, rows["x"][at]), soft).mean()
+
+        adam = optax.adam(rate)
+        return descended(jax.grad(loss), params, adam, batches=at)[0]
+
+    def begun(key):
+        params = model.init(key, x[:1])["params"]
+        return trained(params, key, first, config.first_steps, config.first_rate, 0.0)
+
+    def tuned(params, key, setting):
+        return trained(params, key, tune, config.steps, *setting)
+
+    @jax.jit
+    def run():
+        start = begun(keys[1])
+        starts = jax.vmap(begun)(jax.random.split(keys[2], many))
+        orders = jax.random.split(keys[3], many)
+        family = jax.vmap(tuned, (None, 0, 0))(start, orders, grid)
+        return family, jax.vmap(tuned)(starts, orders, grid)
+
+    family, strangers = (
+        [jax.tree.map(lambda a, i=i: a[i], stack) for i in range(many)]
+        for stack in run()
+    )
+
+    @jax.jit
+    def right(params, part_x, part_y):
+        return jnp.mean(logits(params, part_x).argmax(-1) == part_y)
+
+    def score(params, part):
+        return float(right(params, part["x"], part["y"]))
+
+    chosen = [score(p, held) for p in family]
+    greedy, members = optim.greedy_soup(family, lambda p: score(p, held))
+    learned = jax.jit(
+        lambda trees: optim.learned_soup(
+            trees, lambda p: logits(p, held["x"]), held["y"]
+        )
+    )(family)
+    mean = jnp.mean(jnp.stack([logits(p, test["x"]) for p in family]), 0)
+    return {
+        "best": score(family[int(np.argmax(chosen))], test),
+        "greedy": score(greedy, test),
+        "uniform": score(optim.uniform_soup(family), test),
+        "learned": score(learned.params, test),
+        "ensemble": float(jnp.mean(mean.argmax(-1) == test["y"])),
+        "strangers": score(optim.uniform_soup(strangers), test),
+        "members": len(members),
+    }
+
+
+def _claims(config):
+    bounds = config.tolerances
+    return [
+        report.Claim(
+            text="the greedy soup is at least as good as the best single model",
+            paper="81.03 % against 80.39 % on ImageNet (table 3)",
+            ours=lambda r: 100 * (r[ARM].final("greedy") - r[ARM].final("best")),
+            at_least=0.0,
+            over="share",
+            share=bounds.share,
+            unit="points of test accuracy",
+            needs=(ARM,),
+        ),
+        report.Claim(
+            text="a soup of models with different starts is far below a single one",
+            reference=stated("models of different initializations do not average"),
+            ours=lambda r: 100 * (r[ARM].final("best") - r[ARM].final("strangers")),
+            at_least=bounds.below,
+            unit="points of test accuracy",
+            needs=(ARM,),
+        ),
+        report.Claim(
+            text="the uniform soup is at least as good as the best single model",
+            question=True,
+            ours=lambda r: 100 * (r[ARM].final("uniform") - r[ARM].final("best")),
+            at_least=0.0,
+            over="mean",
+            unit="points of test accuracy",
+            needs=(ARM,),
+        ),
+        report.Claim(
+            text="the greedy soup is as good as the mean of the models' logits",
+            question=True,
+            ours=lambda r: 100 * (r[ARM].final("greedy") - r[ARM].final("ensemble")),
+            at_least=0.0,
+            over="mean",
+            unit="points of test accuracy",
+            needs=(ARM,),
+        ),
+    ]
