@@ -29,10 +29,13 @@ def build(config) -> Study:
             f"config.cleaning.flipped is {cleaning.flipped}, expected a share in "
             "(0, 1/2)"
         )
+    toy_values = functools.cache(functools.partial(_toy, config.toy))
     return Study(
         arms={
-            TOY: Compute(functools.partial(_toy, config.toy)),
-            CLEANING: Compute(functools.partial(_cleaned, cleaning)),
+            TOY: Compute(lambda _: toy_values()),
+            CLEANING: Compute(
+                functools.partial(_cleaned, cleaning, _learner(cleaning))
+            ),
         },
         figures={
             "weights": report.intervals(
@@ -75,14 +78,13 @@ def _loop(start, problem, steps, **settings):
     def step(_, state):
         return optim.lv_hba_step(state, problem, **settings)
 
-    return jax.jit(lambda s: jax.lax.fori_loop(0, steps, step, s))(start)
+    return jax.lax.fori_loop(0, steps, step, start)
 
 
-def _toy(config, key):
-    del key  # nothing is drawn
+def _toy(config):
     problem, one = toy(config.size), jnp.ones(config.size)
     start = optim.lv_hba_init(one, (one, one), problem)
-    state = _loop(start, problem, config.steps, c=0.5)
+    state = jax.jit(lambda s: _loop(s, problem, config.steps, c=0.5))(start)
     found = {"x": state.x, "y1": state.y[0], "y2": state.y[1]}
     far = {
         f"distance/{n}": float(
@@ -108,24 +110,33 @@ def _rows(key, config):
     return (x[first], labels), (x[second], y[second]), flipped
 
 
-def _cleaned(config, key):
-    (x, y), (clean_x, clean_y), flipped = _rows(key, config)
+def _learner(config):
+    """A compiled function: noisy rows, clean rows -> scores of the noisy ones."""
 
-    def costs(w, x, y):
-        z = x @ w
-        return losses.cross_entropy(jnp.stack([jnp.zeros_like(z), z], -1), y)
+    def costs(w, rows):
+        z = rows[0] @ w
+        return losses.cross_entropy(jnp.stack([jnp.zeros_like(z), z], -1), rows[1])
 
-    problem = optim.BilevelProblem(
-        upper=lambda scores, w: costs(w, clean_x, clean_y).mean(),
-        lower=lambda scores, w: (
-            jnp.mean(jax.nn.sigmoid(scores) * costs(w, x, y)) + config.decay / 2 * w @ w
-        ),
-    )
-    start = optim.lv_hba_init(jnp.zeros(config.train), jnp.zeros(x.shape[1]), problem)
-    state = _loop(
-        start, problem, config.steps, alpha=config.alpha, eta=config.alpha, c=1.0
-    )
-    scores = np.asarray(state.x)
+    @jax.jit
+    def learn(noisy, clean):
+        problem = optim.BilevelProblem(
+            upper=lambda scores, w: costs(w, clean).mean(),
+            lower=lambda scores, w: (
+                jnp.mean(jax.nn.sigmoid(scores) * costs(w, noisy))
+                + config.decay / 2 * w @ w
+            ),
+        )
+        many, features = noisy[0].shape
+        start = optim.lv_hba_init(jnp.zeros(many), jnp.zeros(features), problem)
+        rates = dict(alpha=config.alpha, eta=config.alpha)
+        return _loop(start, problem, config.steps, c=1.0, **rates).x
+
+    return learn
+
+
+def _cleaned(config, learn, key):
+    noisy, clean, flipped = _rows(key, config)
+    scores = np.asarray(learn(noisy, clean))
     weights = 1 / (1 + np.exp(-scores))
     return {
         "auc": metrics.auroc(scores[~flipped], scores[flipped]),

@@ -41,12 +41,13 @@ def build(config) -> Study:
             f"config.block is {config.block}, expected a divisor of config.features, "
             f"{config.features}"
         )
-    problem = once_per_key(functools.partial(_problem, config))
     pairs = [(rule, update) for update in UPDATES for rule in config.rules]
+    solve = jax.jit(functools.partial(_solved, config, pairs))
+    solved = once_per_key(lambda key: jax.tree.map(float, solve(key)))
     return Study(
         arms={
-            arm_name(*pair): Compute(functools.partial(_values, config, problem, *pair))
-            for pair in pairs
+            name: Compute(lambda key, name=name: solved(key)[name])
+            for name in (arm_name(*pair) for pair in pairs)
         },
         figures={
             "gaps": report.intervals(
@@ -102,21 +103,17 @@ def _problem(config, key):
     order = jnp.argsort(jnp.diagonal(bound))
     start = jnp.zeros(config.features)
     steps, root = 5000, jnp.sqrt(jnp.diagonal(bound))
-    best = jax.jit(
-        lambda: minimised(lambda v: value(v / root), start, steps=steps, tolerance=1e-9)
-    )()
+    best = minimised(lambda v: value(v / root), start, steps=steps, tolerance=1e-9)
     return value, bound, order.reshape(-1, config.block), value(best / root)
 
 
-def _values(config, problem, rule, update, key):
-    value, bound, blocks, least = problem(key)
-
-    @jax.jit
-    def run():
-        return optim.bcd_minimize(
-            jax.grad(value),
-            bound,
-            jnp.zeros(config.features),
+def _solved(config, pairs, key):
+    """All rules and updates, in one program."""
+    value, bound, blocks, least = _problem(config, key)
+    found = {}
+    for rule, update in pairs:
+        end = optim.bcd_minimize(
+            *(jax.grad(value), bound, jnp.zeros(config.features)),
             rule=rule,
             update=update,
             blocks=blocks,
@@ -124,13 +121,12 @@ def _values(config, problem, rule, update, key):
             key=jax.random.fold_in(key, 1),
             value_fn=value,
         )
-
-    found = jax.tree.map(np.asarray, run())
-    falls = -np.diff(found.values)
-    return {
-        GAP: found.values[-1] - float(least),
-        SLACK: ((falls - found.progress) / found.values[:-1]).min(),
-    }
+        falls = -jnp.diff(end.values)
+        found[arm_name(rule, update)] = {
+            GAP: end.values[-1] - least,
+            SLACK: ((falls - end.progress) / end.values[:-1]).min(),
+        }
+    return found
 
 
 def _claims(config):

@@ -35,10 +35,9 @@ def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     for name in config.sets:
         check_name(name, SETS, "config.sets")
-    rows = functools.cache(_rows)
     return Study(
         arms={
-            name: Compute(functools.partial(_values, config, name, rows))
+            name: Compute(functools.partial(_values, config, _program(config, name)))
             for name in config.sets
         },
         figures={
@@ -87,18 +86,18 @@ def schedules(steps: int) -> dict[str, jax.Array]:
     }
 
 
-def _values(config, name, rows, key):
-    x, y = rows(name)
+def _program(config, name):
+    """A compiled function of a key: the final losses of all schedules and peaks."""
+    x, y = _rows(name)
     batch, classes = config.sets[name], 10 if name == "digits" else 2
     each = len(y) // batch
     steps = config.epochs * each
-    order_keys = jax.random.split(key, config.epochs)
     peaks = jnp.asarray(config.peaks, jnp.float32)
 
     def loss(w, x, y):
         return losses.cross_entropy(x @ w, y).mean()
 
-    def trained(rates):
+    def trained(at, rates):
         """Final loss, and the norms of all gradients."""
         optimizer = optax.chain(
             optim.record_grad_norm(steps), optax.sgd(optim.schedule_from_array(rates))
@@ -110,25 +109,33 @@ def _values(config, name, rows, key):
             return (optax.apply_updates(w, updates), state), None
 
         start = jnp.zeros((x.shape[1], classes))
-        orders = jax.vmap(lambda k: jax.random.permutation(k, len(y)))(order_keys)
-        at = orders[:, : each * batch].reshape(steps, batch)
         (w, state), _ = jax.lax.scan(step, (start, optimizer.init(start)), at)
         return jnp.nan_to_num(loss(w, x, y), nan=jnp.inf), state[0].norms
 
     @jax.jit
-    def run():
+    def run(key):
+        orders = jax.vmap(lambda k: jax.random.permutation(k, len(y)))(
+            jax.random.split(key, config.epochs)
+        )
+        train = functools.partial(
+            trained, orders[:, : each * batch].reshape(steps, batch)
+        )
         shapes = jnp.stack([schedules(steps)[n] for n in NAMES])
         rates = peaks[None, :, None] * shapes[:, None]
-        ends, norms = jax.vmap(jax.vmap(trained))(rates)
+        ends, norms = jax.vmap(jax.vmap(train))(rates)
         best = ends[0].argmin()
         refined = optim.refine_schedule(norms[0, best], smoothing=config.smoothing)
-        again, _ = jax.vmap(trained)(peaks[:, None] * refined[None])
+        again, _ = jax.vmap(train)(peaks[:, None] * refined[None])
         return ends.min(1), again.min(), refined, norms[0, best]
 
-    ends, again, refined, norms = jax.tree.map(np.asarray, run())
+    return run
+
+
+def _values(config, run, key):
+    ends, again, refined, norms = jax.tree.map(np.asarray, run(key))
     found = dict(zip(NAMES, ends, strict=True)) | {"refined": again}
     ranks = {n: 1 + (ends < e).sum() for n, e in zip(NAMES, ends, strict=True)}
-    early = norms[: max(1, steps // 50)].mean() / np.median(norms)
+    early = norms[: max(1, len(norms) // 50)].mean() / np.median(norms)
     return {
         **{f"loss/{n}": value / ends[0] for n, value in found.items()},
         **{f"rank/{n}": float(rank) for n, rank in ranks.items()},

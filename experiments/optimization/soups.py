@@ -9,6 +9,7 @@ Source: Model soups, Wortsman et al. 2022, arXiv:2203.05482.
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def build(config) -> Study:
             f"than {DIGITS} digits: the others are the test set"
         )
     return Study(
-        arms={ARM: Compute(functools.partial(_values, config))},
+        arms={ARM: Compute(functools.partial(_values, config, _trainer(config)))},
         figures={
             "accuracy": report.trends(
                 {place: name for place, name in enumerate(KINDS)},
@@ -63,72 +64,85 @@ def build(config) -> Study:
     )
 
 
-def _values(config, key):
-    keys = jax.random.split(key, 5)
-    x, y = images()
-    order = jax.random.permutation(keys[0], len(y))
-    ends = np.cumsum([config.pretrain, config.tune, config.held_out])
-    first, tune, held, test = (
-        {"x": x[at], "y": y[at]} for at in jnp.split(order, ends)
-    )
+def _logits(config, params, x):
+    model = models.MLP(widths=(config.width,), classes=10)
+    return model.apply({"params": params}, x)
+
+
+def _trainer(config):
+    """A compiled function: key, rows -> fine-tuned models, and strangers, stacked."""
     model = models.MLP(widths=(config.width,), classes=10)
     grid = jnp.asarray(list(itertools.product(config.rates, config.smoothings)))
     many = len(grid)
 
-    def logits(params, x):
-        return model.apply({"params": params}, x)
-
     def trained(params, key, rows, steps, rate, smoothing):
-        at = jax.random.randint(key, (steps, config.batch_size), 0, len(rows["y"]))
+        at = jax.random.randint(key, (steps, config.batch_size), 0, len(rows.y))
 
         def loss(params, at):
-            soft = optax.smooth_labels(jax.nn.one_hot(rows["y"][at], 10), smoothing)
-            return losses.cross_entropy(logits(params, rows["x"][at]), soft).mean()
+            soft = optax.smooth_labels(jax.nn.one_hot(rows.y[at], 10), smoothing)
+            return losses.cross_entropy(
+                _logits(config, params, rows.x[at]), soft
+            ).mean()
 
-        adam = optax.adam(rate)
-        return descended(jax.grad(loss), params, adam, batches=at)[0]
-
-    def begun(key):
-        params = model.init(key, x[:1])["params"]
-        return trained(params, key, first, config.first_steps, config.first_rate, 0.0)
-
-    def tuned(params, key, setting):
-        return trained(params, key, tune, config.steps, *setting)
+        return descended(jax.grad(loss), params, optax.adam(rate), batches=at)[0]
 
     @jax.jit
-    def run():
-        start = begun(keys[1])
-        starts = jax.vmap(begun)(jax.random.split(keys[2], many))
-        orders = jax.random.split(keys[3], many)
-        family = jax.vmap(tuned, (None, 0, 0))(start, orders, grid)
-        return family, jax.vmap(tuned)(starts, orders, grid)
+    def run(key, first, tune):
+        def begun(key):
+            params = model.init(key, first.x[:1])["params"]
+            return trained(
+                params, key, first, config.first_steps, config.first_rate, 0.0
+            )
 
+        def tuned(params, key, setting):
+            return trained(params, key, tune, config.steps, *setting)
+
+        keys = jax.random.split(key, many + 2)
+        starts = jax.vmap(begun)(keys[: many + 1])
+        orders = jax.random.split(keys[-1], many)
+        one, others = (jax.tree.map(lambda a, s=s: a[s], starts) for s in PARTS)
+        family = jax.vmap(tuned, (None, 0, 0))(one, orders, grid)
+        return family, jax.vmap(tuned)(others, orders, grid)
+
+    return run
+
+
+PARTS = 0, slice(1, None)  # the checkpoint, and the starts of strangers
+
+
+class Rows(NamedTuple):
+    """Images and digits."""
+
+    x: jax.Array
+    y: jax.Array
+
+
+def _values(config, train, key):
+    order_key, train_key = jax.random.split(key)
+    x, y = images()
+    order = jax.random.permutation(order_key, len(y))
+    ends = np.cumsum([config.pretrain, config.tune, config.held_out])
+    first, tune, held, test = (Rows(x[at], y[at]) for at in jnp.split(order, ends))
+    many = len(config.rates) * len(config.smoothings)
     family, strangers = (
         [jax.tree.map(lambda a, i=i: a[i], stack) for i in range(many)]
-        for stack in run()
+        for stack in train(train_key, first, tune)
     )
 
-    @jax.jit
-    def right(params, part_x, part_y):
-        return jnp.mean(logits(params, part_x).argmax(-1) == part_y)
-
-    def score(params, part):
-        return float(right(params, part["x"], part["y"]))
+    def score(params, rows):
+        right = _logits(config, params, rows.x).argmax(-1) == rows.y
+        return float(jnp.mean(right))
 
     chosen = [score(p, held) for p in family]
     greedy, members = optim.greedy_soup(family, lambda p: score(p, held))
-    learned = jax.jit(
-        lambda trees: optim.learned_soup(
-            trees, lambda p: logits(p, held["x"]), held["y"]
-        )
-    )(family)
-    mean = jnp.mean(jnp.stack([logits(p, test["x"]) for p in family]), 0)
+    learned = optim.learned_soup(family, lambda p: _logits(config, p, held.x), held.y)
+    mean = jnp.mean(jnp.stack([_logits(config, p, test.x) for p in family]), 0)
     return {
         "best": score(family[int(np.argmax(chosen))], test),
         "greedy": score(greedy, test),
         "uniform": score(optim.uniform_soup(family), test),
         "learned": score(learned.params, test),
-        "ensemble": float(jnp.mean(mean.argmax(-1) == test["y"])),
+        "ensemble": float(jnp.mean(mean.argmax(-1) == test.y)),
         "strangers": score(optim.uniform_soup(strangers), test),
         "members": len(members),
     }

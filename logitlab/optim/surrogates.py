@@ -295,7 +295,16 @@ class SurrogateState(NamedTuple):
 
 
 def surrogate_descent(
-    eta: ArrayLike | optax.Schedule, *, inner_steps: int = 10, **options: Any
+    eta: ArrayLike | optax.Schedule,
+    *,
+    inner_steps: int = 10,
+    inner: str | optax.GradientTransformation = "armijo",
+    divergence: str = "euclidean",
+    init_step: ArrayLike = 10.0,
+    armijo_c: ArrayLike = 0.1,
+    backtrack: ArrayLike = 0.9,
+    expand: ArrayLike = 2.0,
+    max_trials: int = 100,
 ) -> optax.GradientTransformationExtraArgs:
     """An optimizer whose updates are the steps of :func:`sso_step`.
 
@@ -307,7 +316,13 @@ def surrogate_descent(
     Args:
       eta: step size in the logits, or a schedule of it, see :func:`sso_step`.
       inner_steps: the most inner steps there are.
-      **options: further arguments of :func:`sso_step`.
+      inner: see :func:`sso_step`, also for the others.
+      divergence: see :func:`target_surrogate`.
+      init_step: of the line search, as those that follow.
+      armijo_c: share of the first-order decrease that is asked for.
+      backtrack: factor of a step size that does not do.
+      expand: factor of the step size before each inner step.
+      max_trials: step sizes that are tried.
 
     Raises:
       ValueError: ``update`` gets no params; see :func:`sso_step`.
@@ -318,6 +333,11 @@ def surrogate_descent(
     """
     if not callable(eta):
         check_range("eta", eta, lambda e: e > 0, "positive")
+    options: dict[str, Any] = dict(
+        inner_steps=inner_steps, inner=inner, divergence=divergence
+    )
+    options |= dict(init_step=init_step, armijo_c=armijo_c, backtrack=backtrack)
+    options |= dict(expand=expand, max_trials=max_trials)
 
     def init(params):
         del params
@@ -332,14 +352,7 @@ def surrogate_descent(
                 "surrogate_descent needs params: update(grads, state, params, ...)"
             )
         rate = eta(state.calls) if callable(eta) else eta
-        new, info = sso_step(
-            params,
-            logits_fn,
-            logit_loss_fn,
-            eta=rate,
-            inner_steps=inner_steps,
-            **options,
-        )
+        new, info = sso_step(params, logits_fn, logit_loss_fn, eta=rate, **options)
         updates = jax.tree.map(
             lambda n, p, g: (n - p).astype(g.dtype), new, params, grads
         )
