@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common.datasets import check_train, divide, images
+from experiments.common.datasets import check_train, digits, divide
 from experiments.common.references import prototype
 from logitlab import losses, metrics, models, optim, report
 from logitlab.train import Run, Study
@@ -52,7 +52,8 @@ def build(config) -> Study:
         },
         title="A spike of the learning rate",
         summary=(
-            f"Adam on {config.train} digits, {config.width} ReLU units, batches of "
+            f"Adam on {config.train} digits, pixels from 0 to 1 and not centered, "
+            f"{config.width} ReLU units, batches of "
             f"{config.batch_size}. From step {config.spike_at} on learning rates are "
             f"{config.factor:g} times as large. The radius is that of all training "
             "images, by one derivative of their logits along the update."
@@ -67,7 +68,9 @@ def arm_name(kind: str, rate: float) -> str:
 
 
 def _parts(config):
-    held = divide(jax.random.key(0), *images(), config.train)
+    x, y = digits(centered=False)  # as the paper has them: units can die
+    rows = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
+    held = divide(jax.random.key(0), *rows, config.train)
     return {
         "train": {"x": held.x, "y": held.y},
         "test": {"x": held.test_x, "y": held.test_y},

@@ -179,16 +179,14 @@ def tree_solve(
     Leaves are eliminated before their parents, and found again after them: Gaussian
     belief propagation in two passes.
 
-    Shapes: edges [E, 2], diag [N], off [E], rhs [N] -> [N]
-
     Args:
-      edges: ints, known when the function is traced.
-      diag: the diagonal.
-      off: entries beside the diagonal, one for each edge.
-      rhs: right-hand side.
+      edges: ints [E, 2], known when the function is traced.
+      diag: the diagonal [N].
+      off: entries beside the diagonal [E], one for each edge.
+      rhs: right-hand side [N].
 
     Returns:
-      x; NaN or ``inf`` where a pivot is 0.
+      x [N]; NaN or ``inf`` where a pivot is 0.
 
     Raises:
       ValueError: shapes do not match, an edge leaves [0, N), or edges close a cycle.

@@ -160,7 +160,7 @@ def batch_perceptron(
     descent itself makes it whole; here both begin alike, by which the paper's numbers
     of steps come out.)
 
-    Shapes: x [N, D], y [N] -> weights [D]
+    Shapes: x [N, D], y [N] -> weights [D], steps [], separated []
 
     Args:
       x: features.
