@@ -108,6 +108,12 @@ COUNTED = {  # table -> config:variant -> question
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
         "denoising:early_stopping": "when a denoiser of few clean data should stop",
     },
+    "optimization": {
+        "optimization:spike": "a learning rate 1000 times too large, capped or not",
+        "optimization:perceptron": "steps that separate data, as exact integers",
+        "optimization:blocks": "which block of coordinates is next",
+        "optimization:bilevel": "LV-HBA: a constrained toy, and wrong labels",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.references import prototype
+from experiments.common.references import BOUND, prototype
 from logitlab import losses, metrics, optim, report
 from logitlab.train import Compute, Study
 
@@ -38,11 +38,11 @@ def build(config) -> Study:
             ),
         },
         figures={
-            "weights": report.intervals(
-                {"": [CLEANING]},
-                ["flipped labels told by weights"],
-                "auc",
-                label="AUC",
+            "weights": report.trends(
+                {0.0: "true", 1.0: "flipped"},
+                arms=[CLEANING],
+                label="mean weight of an example",
+                across="share of labels that are flipped",
             )
         },
         claims=_claims(config),
@@ -54,7 +54,7 @@ def build(config) -> Study:
             f"{cleaning.train} examples of which {cleaning.flipped:.0%} have the other "
             f"label, {cleaning.held_out} clean ones above it, {cleaning.steps} steps."
         ),
-        captions={"weights": "Of a flipped label having the lower weight."},
+        captions={"weights": "Of examples with true labels, and with flipped ones."},
     )
 
 
@@ -160,6 +160,7 @@ def _claims(config):
     ] + [
         report.Claim(
             text="weights tell flipped labels from true ones",
+            reference=BOUND,
             ours=lambda r: r[CLEANING].final("auc"),
             above=bounds.auc,
             unit="AUC",
@@ -167,6 +168,7 @@ def _claims(config):
         ),
         report.Claim(
             text="flipped labels have lower weights in the mean",
+            reference=BOUND,
             ours=lambda r: r[CLEANING].final("true") - r[CLEANING].final("flipped"),
             above=0.0,
             unit="of weight below true ones",

@@ -35,11 +35,6 @@ def build(config) -> Study:
     return Study(
         arms={ARM: Compute(jax.jit(functools.partial(_values, config)))},
         figures={
-            "onsets": report.frontier(
-                {"networks": {ARM: ""}},
-                across=("spread", "spread of log10 lengths"),
-                up=("spread_in_radii", "spread in units of the radius"),
-            ),
             "lengths": report.trends(
                 {t: f"onset/{t:g}" for t in temperatures},
                 label="length at which the loss doubles",
@@ -49,7 +44,7 @@ def build(config) -> Study:
             ),
             "radii": report.trends(
                 {t: f"r/{t:g}" for t in temperatures},
-                label="the same, in ghost radii",
+                label="the same length, in ghost radii",
                 across="temperature",
                 log=True,
                 log_across=True,
@@ -66,7 +61,6 @@ def build(config) -> Study:
             f"of {config.lengths} lengths."
         ),
         captions={
-            "onsets": "Below the diagonal the radius explains some of the lengths.",
             "lengths": "Where the loss is twice as large as before the step.",
             "radii": "Above 1 everywhere: the radius is safe.",
         },

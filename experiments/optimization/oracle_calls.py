@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common.datasets import check_train, divide, images
+from experiments.common.datasets import check_train, digits, divide
 from experiments.common.references import prototype, stated
 from logitlab import losses, optim, report
 from logitlab.train import Run, Study
@@ -57,7 +57,8 @@ def build(config) -> Study:
         labels=labels,
         title="Calls of an expensive gradient",
         summary=(
-            f"A linear softmax model of {config.train} digits with a bias, full batch, "
+            f"A linear softmax model of {config.train} digits, pixels from 0 to 1 and a "
+            "bias, full batch, "
             f"until the mean cross-entropy is {config.target:g}: surrogates of step "
             "size η = s / 2 in the logits, minimized by gradient descent with an "
             "Armijo search; and gradient descent. One step is one call of the oracle."
@@ -79,12 +80,18 @@ def descent_name(rate: float) -> str:
     return f"descent_{rate:g}"
 
 
+def pixels() -> tuple[jax.Array, jax.Array]:
+    """Images from 0 to 1, not centered, and digits."""
+    x, y = digits(centered=False)
+    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
+
+
 def _run(config, many, values) -> Run:
     def logits(w, x):
         return x @ w
 
     def data(key):
-        rows = divide(key, *images(), config.train)
+        rows = divide(key, *pixels(), config.train)
         x = jnp.concatenate([rows.x, jnp.ones((config.train, 1))], -1)
         return {"train": {"x": x, "y": rows.y}}
 

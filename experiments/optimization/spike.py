@@ -43,7 +43,12 @@ def build(config) -> Study:
             arms[arm_name(kind, rate)] = run
     return Study(
         arms=arms,
-        figures={"training": report.curves(LOSS, ACCURACY, log_steps=False)},
+        figures={
+            "training": report.panels(
+                [[report.Panel(LOSS, log=True), report.Panel(ACCURACY)]],
+                log_steps=False,
+            )
+        },
         claims=_claims(config),
         labels={
             arm_name(kind, rate): f"{label}, {rate:g}"
