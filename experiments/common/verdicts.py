@@ -110,6 +110,9 @@ COUNTED = {  # table -> config:variant -> question
     },
     "optimization": {
         "optimization:spike": "a learning rate 1000 times too large, capped or not",
+        "optimization:fingerprint": "how far a step may go, at six temperatures",
+        "optimization:refinement": "learning-rate schedules, and one refined",
+        "optimization:soups": "averages of fine-tuned models",
         "optimization:perceptron": "steps that separate data, as exact integers",
         "optimization:blocks": "which block of coordinates is next",
         "optimization:bilevel": "LV-HBA: a constrained toy, and wrong labels",

@@ -11,6 +11,7 @@ arXiv:2302.02607.
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -57,8 +58,8 @@ def build(config) -> Study:
         labels=labels,
         title="Calls of an expensive gradient",
         summary=(
-            f"A linear softmax model of {config.train} digits, pixels from 0 to 1 and a "
-            "bias, full batch, "
+            f"A linear softmax model of {config.train} digits (pixels from 0 to 1) "
+            "with a bias, full batch, "
             f"until the mean cross-entropy is {config.target:g}: surrogates of step "
             "size η = s / 2 in the logits, minimized by gradient descent with an "
             "Armijo search; and gradient descent. One step is one call of the oracle."

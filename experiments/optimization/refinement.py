@@ -43,7 +43,8 @@ def build(config) -> Study:
         figures={
             "losses": report.trends(
                 {place: f"loss/{name}" for place, name in enumerate(LABELS)},
-                label="final training loss over that of linear decay",
+                label="final loss over linear decay's",
+                log=True,
                 across=", ".join(f"{i}: {v}" for i, v in enumerate(LABELS.values())),
                 bound=(1.0, "linear decay"),
             )

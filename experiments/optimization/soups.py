@@ -192,9 +192,17 @@ def _claims(config):
                 needs=(one, other),
             )
             for one, other, text in (
-                ("lenient", "best", "so is one in which ties stay"),
-                ("uniform", "best", "so is the mean of all"),
-                ("greedy", "ensemble", "it is as good as the mean of logits"),
+                (
+                    "lenient",
+                    "best",
+                    "with ties kept the greedy soup is as good as the best model",
+                ),
+                ("uniform", "best", "the mean of all is as good as the best model"),
+                (
+                    "greedy",
+                    "ensemble",
+                    "the greedy soup is as good as the mean of logits",
+                ),
             )
         ),
         report.Claim(
