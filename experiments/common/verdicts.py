@@ -112,6 +112,8 @@ COUNTED = {  # table -> config:variant -> question
         "optimization:spike": "a learning rate 1000 times too large, capped or not",
         "optimization:fingerprint": "how far a step may go, at six temperatures",
         "optimization:refinement": "learning-rate schedules, and one refined",
+        "optimization:oracle_calls": "gradients in the logits that surrogates need",
+        "optimization:big_batch": "large batches, and three remedies",
         "optimization:soups": "averages of fine-tuned models",
         "optimization:perceptron": "steps that separate data, as exact integers",
         "optimization:blocks": "which block of coordinates is next",

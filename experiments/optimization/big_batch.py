@@ -146,8 +146,11 @@ def _claims(config):
         ours, other = results[SMALL].final(ACCURACY), results[name].final(ACCURACY)
         return 100 * (ours - other)
 
-    narrower = [(ROOT, LARGE, "a larger learning rate"), (GHOST, ROOT, "ghost batches"),
-                (LONG, GHOST, "as many updates")]  # fmt: skip
+    narrower = (
+        (ROOT, LARGE, "a larger learning rate narrows"),
+        (GHOST, ROOT, "ghost batches narrow"),
+        (LONG, GHOST, "as many updates narrow"),
+    )
     first = 2 * (config.train // config.small)
     return [
         report.Claim(
@@ -161,7 +164,7 @@ def _claims(config):
         ),
         *(
             report.Claim(
-                text=f"{what} narrow(s) the gap",
+                text=f"{what} the gap",
                 reference=stated("each remedy narrows it"),
                 ours=lambda r, a=after, b=before: gap(r, b) - gap(r, a),
                 above=0.0,
