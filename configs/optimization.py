@@ -104,7 +104,7 @@ def _autolrs(config):
     config.data = dict(data_dir="")  # of MNIST-1D
     config.train, config.width, config.batch_size = 4000, 64, 64
     config.bounds, config.grid = (1e-4, 1e-1), 10
-    config.search_steps, config.candidates, config.stages = 20, 10, 4
+    config.search_steps, config.candidates, config.stages = 100, 10, 1
     config.every, config.target = 50, 0.6  # training loss
     config.tolerances = dict(times=1.0)
 

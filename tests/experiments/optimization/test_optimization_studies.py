@@ -34,13 +34,13 @@ def test_calls_and_training_steps():
     assert oracle_calls.calls(found, 0.1, 9).tolist() == [2, 10]
     config = get_config("autolrs")
     search, plain = (autolrs.points(config, s) for s in (True, False))
-    assert len(search) == len(plain) == 16
-    assert search[:5] == [250, 300, 350, 400, 650]
-    assert plain[:5] == [50, 100, 150, 200, 250]
-    losses = np.linspace(1, 0.25, 16)  # 0.6 is passed at the ninth point
+    assert len(search) == len(plain) == 20
+    assert search[:3] == [1050, 1100, 1150]
+    assert plain[:3] == [50, 100, 150]
+    losses = np.linspace(1, 0.25, 20)  # 0.6 is passed at the twelfth point
     found = arm("train/loss", [losses, losses + 1], search)
     steps = autolrs.training_steps(config, found, "autolrs")
-    assert steps.tolist() == [450, 850]
+    assert steps.tolist() == [600, 1050]
 
 
 def test_a_logarithm_fits_itself():
@@ -93,7 +93,7 @@ def test_bad_configs_are_refused(refused):
         ("spike", ("spike_at", 200), "expected a step of 200"),
         ("fingerprint", ("temperatures", (1.0,)), "expected two or more"),
         ("oracle_calls", ("inner", (100, 10)), "growing numbers of inner steps"),
-        ("autolrs", ("every", 30), "expected a divisor of 200"),
+        ("autolrs", ("every", 30), "expected a divisor of 1000"),
         ("big_batch", ("large", 16), "expected them to grow"),
         ("blocks", ("block", 7), "expected a divisor of config.features, 200"),
         ("bilevel", ("cleaning.flipped", 0.7), r"expected a share in"),
