@@ -113,6 +113,7 @@ COUNTED = {  # table -> config:variant -> question
         "optimization:fingerprint": "how far a step may go, at six temperatures",
         "optimization:refinement": "learning-rate schedules, and one refined",
         "optimization:oracle_calls": "gradients in the logits that surrogates need",
+        "optimization:autolrs": "a search for the learning rate while training",
         "optimization:big_batch": "large batches, and three remedies",
         "optimization:soups": "averages of fine-tuned models",
         "optimization:perceptron": "steps that separate data, as exact integers",
