@@ -115,6 +115,7 @@ OTHERS = {
     "speculative_speedup": dict(gamma=4, draft_cost=0.1),
     "spherical_stats_loss": dict(num_classes=3),
     "supcon_loss": dict(temperature=0.1),
+    "target_surrogate": dict(eta=1.0),
     "tempnet_robust_loss": dict(rho=0.1),
     "test_halfspace": dict(sigma=0.1),
     "top_k_logits": dict(k=3),

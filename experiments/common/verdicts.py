@@ -130,6 +130,18 @@ COUNTED = {  # table -> config:variant -> question
         "representations:latent": "labels that a model of unlabeled data saves",
         "representations:halfspace": "halfspaces from partly wrong labels, tested",
     },
+    "optimization": {
+        "optimization:spike": "a learning rate 1000 times too large, capped or not",
+        "optimization:fingerprint": "how far a step may go, at six temperatures",
+        "optimization:refinement": "learning-rate schedules, and one refined",
+        "optimization:oracle_calls": "gradients in the logits that surrogates need",
+        "optimization:autolrs": "a search for the learning rate while training",
+        "optimization:big_batch": "large batches, and three remedies",
+        "optimization:soups": "averages of fine-tuned models",
+        "optimization:perceptron": "steps that separate data, as exact integers",
+        "optimization:blocks": "which block of coordinates is next",
+        "optimization:bilevel": "LV-HBA: a constrained toy, and wrong labels",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

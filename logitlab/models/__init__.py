@@ -17,6 +17,7 @@ with _lazy.train_extra(__name__):
         noprop_forward,
         noprop_schedule,
     )
+    from logitlab.models.norms import GhostBatchNorm
     from logitlab.models.output_scale import output_scaled
     from logitlab.models.quantile_aggregator import QuantileAggregator
     from logitlab.models.quantization import fake_quantize
@@ -32,6 +33,7 @@ __all__ = [
     "DualHead",
     "GCN",
     "GRUClassifier",
+    "GhostBatchNorm",
     "HeadKernel",
     "MLP",
     "NoPropSchedule",

@@ -116,6 +116,7 @@ def build_program(
             precision=precision,
             inputs=run.inputs,
             untrained=run.untrained,
+            extra_args=run.extra_args,
         )
         advance_one = steps.advance(step, feed, stops=not skip_nonfinite)
         if data.own and data.stream is None:

@@ -91,6 +91,7 @@ def make_step(
     precision: str | None = None,
     inputs: Sequence[str] = ("x",),
     untrained: Sequence[str] = (),
+    extra_args: Callable[[Any, Batch, jax.Array], Mapping[str, Any]] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     r"""A step: (state, batch) -> (state, mean loss before the update).
 
@@ -135,12 +136,17 @@ def make_step(
         does not see them and ``precision`` leaves them as they are. From micro-batches
         and devices they get the mean, weighted as the loss is, integers and bools its
         rounding.
+      extra_args: (params, batch, key) -> further keyword arguments of the optimizer's
+        ``update``, arrays or functions of the params, such as ``logits_fn`` for
+        :func:`logitlab.optim.cap_by_ghost_radius`. It is given the parameters that the
+        optimizer sees, the whole batch, and a key of its own.
 
     Raises:
-      ValueError: ``accumulate`` is below 1, or ``precision`` no float dtype. When the
-        step is traced: ``loss`` returned another shape or other entries than
-        ``untrained``, the arrays of the batch have unequal numbers of rows, or ``mask``
-        has another shape than [B].
+      ValueError: ``accumulate`` is below 1, ``precision`` no float dtype, or
+        ``extra_args`` stands beside ``axis_name``: a device would see its own rows
+        only. When the step is traced: ``loss`` returned another shape or other entries
+        than ``untrained``, the arrays of the batch have unequal numbers of rows, or
+        ``mask`` has another shape than [B].
       TypeError: when the step is traced: losses are not floating point, or ``mask`` is
         not bool.
 
@@ -163,6 +169,10 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate is {accumulate}, expected at least 1")
+    if extra_args is not None and axis_name is not None:
+        raise ValueError(
+            "extra_args needs the whole batch, expected no axis_name: parallel='jit'"
+        )
     lower = caster(precision)
 
     def step(state, batch):
@@ -207,7 +217,14 @@ def make_step(
         value, grads, new = over_all(all_means, params)
         kept = jax.tree.map(_from_float, new, kept)
         update = _made(optimizer, state.key).update
-        extra = _taken(update, value=value, grad=grads, value_fn=value_fn)
+        more_args = {}
+        if extra_args is not None:
+            more_args = dict(
+                extra_args(params, rows, jax.random.fold_in(key, 2**31 - 1))
+            )
+        extra = _taken(
+            update, **dict(value=value, grad=grads, value_fn=value_fn) | more_args
+        )
         updates, opt_state = update(grads, state.opt_state, params, **extra)
         # A hyper-parameter, such as a NumPy scalar of 64 bits, decides no dtype.
         opt_state = jax.tree.map(_as, opt_state, state.opt_state)

@@ -55,6 +55,9 @@ class Run:
       from_optimizer: extracts from the optimizer's state the value that ``loss`` takes
         as its fourth argument, such as the reference of :func:`logitlab.optim.xgd`. No
         gradient passes through it.
+      extra_args: (params, batch, key) -> further arguments of the optimizer's
+        ``update``, for what needs more than a gradient: the logits' derivative along a
+        step, a surrogate's inner loop, see :func:`logitlab.train.make_step`.
       stop: takes the numbers of one evaluation of one seed; true ends that seed, and
         words say why, ``"95 % reached"``.
       show: the metrics that the progress bar shows, of which there is room for two.
@@ -85,6 +88,7 @@ class Run:
     batch_size: int | None = None
     evaluate_at: Sequence[int] = ()
     from_optimizer: Callable[[Any], Any] | None = None
+    extra_args: Callable[[Any, Batch, jax.Array], Mapping[str, Any]] | None = None
     stop: Callable[[Mapping[str, float]], bool | str] | None = None
     show: Sequence[str] = ()
     inputs: Sequence[str] = ("x",)

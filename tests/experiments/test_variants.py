@@ -75,6 +75,8 @@ LONG = {
     "classification:presto",
     "distillation:aspects",
     "grokking:quick",
+    "optimization:autolrs",
+    "optimization:big_batch",
 }
 
 

@@ -345,3 +345,31 @@ def test_numpy_scalars_decide_no_dtype(optimizer, x64):
     plain = optimizer(float(rate), float(decay))
     expected, _ = stepped(loss, optimizer=plain, steps=2)
     np.testing.assert_allclose(state.params["w"], expected.params["w"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_extra_arguments_are_of_the_whole_batch(accumulate):
+    seen = []
+
+    def update(updates, state, params=None, *, rows, square, **extra):
+        seen.append((rows, extra.keys()))
+        return jax.tree.map(jnp.zeros_like, updates), state + square(params)
+
+    def extra_args(params, batch, key):
+        assert jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        return {
+            "rows": batch["x"].shape[0],
+            "square": lambda p: ((p["w"] - params["w"] + 1) ** 2).sum(),
+        }
+
+    optimizer = optax.GradientTransformationExtraArgs(lambda p: jnp.zeros(()), update)
+    state, _ = stepped(
+        toy.loss, optimizer=optimizer, accumulate=accumulate, extra_args=extra_args
+    )
+    assert state.opt_state == 3
+    assert seen[0] == (10, {"value", "grad", "value_fn"})
+
+
+def test_extra_arguments_need_all_devices_rows():
+    with pytest.raises(ValueError, match="extra_args needs the whole batch"):
+        make_step(toy.loss, optax.sgd(0.1), extra_args=dict, axis_name="data")

@@ -1,0 +1,1 @@
+"""Optimizers that know what a logit is, schedules, searches, soups."""
