@@ -17,11 +17,18 @@ with _lazy.train_extra(__name__):
         noprop_forward,
         noprop_schedule,
     )
+    from logitlab.models.norms import (
+        FakeLayerNorm,
+        LnRemovalSchedule,
+        fixed_std_norm,
+        fold_layer_norm,
+    )
     from logitlab.models.output_scale import output_scaled
     from logitlab.models.quantile_aggregator import QuantileAggregator
     from logitlab.models.quantization import fake_quantize
     from logitlab.models.recurrent import GRUClassifier
     from logitlab.models.samplers import edm_sigma, few_step_sampler
+    from logitlab.models.taps import apply_with_taps, residual_parts
     from logitlab.models.tempnet import TempNet
     from logitlab.models.transformer import OneLayerTransformer
 
@@ -30,9 +37,11 @@ __all__ = [
     "CheckeredDense",
     "Decoder",
     "DualHead",
+    "FakeLayerNorm",
     "GCN",
     "GRUClassifier",
     "HeadKernel",
+    "LnRemovalSchedule",
     "MLP",
     "NoPropSchedule",
     "OneLayerTransformer",
@@ -40,13 +49,17 @@ __all__ = [
     "SmallCNN",
     "TempNet",
     "WindowMLP",
+    "apply_with_taps",
     "edm_sigma",
     "fake_quantize",
     "few_step_sampler",
+    "fixed_std_norm",
+    "fold_layer_norm",
     "noprop_forward",
     "noprop_schedule",
     "normalized_adjacency",
     "output_scaled",
+    "residual_parts",
     "torch_linear_init",
 ]
 
