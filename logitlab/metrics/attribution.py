@@ -231,7 +231,7 @@ def importance_distribution(
     keep = numerics.check_mask(mask, phi.shape[:1])
     size = jnp.abs(jnp.where(keep[:, None], phi, 0))
     largest = jax.lax.stop_gradient(jnp.max(size, initial=0))
-    importance = jnp.mean(size / jnp.where(largest > 0, largest, 1), 0)
+    importance = jnp.sum(size / jnp.where(largest > 0, largest, 1), 0)
     top = jax.lax.stop_gradient(jnp.max(importance, initial=0))
     importance = importance / jnp.where(top > 0, top, 1)
     importance = importance + jnp.where(top > 0, eps, 1)
