@@ -89,6 +89,9 @@ class CausalTransformer(nn.Module):
         taking the norms from a trained model by a ``LnRemovalSchedule``; or "none", for
         what ``fold_layer_norm`` makes of that.
 
+    The stream before the last norm is sown as "residual" of the collection
+    "intermediates".
+
     Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners.
 
     >>> import jax
@@ -156,6 +159,7 @@ class CausalTransformer(nn.Module):
             seen = _norm(self, f"units_norm_{i}")(h)
             units = nn.gelu(_dense(self, 4 * self.width, 0.02, f"units_in_{i}")(seen))
             h += _dense(self, self.width, writes, f"units_out_{i}")(units)
+        self.sow("intermediates", "residual", h)  # kept for those who ask for it
         h = _norm(self, "head_norm")(h)
         h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
         return nn.Dense(

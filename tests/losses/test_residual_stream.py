@@ -7,7 +7,9 @@ from logitlab import losses
 from logitlab.losses import residual_stream
 
 calls = functions(residual_stream)
-STREAM = np.random.default_rng(0).normal(size=(2, 4, 6)) * np.array([9, 1, 2, 3])[:, None]
+STREAM = (
+    np.random.default_rng(0).normal(size=(2, 4, 6)) * np.array([9, 1, 2, 3])[:, None]
+)
 ORDINARY = np.broadcast_to(np.arange(4) > 0, (2, 4))
 
 

@@ -183,7 +183,9 @@ def test_bad_input():
     x, explain = np.ones(3, "f4"), metrics.explain
     with pytest.raises(ValueError, match="method is 'shap', expected one of"):
         explain(product, x, method="shap")
-    with pytest.raises(TypeError, match="key is None, expected a key of jax.random for"):
+    with pytest.raises(
+        TypeError, match="key is None, expected a key of jax.random for"
+    ):
         explain(product, x, method="lime")
     with pytest.raises(ValueError, match=r"f returns shape \(2, 3\) for 2 points"):
         explain(lambda z: z, x, method="occlusion")

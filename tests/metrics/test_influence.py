@@ -144,9 +144,7 @@ def test_sums_add_over_batches(x64):
         return state._replace(eigenvalues=jax.tree.map(jnp.add, *pair))
 
     masked = interpreted(
-        lambda params: metrics.ekfac_fit(
-            tapped_loss, params, train, mask=mask, chunk=5
-        )
+        lambda params: metrics.ekfac_fit(tapped_loss, params, train, mask=mask, chunk=5)
     )
     query = {name: a[:2] for name, a in kept.items()}
     score = interpreted(

@@ -162,7 +162,11 @@ def test_16_bits():
 
 def test_the_order_of_the_schedule():
     schedule = models.LnRemovalSchedule(3, start=20, gaps=(2, 2, 3), last=(2, 10))
-    assert [schedule.steps[f"units_norm_{i}"] for i in range(3)] == [(20,), (22,), (24,)]
+    assert [schedule.steps[f"units_norm_{i}"] for i in range(3)] == [
+        (20,),
+        (22,),
+        (24,),
+    ]
     steps = [schedule.steps[f"attention_norm_{i}"] for i in range(3)]
     assert steps == [(26, 33), (28, 36), (30, 39)]
     assert schedule.steps["head_norm"] == (41,)
@@ -182,7 +186,9 @@ def test_bad_input():
         models.FakeLayerNorm().init(jax.random.key(0), jnp.ones(4))
     with pytest.raises(ValueError, match="std is 0.0, expected positive"):
         models.fixed_std_norm(jnp.ones(4), 0.0)
-    with pytest.raises(ValueError, match=r"std has shape \(3,\), expected \(\) or \(2,"):
+    with pytest.raises(
+        ValueError, match=r"std has shape \(3,\), expected \(\) or \(2,"
+    ):
         models.fixed_std_norm(jnp.ones((2, 4)), jnp.ones(3))
     with pytest.raises(ValueError, match=r"scale has shape \(3,\), expected \(4,\)"):
         models.fixed_std_norm(jnp.ones(4), 1.0, scale=jnp.ones(3))

@@ -12,7 +12,11 @@ calls = functions(in_context)
 
 def test_it_is_one_step_of_gradient_descent(x64):
     rng = np.random.default_rng(0)
-    x, y, q = rng.normal(size=(4, 6, 3)), rng.normal(size=(4, 6)), rng.normal(size=(4, 3))
+    x, y, q = (
+        rng.normal(size=(4, 6, 3)),
+        rng.normal(size=(4, 6)),
+        rng.normal(size=(4, 3)),
+    )
 
     def errors(w, x, y):
         return ((x @ w - y) ** 2).sum() / 2
@@ -49,7 +53,9 @@ def test_dtypes_and_bad_input():
     predict = theory.linear_attention_predict
     with pytest.raises(ValueError, match=r"y has shape \(3,\), expected \(2,\)"):
         predict(x, q, q, np.eye(3, dtype="f4"))
-    with pytest.raises(ValueError, match=r"gamma has shape \(2, 2\), expected \(3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"gamma has shape \(2, 2\), expected \(3, 3\)"
+    ):
         predict(x, y, q, np.eye(2, dtype="f4"))
     with pytest.raises(ValueError, match=r"x has shape \(3,\), expected"):
         predict(q, y, q, np.eye(3, dtype="f4"))
