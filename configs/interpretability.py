@@ -25,8 +25,8 @@ def get_config(variant: str = "norms") -> ConfigDict:
 def _norms(config):
     config.seeds = 2
     config.data = dict(folder="", context=64, tests=64)
-    config.model = dict(width=64, layers=2, heads=4)
-    config.batch_size, config.steps, config.tuning = 16, 1500, 400
+    config.model = dict(width=32, layers=2, heads=4)
+    config.batch_size, config.steps, config.tuning, config.every = 16, 1500, 400, 20
     config.learning_rate, config.tuning_rate = 3e-3, 1e-3
     config.removal = dict(start=20, gaps=(10, 10, 10), last=(10, 20))
     config.std_weight = 0.1
@@ -42,15 +42,15 @@ def _norms(config):
 def _norms_smoke(config):
     config.data.update(context=8, tests=2)
     config.model.update(width=8, layers=1, heads=2)
-    config.batch_size, config.steps, config.tuning = 2, 3, 6
+    config.batch_size, config.steps, config.tuning, config.every = 2, 3, 8, 4
     config.removal = dict(start=1, gaps=(1, 1, 1), last=(1, 1))
 
 
 def _explanations(config):
-    config.seeds, config.x64 = 3, True
-    config.train, config.inputs = 1200, 12
+    config.seeds, config.x64 = 2, True
+    config.train, config.inputs = 1200, 6
     config.widths, config.steps = (64,), 300
-    config.samples, config.growing = 4000, (250, 1000, 4000, 16000)
+    config.samples, config.growing = 2000, (250, 1000, 4000)
     config.sigma, config.width = 0.1, 1.0
     config.tolerances = dict(
         cosine=0.99,
@@ -69,7 +69,7 @@ def _explanations_smoke(config):
 def _influence(config):
     config.seeds = 5
     config.train, config.queries, config.removed = 1000, 24, 6
-    config.widths, config.steps, config.decay = (32,), 300, 1e-3
+    config.widths, config.steps, config.decay = (16,), 300, 1e-3
     config.draws, config.share, config.chunk = 4, 0.1, 250
     config.tolerances = dict(correlation=0.9)
 

@@ -10,6 +10,7 @@ arXiv:2206.01254.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,9 +112,29 @@ def _cosine(a, b):
     return jnp.vdot(a, b) / jnp.maximum(jnp.linalg.norm(a) * jnp.linalg.norm(b), 1e-30)
 
 
-def compared(f, x, key, config):
+class Draws(NamedTuple):
+    """How neighborhoods are drawn: entries of the config."""
+
+    samples: int
+    growing: tuple[int, ...]
+    sigma: float
+    width: float
+
+    @property
+    def settings(self):
+        """Of ``metrics.explain``."""
+        return dict(samples=self.samples, sigma=self.sigma, width=self.width)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "draws"))
+def compared(model, params, x, key, draws):
     """Everything about one image: fits, losses in all neighborhoods, growing draws."""
-    settings = dict(samples=config.samples, sigma=config.sigma, width=config.width)
+    label = model.apply(params, x[None])[0].argmax()
+    settings = draws.settings
+
+    def f(z):
+        return model.apply(params, z)[:, label]
+
     own_key, fresh_key, grow_key = jax.random.split(key, 3)
     found = {
         m: metrics.explain(f, x, method=m, key=own_key, **settings) for m in METHODS
@@ -138,7 +159,7 @@ def compared(f, x, key, config):
         for row in METHODS
     ]
     values["losses"] = jnp.array(losses)
-    for n in config.growing:
+    for n in draws.growing:
         run = settings | dict(samples=n)
         lime, smooth = (
             metrics.explain(f, x, method=m, key=k, **run)
@@ -166,13 +187,10 @@ def _trained(config, key, widths):
 
 def _network(config, key):
     model, params, images, keys, right = _trained(config, key, config.widths)
-
-    @jax.jit
-    def of_image(x, key):
-        label = model.apply(params, x[None])[0].argmax()
-        return compared(lambda z: model.apply(params, z)[:, label], x, key, config)
-
-    each = [of_image(x, k) for x, k in zip(images, keys, strict=True)]
+    each = [
+        compared(model, params, x, k, _draws(config))
+        for x, k in zip(images, keys, strict=True)
+    ]
     values = {
         name: np.stack([np.asarray(values[name]) for values in each])
         for name in each[0]
@@ -203,26 +221,34 @@ def _network(config, key):
     )
 
 
-def _linear(config, key):
+def _draws(config):
+    return Draws(config.samples, tuple(config.growing), config.sigma, config.width)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "draws"))
+def missed(model, params, x, key, draws):
     """Relative error of each method's explanation of a model that is linear."""
-    _, params, images, keys, right = _trained(config, key, ())
-    kernel, bias = params["params"]["head"]["kernel"], params["params"]["head"]["bias"]
-    settings = dict(samples=config.samples, sigma=config.sigma, width=config.width)
+    label = model.apply(params, x[None])[0].argmax()
+    w, found = params["params"]["head"]["kernel"][:, label], {}
+    for m in METHODS:
+        got = metrics.explain(
+            lambda z: model.apply(params, z)[:, label],
+            x,
+            method=m,
+            key=key,
+            **draws.settings,
+        )
+        want = w if m in SLOPES else w * x
+        found[f"off/{m}"] = jnp.linalg.norm(got - want) / jnp.linalg.norm(want)
+    return found
 
-    @jax.jit
-    def errors(x, key):
-        label = (x @ kernel + bias).argmax()
-        w = kernel[:, label]
-        found = {}
-        for m in METHODS:
-            got = metrics.explain(
-                lambda z: z @ w + bias[label], x, method=m, key=key, **settings
-            )
-            want = w if m in SLOPES else w * x
-            found[f"off/{m}"] = jnp.linalg.norm(got - want) / jnp.linalg.norm(want)
-        return found
 
-    each = [errors(x, k) for x, k in zip(images, keys, strict=True)]
+def _linear(config, key):
+    model, params, images, keys, right = _trained(config, key, ())
+    each = [
+        missed(model, params, x, k, _draws(config))
+        for x, k in zip(images, keys, strict=True)
+    ]
     return {name: max(float(e[name]) for e in each) for name in each[0]} | {
         "accuracy": right
     }

@@ -127,30 +127,40 @@ def _values(config, name, key):
         (config.width,), int(y.max()) + 1, config.steps, config.learning_rate
     )
 
-    @jax.jit
-    def student(weight):
-        few_x, few_y = jnp.asarray(x[few]), jnp.asarray(y[few])
-
-        def divergence(params):
-            phi = attributions(recipe.model, params, few_x, few_y)
-            return losses.factor_consistency_loss(phi, jnp.float32(mean))
-
-        params = _networks.fit(
-            fit_key,
-            few_x,
-            few_y,
-            jnp.ones(len(few), bool),
-            recipe=recipe,
-            penalty=lambda params: weight * divergence(params),
-        )
-        right = recipe.model.apply(params, x[held]).argmax(-1) == y[held]
-        return divergence(params), right.mean()
-
     values = {"agreement": np.mean(agreements), "shares": np.stack(shares)}
     for weight in config.weights:
-        off, accuracy = student(jnp.float32(weight))
-        values |= {f"divergence/{weight:g}": off, f"accuracy/{weight:g}": accuracy}
+        off, right = student(
+            fit_key,
+            jnp.float32(weight),
+            jnp.asarray(x[few]),
+            jnp.asarray(y[few]),
+            x[held],
+            y[held],
+            jnp.float32(mean),
+            recipe=recipe,
+        )
+        values |= {f"divergence/{weight:g}": off, f"accuracy/{weight:g}": right}
     return values
+
+
+@functools.partial(jax.jit, static_argnames="recipe")
+def student(key, weight, x, y, test_x, test_y, reference, *, recipe):
+    """Divergence from the reference and test accuracy of a network so trained."""
+
+    def divergence(params):
+        phi = attributions(recipe.model, params, x, y)
+        return losses.factor_consistency_loss(phi, reference)
+
+    params = _networks.fit(
+        key,
+        x,
+        y,
+        jnp.ones(len(y), bool),
+        recipe=recipe,
+        penalty=lambda params: weight * divergence(params),
+    )
+    right = recipe.model.apply(params, test_x).argmax(-1) == test_y
+    return divergence(params), right.mean()
 
 
 def _claims(config):

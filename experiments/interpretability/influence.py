@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import datasets
+from experiments.common.keys import once_per_key
 from experiments.common.references import BOUND
 from experiments.interpretability import _networks
 from logitlab import losses, metrics, models, report
@@ -32,9 +33,10 @@ REMOVED = ("ekfac", "gradients", "random")
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
+    found = once_per_key(functools.partial(_found, config))
     return Study(
         arms={
-            method: Compute(functools.partial(_values, config, method))
+            method: Compute(lambda key, method=method: found(key)[method])
             for method in (*METHODS, "random")
         },
         figures={
@@ -134,8 +136,8 @@ def gauss_newton(model, params, x):
     return total / len(x)
 
 
-def _values(config, method, key):
-    """Scores of a method, how near they are, and what removal by them does."""
+def _found(config, key):
+    """For every method what its arm leaves."""
     x, y = datasets.images()
     split_key, fit_key, label_key, order_key = jax.random.split(key, 4)
     rows = datasets.divide(split_key, x, y, config.train)
@@ -145,78 +147,72 @@ def _values(config, method, key):
         "y": rows.test_y[: config.queries],
     }
     recipe = _recipe(config)
-    model = recipe.model
-
-    def trained(keep):
-        return _networks.fit(fit_key, rows.x, rows.y, keep, recipe=recipe)
-
     everything = jnp.ones(config.train, bool)
-    params = trained(everything)
-
-    if method == "random":
-        keys = jax.random.split(order_key, config.queries)
-        scores = jax.vmap(lambda k: jax.random.uniform(k, (config.train,)))(keys)
-        values = {}
-    else:
-        scores, damping = scored(config, model, params, queries, train, label_key)
-        exact = exact_scores(model, params, queries, train, damping)
-        near = [
-            np.corrcoef(a, b)[0, 1] for a, b in zip(scores[method], exact, strict=True)
-        ]
-        scores, values = scores[method], {"correlation": np.mean(near)}
-    if method not in REMOVED:
-        return values
+    params = _networks.fit(fit_key, rows.x, rows.y, everything, recipe=recipe)
+    scores, damping = scored(
+        recipe.model, params, queries, train, label_key, config.draws, config.chunk
+    )
+    exact = exact_scores(recipe.model, params, queries, train, damping)
+    found = {
+        name: {
+            "correlation": np.mean(
+                [np.corrcoef(a, b)[0, 1] for a, b in zip(own, exact, strict=True)]
+            )
+        }
+        for name, own in scores.items()
+    }
+    keys = jax.random.split(order_key, config.queries)
+    scores["random"] = jnp.stack([jax.random.uniform(k, (config.train,)) for k in keys])
     many = round(config.share * config.train)
+    for name in REMOVED:
+        rises = [
+            without(
+                params,
+                fit_key,
+                rows,
+                own,
+                {n: a[i] for n, a in queries.items()},
+                recipe,
+                many,
+            )
+            for i, own in enumerate(scores[name][: config.removed])
+        ]
+        found.setdefault(name, {})["rise"] = np.mean(rises)
+    return found
 
-    def loss_of_query(params, x, y):
-        return losses.cross_entropy(model.apply(params, x[None])[0], y)
 
-    @jax.jit
-    def without(scores, x, y):
-        top = jnp.argsort(-scores)[:many]
-        keep = everything.at[top].set(False)
-        return loss_of_query(trained(keep), x, y) - loss_of_query(params, x, y)
-
-    rises = [
-        float(without(scores[i], queries["x"][i], queries["y"][i]))
-        for i in range(config.removed)
-    ]
-    return values | {"rise": np.mean(rises)}
+@functools.partial(jax.jit, static_argnames=("recipe", "many"))
+def without(params, key, rows, scores, query, recipe, many):
+    """How far a query's loss rises if the examples with the highest scores are gone."""
+    top = jnp.argsort(-scores)[:many]
+    keep = jnp.ones(len(rows.y), bool).at[top].set(False)
+    again = _networks.fit(key, rows.x, rows.y, keep, recipe=recipe)
+    before, after = (
+        losses.cross_entropy(recipe.model.apply(p, query["x"][None])[0], query["y"])
+        for p in (params, again)
+    )
+    return after - before
 
 
-def scored(config, model, params, queries, train, key):
+@functools.partial(jax.jit, static_argnames=("model", "draws", "chunk"))
+def scored(model, params, queries, train, key, draws, chunk):
     """Scores [Q, N] of every method, and the damping of each parameter, [P]."""
     loss = functools.partial(tapped_loss, model)
-    drawn = jax.tree.map(lambda a: jnp.repeat(a, config.draws, 0), train)
-
-    @jax.jit
-    def run(params):
-        state = metrics.ekfac_fit(loss, params, drawn, chunk=config.chunk, key=key)
-        factors = metrics.ekfac_covariances(loss, params, drawn, key=key)
-        states = {
-            "ekfac": state,
-            "kfac": metrics.kfac_state(factors),
-            "gradients": None,
-        }
-        scores = {
-            name: metrics.influence_scores(
-                loss, params, queries, train, state=state, chunk=config.chunk
-            )
-            for name, state in states.items()
-        }
-        damping = {
-            name: 0.1 * mean.value.mean() * jnp.square(state.unit)
-            for name, mean in state.eigenvalues.items()
-        }
-        return scores, damping
-
-    scores, damping = run(params)
-    layers = params["params"]
-    each = [
-        jnp.full(layers[name]["kernel"].size + layers[name]["bias"].size, damping[name])
-        for name in sorted(layers)
+    drawn = jax.tree.map(lambda a: jnp.repeat(a, draws, 0), train)
+    state = metrics.ekfac_fit(loss, params, drawn, chunk=chunk, key=key)
+    factors = metrics.ekfac_covariances(loss, params, drawn, key=key)
+    states = {"ekfac": state, "kfac": metrics.kfac_state(factors), "gradients": None}
+    scores = {
+        name: metrics.influence_scores(
+            loss, params, queries, train, state=state, chunk=chunk
+        )
+        for name, state in states.items()
+    }
+    damping = [
+        jnp.full(mean.sum.size, 0.1 * mean.value.mean() * jnp.square(state.unit))
+        for _, mean in sorted(state.eigenvalues.items())
     ]
-    return scores, jnp.concatenate(each)
+    return scores, jnp.concatenate(damping)
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -27,20 +27,16 @@ ARMS = {
     "gradual": "one norm after another",
     "at_once": "all norms at once",
 }
-POINTS = 20  # of the curves
 HELD = 16  # windows whose logits are attributed
 
 
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
-    pretrained = once_per_key(functools.partial(_pretrained, config))
+    pretrained = once_per_key(_pretrained(config))
     steps = _points(config)
     return Study(
-        arms={
-            name: Compute(functools.partial(_values, config, pretrained, name))
-            for name in ARMS
-        },
+        arms={name: Compute(_arm(config, pretrained, name)) for name in ARMS},
         figures={
             "loss": curves.drawn(
                 report.panels(
@@ -59,12 +55,7 @@ def build(config) -> Study:
             f"first norm turns constant at step {config.removal.start}, the last at "
             f"{_schedule(config, 'gradual').end}."
         ),
-        captions={
-            "loss": (
-                "In fine-tuning, on the same windows. The first point is after one "
-                "step."
-            )
-        },
+        captions={"loss": ("In fine-tuning, on the same windows of other files.")},
     )
 
 
@@ -72,6 +63,11 @@ def _check(config):
     for name in ("steps", "tuning", "batch_size"):
         if config[name] < 1:
             raise ValueError(f"config.{name} is {config[name]}, expected at least 1")
+    if config.tuning % config.every:
+        raise ValueError(
+            f"config.tuning is {config.tuning}, expected a multiple of config.every "
+            f"({config.every})"
+        )
     end = _schedule(config, "gradual").end
     if end >= config.tuning:
         raise ValueError(
@@ -96,9 +92,7 @@ def _schedule(config, name):
 
 def _points(config):
     """Steps after which the loss is measured."""
-    return sorted(
-        {1 + round(i * (config.tuning - 1) / POINTS) for i in range(POINTS + 1)}
-    )
+    return [*range(0, config.tuning + 1, config.every)]
 
 
 def transformer(config, norms):
@@ -124,149 +118,145 @@ def nats(logits, tokens):
     return losses.cross_entropy(logits, tokens[:, 1:]).mean()
 
 
-def _held(config, count):
-    text = jnp.asarray(_text(config.data.folder).validation)
-    return windows(jax.random.key(0), text, count, config.data.context)
+def _batches(config, key, at, text):
+    own = jax.random.fold_in(key, at)
+    return windows(own, text, config.batch_size, config.data.context)
 
 
-def _pretrained(config, key):
-    """Parameters of the model with norms."""
-    init_key, data_key = jax.random.split(key)
-    model = transformer(config, "layer")
-    params = jax.jit(model.init)(init_key, jnp.zeros((1, 2), jnp.int32))["params"]
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adam(
-            optax.warmup_cosine_decay_schedule(
-                0, config.learning_rate, min(100, config.steps // 3), config.steps
-            )
-        ),
-    )
+def _trainer(config, loss, optimizer, flags=None):
+    """A program that trains for some steps: state, key, first step, text -> state.
+
+    The state is parameters, statistics of the norms and the optimizer's own.
+    """
+
+    @functools.partial(jax.jit, static_argnames="steps")
+    def run(state, key, first, text, *, steps):
+        def step(state, at):
+            params, stats, own = state
+            stats = stats if flags is None else flags(stats, at)
+            tokens = _batches(config, key, at, text)
+            grads, stats = jax.grad(loss, has_aux=True)(params, stats, tokens)
+            updates, own = optimizer.update(grads, own, params)
+            return (optax.apply_updates(params, updates), stats, own), None
+
+        return jax.lax.scan(step, state, first + jnp.arange(steps))[0]
+
+    return run
+
+
+def _pretrained(config):
+    """A function of a key: parameters of a model with norms that has been trained."""
+    model, steps = transformer(config, "layer"), config.steps
+    warm = min(100, steps // 3)
+    rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, warm, steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
     def loss(params, stats, tokens):
         return nats(model.apply({"params": params}, tokens[:, :-1]), tokens), stats
 
-    return _trained(config, data_key, params, {}, optimizer, loss, [config.steps])[0]
+    init, train = jax.jit(model.init), _trainer(config, loss, optimizer)
+
+    def made(key):
+        init_key, data_key = jax.random.split(key)
+        params = init(init_key, jnp.zeros((1, 2), jnp.int32))["params"]
+        state = params, {}, optimizer.init(params)
+        text = jnp.asarray(_text(config.data.folder).train)
+        return train(state, data_key, 0, text, steps=steps)[0]
+
+    return made
 
 
-def measured_stats(config, params, key, passes=100):
-    """Running averages of the norms of a model as it is."""
-    model = transformer(config, "fake")
-    text = jnp.asarray(_text(config.data.folder).train)
-    schedule = _schedule(config, "gradual")
+def _look(config, passes=100):
+    """A program: running averages of the norms of a model as it is."""
+    model, schedule = transformer(config, "fake"), _schedule(config, "gradual")
 
     @jax.jit
-    def run(params, text):
-        tokens = windows(key, text, 2, config.data.context)
-        stats = model.init(key, tokens[:, :-1])["stats"]
+    def run(params, key, text):
+        first = _batches(config, key, passes, text)
+        stats = model.init(key, first[:1, :-1])["stats"]
 
         def look(stats, at):
-            own = jax.random.fold_in(key, at)
-            tokens = windows(own, text, config.batch_size, config.data.context)
+            tokens = _batches(config, key, at, text)
             variables = {"params": params, "stats": stats}
             _, changed = model.apply(variables, tokens[:, :-1], mutable="stats")
             return changed["stats"], None
 
         return jax.lax.scan(look, schedule(stats, -1), jnp.arange(passes))[0]
 
-    return run(params, text)
+    return run
 
 
-def _values(config, pretrained, name, key):
-    params = pretrained(jax.random.fold_in(key, 0))
-    tune_key, stats_key = jax.random.split(jax.random.fold_in(key, 1))
-    held = _held(config, config.data.tests)
+def _arm(config, pretrained, name):
+    """A function of a key: what fine-tuning leaves. Its programs serve all seeds."""
     fake = name != "control"
     model = transformer(config, "fake" if fake else "layer")
-    values, stats, flags = {}, {}, None
-    if fake:
-        stats = measured_stats(config, params, stats_key)
-        flags = _schedule(config, name)
-
-    @jax.jit
-    def measure(params, stats):
-        variables = {"params": params, "stats": stats} if fake else {"params": params}
-        return nats(model.apply(variables, held[:, :-1]), held)
-
-    if name == "at_once":  # before anything is learned
-        bare = flags(stats, config.tuning)
-        values["cold"] = measure(params, bare)
-
-    ordinary = jnp.arange(config.data.context)[None] > 0
-
-    def loss(params, stats, tokens):
-        x = tokens[:, :-1]
-        if not fake:
-            return nats(model.apply({"params": params}, x), tokens), stats
-        logits, changed = model.apply(
-            {"params": params, "stats": stats}, x, mutable=("stats", "intermediates")
-        )
-        (residual,) = changed["intermediates"]["residual"]
-        penalty = losses.residual_std_loss(
-            residual, target_mask=jnp.broadcast_to(ordinary, x.shape)
-        )
-        return nats(logits, tokens) + config.std_weight * penalty, changed["stats"]
-
-    params, stats, curve = _trained(
-        config,
-        tune_key,
-        params,
-        stats,
-        _tuner(config),
-        loss,
-        _points(config),
-        flags=flags,
-        measure=measure,
-    )
-    values |= curves.with_finals({"nats": np.array(curve)})
-    some = held[:HELD, :-1]
-    if name == "control":
-        values["nmae"] = attributed(model, params, some, held[:HELD, 1:])
-    if name == "gradual":
-        stats = flags(stats, config.tuning)
-        folded = models.fold_layer_norm(params, stats)
-        plain = transformer(config, "none")
-        frozen = model.apply({"params": params, "stats": stats}, some)
-        bare = plain.apply({"params": folded}, some)
-        values["folded"] = jnp.abs(bare - frozen).max() / jnp.abs(frozen).max()
-        values["nmae"] = taken_away(plain, folded, some, held[:HELD, 1:])
-    return values
-
-
-def _tuner(config):
+    flags = _schedule(config, name) if fake else None
     rate = optax.cosine_decay_schedule(config.tuning_rate, config.tuning, 0.5)
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.01)
     )
 
+    def loss(params, stats, tokens):
+        x, variables = tokens[:, :-1], {"params": params, "stats": stats}
+        if not fake:
+            return nats(model.apply({"params": params}, x), tokens), stats
+        logits, changed = model.apply(variables, x, mutable=("stats", "intermediates"))
+        (residual,) = changed["intermediates"]["residual"]
+        ordinary = jnp.broadcast_to(jnp.arange(x.shape[1])[None] > 0, x.shape)
+        penalty = losses.residual_std_loss(residual, target_mask=ordinary)
+        return nats(logits, tokens) + config.std_weight * penalty, changed["stats"]
 
-def _trained(
-    config, key, params, stats, optimizer, loss, points, *, flags=None, measure=None
-):
-    """Parameters and statistics at the last point, and what is measured at all."""
-    text = jnp.asarray(_text(config.data.folder).train)
+    @jax.jit
+    def measure(params, stats, held):
+        variables = {"params": params} | ({"stats": stats} if fake else {})
+        return nats(model.apply(variables, held[:, :-1]), held)
 
-    def step(carry, at):
-        params, stats, state, text = carry
-        own = jax.random.fold_in(key, at)
-        tokens = windows(own, text, config.batch_size, config.data.context)
-        stats = stats if flags is None else flags(stats, at)
-        slope = jax.grad(loss, has_aux=True)
-        grads, stats = slope(params, stats, tokens)
-        updates, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, updates), stats, state, text), None
+    look, train = _look(config), _trainer(config, loss, optimizer, flags)
+    tuned = jax.jit(lambda params: optimizer.init(params))
 
-    @functools.partial(jax.jit, static_argnames="steps")
-    def run(carry, start, *, steps):
-        return jax.lax.scan(step, carry, start + jnp.arange(steps))[0]
+    def values(key):
+        params = pretrained(jax.random.fold_in(key, 0))
+        tune_key, look_key = jax.random.split(jax.random.fold_in(key, 1))
+        text = _text(config.data.folder)
+        held = windows(
+            jax.random.key(0),
+            jnp.asarray(text.validation),
+            config.data.tests,
+            config.data.context,
+        )
+        text, found = jnp.asarray(text.train), {}
+        stats = look(params, look_key, text) if fake else {}
+        if name == "at_once":  # before anything is learned
+            found["cold"] = measure(params, flags(stats, config.tuning), held)
+        state, curve = (params, stats, tuned(params)), []
+        for at in _points(config):
+            if at:
+                first = at - config.every
+                state = train(state, tune_key, first, text, steps=config.every)
+            curve.append(float(measure(*state[:2], held)))
+        params, stats, _ = state
+        found |= curves.with_finals({"nats": np.array(curve)})
+        some = held[:HELD]
+        if name == "control":
+            found["nmae"] = attributed(model, params, some[:, :-1], some[:, 1:])
+        if name == "gradual":
+            stats = flags(stats, config.tuning)
+            found |= without_norms(config, params, stats, some[:, :-1], some[:, 1:])
+        return found
 
-    carry, curve, before = (params, stats, optimizer.init(params), text), [], 0
-    for point in points:
-        carry = run(carry, before, steps=point - before)
-        if measure is not None:
-            curve.append(float(measure(*carry[:2])))
-        before = point
-    return *carry[:2], curve
+    return values
+
+
+def without_norms(config, params, stats, tokens, answers):
+    """How far the folded network is from the one with constants, and attributions."""
+    folded = models.fold_layer_norm(params, stats)
+    plain, fake = transformer(config, "none"), transformer(config, "fake")
+    frozen = fake.apply({"params": params, "stats": stats}, tokens)
+    bare = plain.apply({"params": folded}, tokens)
+    return {
+        "folded": jnp.abs(bare - frozen).max() / jnp.abs(frozen).max(),
+        "nmae": taken_away(plain, folded, tokens, answers),
+    }
 
 
 def attributed(model, params, tokens, answers):
