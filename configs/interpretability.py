@@ -23,10 +23,10 @@ def get_config(variant: str = "norms") -> ConfigDict:
 
 
 def _norms(config):
-    config.seeds = 2
+    config.seeds = 1
     config.data = dict(folder="", context=64, tests=64)
     config.model = dict(width=32, layers=2, heads=4)
-    config.batch_size, config.steps, config.tuning, config.every = 16, 1500, 400, 20
+    config.batch_size, config.steps, config.tuning, config.every = 16, 1000, 300, 20
     config.learning_rate, config.tuning_rate = 3e-3, 1e-3
     config.removal = dict(start=20, gaps=(10, 10, 10), last=(10, 20))
     config.std_weight = 0.1
@@ -71,6 +71,7 @@ def _influence(config):
     config.train, config.queries, config.removed = 1000, 24, 6
     config.widths, config.steps, config.decay = (16,), 300, 1e-3
     config.draws, config.share, config.chunk = 4, 0.1, 250
+    config.dampings = (0.1, 1.0, 10.0)  # times the mean eigenvalue of a layer
     config.tolerances = dict(correlation=0.9)
 
 

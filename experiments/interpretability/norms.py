@@ -283,7 +283,7 @@ def taken_away(model, params, tokens, answers):
     stream = stacked.sum(0)
 
     def logits(stream):
-        z = stream @ kernel + params["head"]["bias"]
+        z = stream @ kernel + params["head"]["bias"][None, None]
         return jnp.take_along_axis(z, answers[..., None], -1)[..., 0]
 
     effects = jnp.stack([logits(stream) - logits(stream - part) for part in stacked])

@@ -39,5 +39,5 @@ def test_the_schedules():
 def test_bad_configs_are_refused(refused):
     name = "interpretability:norms"
     refused(name, "tuning", 40, "expected more than")
-    refused(name, "every", 30, "expected a multiple of config.every")
+    refused(name, "every", 70, "expected a multiple of config.every")
     refused(name, "batch_size", 0, "config.batch_size is 0")
