@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import hyper
 
 __all__ = ["residual_std_loss"]
 
@@ -18,7 +17,7 @@ def residual_std_loss(
     *,
     mask: ArrayLike | None = None,
     target_mask: ArrayLike | None = None,
-    epsilon: float = 1e-5,
+    epsilon: ArrayLike = 1e-5,
 ) -> jax.Array:
     r"""How unequal the deviations of hidden vectors are: one number for a batch.
 
@@ -45,7 +44,8 @@ def residual_std_loss(
 
     Raises:
       TypeError: ``residual`` is not floating point, or a mask not bool.
-      ValueError: ``residual`` is a scalar, or the shapes disagree.
+      ValueError: ``residual`` is a scalar, the shapes disagree, or ``epsilon`` is
+        negative.
 
     Numerics: relative error below 1e-5 of the squared mean deviation, and below 1e-3
       of the gradient, as deviations that are nearly equal cancel.
@@ -61,6 +61,7 @@ def residual_std_loss(
     h = numerics.promote_to_float32(residual, "residual")
     if not h.ndim:
         raise ValueError("residual is a scalar, expected [..., D]")
+    epsilon = hyper("epsilon", epsilon, h.dtype, lambda e: e >= 0, "at least 0")
     keep = numerics.check_mask(mask, h.shape[:-1])
     target = numerics.check_mask(target_mask, h.shape[:-1], "target_mask") & keep
     std = _deviation(jnp.where(keep[..., None], h, 0), epsilon)
@@ -68,7 +69,7 @@ def residual_std_loss(
     return numerics.masked_mean(jnp.square(std - mean), keep)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+@jax.custom_jvp
 def _deviation(h, epsilon):
     """Divided by the largest first, as squares overflow from 1e19 on."""
     centered = _centered(h)
@@ -78,11 +79,12 @@ def _deviation(h, epsilon):
 
 
 @_deviation.defjvp
-def _deviation_jvp(epsilon, primals, tangents):
+def _deviation_jvp(primals, tangents):
     """Of the plain chain the slope in h / unit is infinite at 1e30."""
-    (h,), (dh,) = primals, tangents
+    (h, epsilon), (dh, change) = primals, tangents
     std = _deviation(h, epsilon)
-    return std, jnp.mean(_centered(h) / std[..., None] * dh, -1)
+    slope = jnp.mean(_centered(h) / std[..., None] * dh, -1)
+    return std, slope + change / (2 * std)
 
 
 def _centered(h):

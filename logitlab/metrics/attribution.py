@@ -29,7 +29,7 @@ def direct_logit_attribution(
     tokens: ArrayLike | None = None,
     residual: ArrayLike | None = None,
     center: bool = False,
-    epsilon: float = 1e-5,
+    epsilon: ArrayLike = 1e-5,
 ) -> jax.Array:
     r"""What each part of the residual stream adds to the logits (DLA).
 
@@ -96,7 +96,7 @@ def direct_effect(
     tokens: ArrayLike | None = None,
     residual: ArrayLike | None = None,
     center: bool = False,
-    epsilon: float = 1e-5,
+    epsilon: ArrayLike = 1e-5,
 ) -> jax.Array:
     r"""How much the logits fall if one part is taken from the residual stream.
 
@@ -126,7 +126,7 @@ def direct_effect(
     centered, unit, inverse = _normed(r, std, residual, epsilon)
     if std is None:
         u, whole = centered / unit, jnp.sum(centered, 0, keepdims=True) / unit
-        floor = jnp.maximum(epsilon / unit / unit, 1e-36)
+        floor = _floor(epsilon, unit)
         s = jnp.sqrt(jnp.mean(jnp.square(whole), -1, keepdims=True) + floor)
         left = jnp.sqrt(jnp.mean(jnp.square(whole - u), -1, keepdims=True) + floor)
         # 1 / s - 1 / left, by what the square of the one lacks of the other's
@@ -302,8 +302,13 @@ def _normed(parts, std, residual, epsilon):
     unit = jax.lax.stop_gradient(jnp.where(unit > 0, unit, 1))
     u = jnp.sum(centered / unit, 0, keepdims=True)
     variance = jnp.mean(jnp.square(u), -1, keepdims=True)
-    floor = jnp.maximum(epsilon / unit / unit, 1e-36)
+    floor = _floor(epsilon, unit)
     return centered, unit, 1 / (unit * jnp.sqrt(variance + floor))
+
+
+def _floor(epsilon, unit):
+    epsilon = hyper("epsilon", epsilon, unit.dtype, lambda e: e >= 0, "at least 0")
+    return jnp.maximum(epsilon / unit / unit, 1e-36)
 
 
 def _check_sum(parts, whole, residual):
