@@ -71,7 +71,6 @@ def _influence(config):
     config.train, config.queries, config.removed = 1000, 24, 6
     config.widths, config.steps, config.decay = (16,), 300, 1e-3
     config.draws, config.share, config.chunk = 4, 0.1, 250
-    config.dampings = (0.1, 1.0, 10.0)  # times the mean eigenvalue of a layer
     config.tolerances = dict(correlation=0.9)
 
 

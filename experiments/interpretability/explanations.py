@@ -51,7 +51,7 @@ def build(config) -> Study:
             "noise": report.trends(
                 {n: f"apart/{n}" for n in config.growing},
                 arms=["network"],
-                label="C-LIME from SmoothGrad, share of its norm",
+                label="C-LIME from SmoothGrad",
                 across="points",
                 log=True,
                 log_across=True,
@@ -73,7 +73,7 @@ def build(config) -> Study:
                 "Loss of each explanation (column) in each neighborhood (row), on "
                 "fresh points, over the least of the row; geometric mean over images."
             ),
-            "noise": "They are the same for infinitely many points.",
+            "noise": "Distance over the norm; 0 for infinitely many points.",
         },
     )
 
@@ -290,6 +290,9 @@ def _matrix(results):
 
 
 def _short(value):
+    """A zero is the least of some rows, so that factors have no end."""
+    if value >= 1e6:
+        return "> 1e6"
     return f"{value:.0f}" if value < 1000 else f"1e{np.log10(value):.0f}"
 
 

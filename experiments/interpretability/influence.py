@@ -46,20 +46,6 @@ def build(config) -> Study:
                 "correlation",
                 label="correlation with Gauss-Newton",
             ),
-            "damping": report.trends(
-                {m: f"full/{m:g}" for m in config.dampings},
-                arms=["ekfac", "gradients"],
-                label="correlation with Gauss-Newton",
-                across="damping over the mean eigenvalue",
-                log_across=True,
-            ),
-            "layers": report.trends(
-                {m: f"layers/{m:g}" for m in config.dampings},
-                arms=["ekfac", "gradients"],
-                label="correlation, layer by layer",
-                across="damping over the mean eigenvalue",
-                log_across=True,
-            ),
             "removal": report.intervals(
                 {"removed": list(REMOVED)},
                 ["EK-FAC", "products of\ngradients", "at random"],
@@ -80,11 +66,6 @@ def build(config) -> Study:
             "correlation": (
                 "Pearson's, over the training examples, mean over the queries. The "
                 "matrix is damped as EK-FAC is, layer by layer."
-            ),
-            "damping": "The default of EK-FAC is 0.1.",
-            "layers": (
-                "The same with a matrix that has nothing between two layers, which "
-                "EK-FAC leaves out too."
             ),
             "removal": "Mean over the queries.",
         },
@@ -168,19 +149,18 @@ def _found(config, key):
     recipe = _recipe(config)
     everything = jnp.ones(config.train, bool)
     params = _networks.fit(fit_key, rows.x, rows.y, everything, recipe=recipe)
-    scores, damping, state = scored(
+    scores, damping = scored(
         recipe.model, params, queries, train, label_key, config.draws, config.chunk
     )
-    found = {name: {} for name in (*METHODS, "random")}
     exact = exact_scores(recipe.model, params, queries, train, damping)
-    for name, own in scores.items():
-        found[name]["correlation"] = _correlation(own, exact)
-    for multiple in config.dampings:
-        near = damped(recipe.model, params, queries, train, state, multiple)
-        for name in ("ekfac", "gradients"):
-            for matrix in ("full", "layers"):
-                value = _correlation(near[name], near[matrix])
-                found[name][f"{matrix}/{multiple:g}"] = value
+    found = {
+        name: {
+            "correlation": np.mean(
+                [np.corrcoef(a, b)[0, 1] for a, b in zip(own, exact, strict=True)]
+            )
+        }
+        for name, own in scores.items()
+    }
     keys = jax.random.split(order_key, config.queries)
     scores["random"] = jnp.stack([jax.random.uniform(k, (config.train,)) for k in keys])
     many = round(config.share * config.train)
@@ -197,14 +177,8 @@ def _found(config, key):
             )
             for i, own in enumerate(scores[name][: config.removed])
         ]
-        found[name]["rise"] = np.mean(rises)
+        found.setdefault(name, {})["rise"] = np.mean(rises)
     return found
-
-
-def _correlation(scores, others):
-    """Over the training examples, mean over the queries."""
-    pairs = zip(scores, others, strict=True)
-    return np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "many"))
@@ -222,7 +196,7 @@ def without(params, key, rows, scores, query, recipe, many):
 
 @functools.partial(jax.jit, static_argnames=("model", "draws", "chunk"))
 def scored(model, params, queries, train, key, draws, chunk):
-    """Scores [Q, N] of every method, the damping of each parameter [P], the state."""
+    """Scores [Q, N] of every method, and the damping of each parameter, [P]."""
     loss = functools.partial(tapped_loss, model)
     drawn = jax.tree.map(lambda a: jnp.repeat(a, draws, 0), train)
     state = metrics.ekfac_fit(loss, params, drawn, chunk=chunk, key=key)
@@ -238,36 +212,7 @@ def scored(model, params, queries, train, key, draws, chunk):
         jnp.full(mean.sum.size, 0.1 * mean.value.mean() * jnp.square(state.unit))
         for _, mean in sorted(state.eigenvalues.items())
     ]
-    return scores, jnp.concatenate(damping), state
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def damped(model, params, queries, train, state, multiple):
-    """Scores with a damping of some mean eigenvalues, by EK-FAC and by matrices.
-
-    "full" is that of all layers together, "layers" has nothing between two layers.
-    """
-    left, right = (flat_gradients(model, params, batch) for batch in (queries, train))
-    matrix = gauss_newton(model, params, train["x"])
-    ekfac, own, damping, at = 0.0, jnp.zeros_like(matrix), [], 0
-    for name, mean in sorted(state.eigenvalues.items()):
-        shape = mean.sum.shape
-        rows = slice(at, at + mean.sum.size)
-        at += mean.sum.size
-        size = multiple * mean.value.mean() * jnp.square(state.unit)
-        gradients = {name: left[:, rows].reshape(-1, *shape)}
-        solved = metrics.ekfac_ihvp(state, gradients, damping=size)[name]
-        ekfac = ekfac + solved.reshape(len(left), -1) @ right[:, rows].T
-        own = own.at[rows, rows].set(matrix[rows, rows])
-        damping.append(jnp.full(mean.sum.size, size))
-    by_matrix = {
-        name: jax.scipy.linalg.solve(
-            m + jnp.diag(jnp.concatenate(damping)), left.T, assume_a="pos"
-        ).T
-        @ right.T
-        for name, m in (("full", matrix), ("layers", own))
-    }
-    return {"ekfac": ekfac, "gradients": left @ right.T} | by_matrix
+    return scores, jnp.concatenate(damping)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -294,14 +239,6 @@ def _claims(config):
             at_least=config.tolerances.correlation,
             unit="is the correlation",
             needs=("ekfac",),
-        ),
-        report.Claim(
-            text="they do so with a hundred times the damping",
-            ours=lambda r: r["ekfac"].final(f"full/{config.dampings[-1]:g}"),
-            at_least=config.tolerances.correlation,
-            unit="is the correlation",
-            needs=("ekfac",),
-            question=True,
         ),
         report.Claim(
             text="products of gradients are further from them",
