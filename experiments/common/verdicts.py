@@ -142,6 +142,13 @@ COUNTED = {  # table -> config:variant -> question
         "optimization:blocks": "which block of coordinates is next",
         "optimization:bilevel": "LV-HBA: a constrained toy, and wrong labels",
     },
+    "interpretability": {
+        "interpretability:norms": "a transformer without norms, attribution in it",
+        "interpretability:explanations": "eight explanations, each in its neighborhood",
+        "interpretability:influence": "training examples behind a prediction: EK-FAC",
+        "interpretability:factors": "features that good models agree on",
+        "interpretability:in_context": "a step of gradient descent, learned in context",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

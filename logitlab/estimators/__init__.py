@@ -123,16 +123,16 @@ from logitlab.estimators.viable_ranges import (
 )
 
 __all__ = [
+    "GMM",
+    "PPCA",
     "CheckedHalfspace",
     "GFUCBState",
-    "GMM",
     "GaussianNBState",
     "GroupedModel",
     "HalfspaceFit",
     "HalfspaceTest",
     "LinearClassifier",
     "MetropolisStep",
-    "PPCA",
     "PrestoFit",
     "ScaledNcx2",
     "TaskSelection",
@@ -148,8 +148,8 @@ __all__ = [
     "deep_ntk",
     "dual_activation",
     "effective_parameters",
-    "estimate_label_prior",
     "estimate_grouped_model",
+    "estimate_label_prior",
     "fit_density_classifier",
     "fit_logistic",
     "fit_presto",

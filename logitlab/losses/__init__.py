@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from logitlab.losses.ranking import *
     from logitlab.losses.regression_as_classification import *
     from logitlab.losses.regularized import *
+    from logitlab.losses.residual_stream import *
     from logitlab.losses.robust import *
     from logitlab.losses.segmentation import *
     from logitlab.losses.smooth_adversarial import *
@@ -148,9 +149,14 @@ _FAMILIES = {
         "bag_loss instance_loss interpolated_aggregate_loss",
     ),
     "fairness": (
-        "groups that must be treated alike",
+        "groups that must be treated alike; features that should count alike",
         "worst_group_loss fairness_regularized_loss "
-        "joint_distance_covariance_penalty concatenated_distance_covariance_penalty",
+        "joint_distance_covariance_penalty concatenated_distance_covariance_penalty "
+        "factor_consistency_loss",
+    ),
+    "residual_stream": (
+        "hidden vectors of one size, for networks without norms",
+        "residual_std_loss",
     ),
     "clustering": (
         "clustering with a softmax head",

@@ -144,6 +144,15 @@ PURPOSES = (
         ),
     ),
     Purpose(
+        "Networks that are easier to explain",
+        "Penalties of hidden vectors and of attributions, added to another loss; "
+        "`metrics` explains logits.",
+        (
+            "factor_consistency_loss",
+            "residual_std_loss",
+        ),
+    ),
+    Purpose(
         "Several labels per example",
         "Start with `sigmoid_cross_entropy`. Labels have the logits' shape.",
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from logitlab.models.mlp import token_ids, token_rows
+from logitlab.models.norms import FakeLayerNorm
 
 
 class WindowMLP(nn.Module):
@@ -82,6 +85,12 @@ class CausalTransformer(nn.Module):
       dtype: what everything before the head computes in; by default the dtype of the
         parameters. Softmax and normalisation use at least float32.
       param_dtype: of the parameters, also under x64.
+      norms: "layer"; or "fake", :class:`FakeLayerNorm` with the same parameters, for
+        taking the norms from a trained model by a ``LnRemovalSchedule``; or "none", for
+        what ``fold_layer_norm`` makes of that.
+
+    The stream before the last norm is sown as "residual" of the collection
+    "intermediates".
 
     Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners.
 
@@ -103,6 +112,7 @@ class CausalTransformer(nn.Module):
     context: int = 256
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
+    norms: Literal["layer", "fake", "none"] = "layer"
 
     @nn.compact
     def __call__(self, x: ArrayLike) -> Array:
@@ -110,13 +120,18 @@ class CausalTransformer(nn.Module):
 
         Raises:
           TypeError: ``x`` is not integer.
-          ValueError: ``heads`` does not divide ``width``, there are more tokens than
-            ``context``, or a token is outside [0, vocabulary); under ``jit``, where
-            values are unknown, such a token makes the logits from it on NaN.
+          ValueError: ``heads`` does not divide ``width``, ``norms`` is unknown, there
+            are more tokens than ``context``, or a token is outside [0, vocabulary);
+            under ``jit``, where values are unknown, such a token makes the logits from
+            it on NaN.
         """
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(
                 f"heads is {self.heads}, expected a divisor of width {self.width}"
+            )
+        if self.norms not in ("layer", "fake", "none"):
+            raise ValueError(
+                f"norms is {self.norms!r}, expected 'layer', 'fake' or 'none'"
             )
         ids = token_ids(x, self.vocabulary)
         length = ids.shape[-1]
@@ -128,8 +143,14 @@ class CausalTransformer(nn.Module):
         h = h if self.dtype is None else h.astype(self.dtype)
         writes = 0.02 * (2 * self.layers) ** -0.5
         for i in range(self.layers):
-            seen = _norm(self, f"attention_norm_{i}")(h)
-            packed = _dense(self, 3 * self.width, 0.02, f"attention_in_{i}")(seen)
+            seen = _norm(self, f"attention_norm_{i}", readers=2)(h)
+            into = _dense(self, 3 * self.width, 0.02, f"attention_in_{i}")
+            if self.norms == "fake":  # what values read may be normed otherwise
+                packed, values = into(jnp.stack(seen))
+                parts = packed[..., : 2 * self.width], values[..., 2 * self.width :]
+                packed = jnp.concatenate(parts, -1)
+            else:
+                packed = into(seen)
             shape = (*h.shape[:-1], 3, self.heads, self.width // self.heads)
             query, key, value = jnp.moveaxis(packed.reshape(shape), -3, 0)
             mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
@@ -138,6 +159,7 @@ class CausalTransformer(nn.Module):
             seen = _norm(self, f"units_norm_{i}")(h)
             units = nn.gelu(_dense(self, 4 * self.width, 0.02, f"units_in_{i}")(seen))
             h += _dense(self, self.width, writes, f"units_out_{i}")(units)
+        self.sow("intermediates", "residual", h)  # kept for those who ask for it
         h = _norm(self, "head_norm")(h)
         h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
         return nn.Dense(
@@ -163,10 +185,12 @@ def _dense(model, features, deviation, name):
     )
 
 
-def _norm(model, name):
-    return nn.LayerNorm(
-        use_fast_variance=False,
-        dtype=model.dtype,
-        param_dtype=model.param_dtype,
-        name=name,
+def _norm(model, name, readers=1):
+    if model.norms == "none":
+        return lambda h: h
+    dtypes = dict(dtype=model.dtype, param_dtype=model.param_dtype)
+    if model.norms == "layer":
+        return nn.LayerNorm(use_fast_variance=False, **dtypes, name=name)
+    return FakeLayerNorm(
+        readers, first_token_special=True, epsilon=1e-6, **dtypes, name=name
     )

@@ -17,6 +17,11 @@ from logitlab.theory.entanglement import (
     pairwise_normalized_gradient,
 )
 from logitlab.theory.games import duality_gap
+from logitlab.theory.in_context import (
+    linear_attention_predict,
+    one_step_risk,
+    optimal_one_step_eta,
+)
 from logitlab.theory.linear_preferences import linear_margin_preference_grad
 from logitlab.theory.optimal_transport import sorted_gw_bounds
 from logitlab.theory.preference_logic import (
@@ -36,10 +41,13 @@ __all__ = [
     "entanglement_diagnostics",
     "hconsistency_bound",
     "hconsistency_transform",
+    "linear_attention_predict",
     "linear_margin_preference_grad",
     "logistic_excess_bound",
     "margin_coefficients",
     "minimizability_gap",
+    "one_step_risk",
+    "optimal_one_step_eta",
     "pairwise_normalized_gradient",
     "preference_structure_worlds",
     "semantic_preference_ratio",

@@ -135,3 +135,38 @@ def test_errors():
         losses.joint_distance_covariance_penalty(x, GROUPS)
     with pytest.raises(ValueError, match="c is -1, expected at least 0"):
         losses.joint_distance_covariance_penalty(x, x, c=-1)
+
+
+def test_factors_by_hand():
+    """Importances of 3 and 1 against 1 and 1: shares of 3/4, 1/4, 1/2 and 1/2."""
+    phi, equal = np.float32([[3, 1], [-3, -1]]), np.float32([2, 2])
+    loss = calls.factor_consistency_loss
+    np.testing.assert_allclose(loss(phi, equal), np.log(4 / 3) / 2, rtol=1e-5)
+    reverse = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    np.testing.assert_allclose(loss(phi, equal, direction="reverse"), reverse, 1e-5)
+    assert loss(phi, np.float32([0.3, 0.1])) < 1e-12
+    # a feature that nobody else uses, and one that the model does not
+    for reference in ([1, 0], [0, 1]):
+        for direction in ("forward", "reverse"):
+            some = loss(phi, np.float32(reference), direction=direction)
+            assert 0 < some < 30
+
+
+def test_factors_move_towards_the_reference():
+    phi, reference = np.float32([[3, 1], [-3, -1]]), np.float32([0.5, 0.5])
+    slope = interpreted(jax.grad(losses.factor_consistency_loss))(phi, reference)
+    assert (np.sign(slope) == np.sign(phi) * [1, -1]).all()
+    near = np.float32([[1, 1.0001]])
+    value = calls.factor_consistency_loss(near, reference)
+    np.testing.assert_allclose(value, (1e-4 / 2) ** 2 / 2, rtol=1e-2)
+
+
+def test_factors_refuse():
+    phi = np.ones((2, 3), "f4")
+    loss = losses.factor_consistency_loss
+    with pytest.raises(ValueError, match="direction is 'both', expected 'forward' or"):
+        loss(phi, phi[0], direction="both")
+    with pytest.raises(ValueError, match=r"reference has shape \(2,\), expected that"):
+        loss(phi, phi[0, :2])
+    with pytest.raises(ValueError, match=r"reference is .*, expected at least 0"):
+        loss(phi, -phi[0])

@@ -2,76 +2,195 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from harness.goldens import arrays, cases, close
 from harness.interpreter import interpreted
-from harness.quickly import quick_jit
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from logitlab import models
 
+TOKENS = np.random.default_rng(0).integers(0, 11, (3, 12))
+SETTINGS = dict(vocabulary=11, classes=7, width=16, layers=2, heads=4, context=12)
 
-@pytest.mark.parametrize("case", cases("ghost_batch_norm"))
-@pytest.mark.usefixtures("x64")
-def test_golden_ghost_batch_norm(case):
-    (x,), want, settings = arrays(case, "x"), case["outputs"], case["params"]
-    norm = models.GhostBatchNorm(
-        settings["ghost_size"], 1 - settings["momentum_new"], settings["eps"]
+
+def transformer(norms="layer"):
+    return models.CausalTransformer(**SETTINGS, norms=norms)
+
+
+def fine_tuned():
+    """A model whose norms have other scales and biases than at the start."""
+    variables = interpreted(transformer().init)(jax.random.key(0), TOKENS)
+    rng = np.random.default_rng(1)
+
+    def moved(a):
+        return a + 0.3 * rng.normal(size=a.shape).astype(a.dtype)
+
+    return jax.tree.map(moved, variables["params"])
+
+
+@pytest.mark.parametrize("case", cases("fake_layer_norm"))
+def test_golden(x64, case):
+    x, gamma, beta = arrays(case, "x", "gamma", "beta")
+    p, outputs = case["params"], case["outputs"]
+    norm = models.FakeLayerNorm(
+        momentum=p["momentum"],
+        first_token_special=p["bos_special"],
+        exclude_first=p["exclude_bos_from_average"],
+        param_dtype=jnp.float64,
     )
-    start = {
-        "params": {"scale": jnp.ones(x.shape[1]), "bias": jnp.zeros(x.shape[1])},
-        "batch_stats": {"mean": np.zeros(x.shape[1]), "var": np.ones(x.shape[1])},
-    }
+    start = {"": p["init_avg_std"], "_first": p["init_bos_std"]}
+    stats = {f"running{of}": np.array(value) for of, value in start.items()}
+    stats |= {f"frozen{of}": np.array([value]) for of, value in start.items()}
+    stats |= dict(fake=np.array([False]), first=np.array(p["bos_special"]))
+    params = {"scale": gamma, "bias": beta}
 
     @interpreted
-    def both(x):
-        y, new = norm.apply(start, x, train=True, mutable=["batch_stats"])
-        return y, new["batch_stats"], norm.apply(start | new, x)
+    def apply(stats, x):
+        variables = {"params": params, "stats": stats}
+        return norm.apply(variables, x, mutable="stats")
 
-    y, stats, later = both(x)
-    close(y, want["y_train"])
-    close(stats["mean"], want["running_mean"])
-    close(stats["var"], want["running_var"])
-    close(later, want["y_eval"])
-
-
-def train(norm):
-    def normalized(x):
-        start = norm.init(jax.random.key(0), x)
-        return norm.apply(start, x, train=True, mutable=["batch_stats"])
-
-    return normalized
-
-
-def test_one_part_is_batch_norm():
-    x = np.random.default_rng(0).normal(size=(6, 2, 3)).astype("f4")
-    ours = models.GhostBatchNorm(6, 0.9)
-    theirs = nn.BatchNorm(momentum=0.9, use_running_average=False)
-    got, _ = interpreted(train(ours))(x)
-    want = interpreted(lambda x: theirs.init_with_output(jax.random.key(0), x)[0])(x)
-    np.testing.assert_allclose(got, want, atol=1e-5)
-    half, _ = jax.eval_shape(train(ours), x.astype("bfloat16"))
-    assert half.dtype == "bfloat16"
-
-
-def test_whole_parts_on_a_device_need_no_others():
-    norm, x = models.GhostBatchNorm(2), np.arange(48, dtype="f4").reshape(16, 3) ** 2
-    mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
-    placed = jax.device_put(x, NamedSharding(mesh, P("data")))
-    compiled = quick_jit(lambda x: train(norm)(x)[0]).lower(placed).compile()
-    for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
-        assert word not in compiled.as_text()
-    np.testing.assert_allclose(
-        compiled(placed), interpreted(train(norm))(x)[0], atol=1e-5
+    real, changed = apply(stats, x)
+    close(real, outputs["y_real"], 1e-12)
+    after = dict(changed["stats"]) | {"fake": np.array([True])}
+    if not p["sync_before_fake"]:  # the norm was fake from the start, but for its flag
+        after |= {name: stats[name] for name in ("frozen", "frozen_first")}
+    fake, last = apply(after, x)
+    close(fake, outputs["y_fake"], 1e-12)
+    last = last["stats"]
+    close(last["running"], outputs["avg_std_after_two_passes"], 1e-12)
+    close(last["running_first"], outputs["bos_std_after_two_passes"], 1e-12)
+    used = np.full(x.shape[1], last["frozen"][0])
+    used[0] = last["frozen_first"][0] if p["bos_special"] else used[0]
+    close(used, outputs["std_vector_used"], 1e-12)
+    plain = interpreted(models.fixed_std_norm)(
+        x, np.broadcast_to(used, x.shape[:2]), scale=gamma, bias=beta
     )
+    close(plain, outputs["y_fake"], 1e-12)
 
 
-def test_errors():
-    x = np.ones((6, 2), "f4")
-    for size, message in ((1, "ghost_size is 1"), (4, "6 rows do not divide into")):
-        norm = models.GhostBatchNorm(size)
-        with pytest.raises(ValueError, match=message):
-            norm.init(jax.random.key(0), x, train=True)
-    with pytest.raises(ValueError, match="momentum is 1, expected in"):
-        models.GhostBatchNorm(2, 1).init(jax.random.key(0), x)
+def test_a_real_norm_is_a_layer_norm_of_the_same_parameters():
+    params = fine_tuned()
+    want = interpreted(transformer().apply)({"params": params}, TOKENS)
+    fake = transformer("fake")
+    stats = jax.eval_shape(fake.init, jax.random.key(0), TOKENS)["stats"]
+    stats = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), stats)
+    stats = models.LnRemovalSchedule(2)(stats, 0)
+    got = interpreted(fake.apply)({"params": params, "stats": stats}, TOKENS)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    shapes = jax.eval_shape(fake.init, jax.random.key(0), TOKENS)["params"]
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shapes)
+
+
+def test_a_folded_network_has_no_norms():
+    """To 1e-5 of the frozen one, with another constant for every reader."""
+    params, fake = fine_tuned(), transformer("fake")
+    schedule = models.LnRemovalSchedule(2, start=1, gaps=(1, 1, 2), last=(1, 1))
+    variables = interpreted(fake.init)(jax.random.key(0), TOKENS)
+    stats, seen = variables["stats"], set()
+    apply = interpreted(lambda v, x: fake.apply(v, x, mutable="stats"))
+    for step in range(schedule.end + 1):
+        stats = schedule(stats, step)
+        tokens = np.random.default_rng(step).integers(0, 11, (2, 12))
+        _, changed = apply({"params": params, "stats": stats}, tokens)
+        stats = changed["stats"]
+        seen.add(sum(int(np.sum(own["fake"])) for own in stats.values()))
+    assert {0, 1, 7} <= seen  # one after another
+    constants = [float(s) for own in stats.values() for s in own["frozen"]]
+    assert len(set(constants)) == 7
+    want, _ = apply({"params": params, "stats": stats}, TOKENS)
+    folded = models.fold_layer_norm(params, stats)
+    got = interpreted(transformer("none").apply)({"params": folded}, TOKENS)
+    np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+    shapes = jax.eval_shape(transformer("none").init, jax.random.key(0), TOKENS)
+    assert jax.tree.map(np.shape, folded) == jax.tree.map(np.shape, shapes["params"])
+    real = schedule(stats, schedule.end - 1)
+    with pytest.raises(ValueError, match="has a special first position, expected all"):
+        models.fold_layer_norm(params, real)
+    with pytest.raises(ValueError, match="norm 'attention_norm_0' is real"):
+        models.fold_layer_norm(params, schedule(stats, 2))
+    with pytest.raises(ValueError, match="stats has norms"):
+        models.fold_layer_norm(folded, stats)
+
+
+def test_averages_go_on_and_constants_stay():
+    norm = models.FakeLayerNorm(momentum=0.5)
+    x = np.float32(np.random.default_rng(0).normal(size=(2, 3, 4)))
+    variables = interpreted(norm.init)(jax.random.key(0), x)
+    apply = interpreted(lambda v, x, mask: norm.apply(v, x, mask=mask, mutable="stats"))
+    mask = np.array([[True, True, False]] * 2)
+    x[:, 2] = np.nan  # behind the mask
+    _, changed = apply(variables, x, mask)
+    running = changed["stats"]["running"]
+    want = 0.5 + 0.5 * np.sqrt(x[:, :2].var(-1) + 1e-5).mean()
+    np.testing.assert_allclose(running, want, rtol=1e-6)
+    np.testing.assert_array_equal(changed["stats"]["frozen"], [running])
+    stats = changed["stats"] | {"fake": np.array([True])}
+    _, later = apply({**variables, "stats": stats}, 10 * x, mask)
+    assert later["stats"]["running"] > 2 * running
+    np.testing.assert_array_equal(later["stats"]["frozen"], [running])
+    # without a token that counts nothing moves, and without leave neither
+    _, still = apply(variables, x, np.zeros((2, 3), bool))
+    assert still["stats"]["running"] == 1
+    assert norm.apply(variables, x[:, :2]).shape == (2, 2, 4)
+
+
+def test_constants_have_no_slope():
+    """The gradient of a fake norm is that of an affine map."""
+    norm = models.FakeLayerNorm()
+    x = np.float32(np.random.default_rng(0).normal(size=(1, 3, 4)))
+    variables = interpreted(norm.init)(jax.random.key(0), x)
+    stats = variables["stats"] | {"fake": np.array([True])}
+
+    def total(x):
+        y, _ = norm.apply({**variables, "stats": stats}, x, mutable="stats")
+        return (y * jnp.arange(4.0)[None, None]).sum()
+
+    slope = interpreted(jax.grad(total))(x)
+    want = np.broadcast_to(np.arange(4) - 1.5, x.shape)
+    np.testing.assert_allclose(slope, want, rtol=1e-6)
+    zero = interpreted(jax.grad(total))(np.zeros_like(x))
+    np.testing.assert_allclose(zero, want, rtol=1e-6)
+
+
+def test_16_bits():
+    norm = models.FakeLayerNorm(param_dtype=jnp.bfloat16)
+    x = jnp.ones((1, 2, 4), jnp.bfloat16) * 300
+    variables = norm.init(jax.random.key(0), x)
+    y, changed = norm.apply(variables, x, mutable="stats")
+    assert y.dtype == jnp.bfloat16
+    assert changed["stats"]["running"].dtype == jnp.float32
+    assert models.fixed_std_norm(x, 2.0).dtype == jnp.float32
+
+
+def test_the_order_of_the_schedule():
+    schedule = models.LnRemovalSchedule(3, start=20, gaps=(2, 2, 3), last=(2, 10))
+    assert [schedule.steps[f"units_norm_{i}"] for i in range(3)] == [
+        (20,),
+        (22,),
+        (24,),
+    ]
+    steps = [schedule.steps[f"attention_norm_{i}"] for i in range(3)]
+    assert steps == [(26, 33), (28, 36), (30, 39)]
+    assert schedule.steps["head_norm"] == (41,)
+    assert schedule.end == 51
+    at_once = models.LnRemovalSchedule(2, start=7, gaps=(0, 0, 0), last=(0, 0))
+    assert {s for steps in at_once.steps.values() for s in steps} == {7}
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"gaps is \(1, 2\), expected 3 numbers"):
+        models.LnRemovalSchedule(2, gaps=(1, 2))
+    with pytest.raises(ValueError, match="layers is 0, expected at least 1"):
+        models.LnRemovalSchedule(0)
+    with pytest.raises(ValueError, match=r"stats has norms \['x'\], expected"):
+        models.LnRemovalSchedule(1)({"x": {}}, 0)
+    with pytest.raises(ValueError, match=r"x has shape \(4,\), expected"):
+        models.FakeLayerNorm().init(jax.random.key(0), jnp.ones(4))
+    with pytest.raises(ValueError, match="std is 0.0, expected positive"):
+        models.fixed_std_norm(jnp.ones(4), 0.0)
+    with pytest.raises(
+        ValueError, match=r"std has shape \(3,\), expected \(\) or \(2,"
+    ):
+        models.fixed_std_norm(jnp.ones((2, 4)), jnp.ones(3))
+    with pytest.raises(ValueError, match=r"scale has shape \(3,\), expected \(4,\)"):
+        models.fixed_std_norm(jnp.ones(4), 1.0, scale=jnp.ones(3))
+    with pytest.raises(ValueError, match="norms is 'no', expected 'layer'"):
+        transformer("no").init(jax.random.key(0), TOKENS)

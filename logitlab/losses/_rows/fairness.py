@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from logitlab.losses._rows import Row
 from logitlab.losses.fairness import (
     concatenated_distance_covariance_penalty,
+    factor_consistency_loss,
     fairness_regularized_loss,
     joint_distance_covariance_penalty,
     worst_group_loss,
@@ -25,6 +26,12 @@ def _attributes(key, shape, dtype):
     numbers = jax.random.normal(a, shape[:1], dtype)
     vectors = jax.random.normal(b, (shape[0], shape[-1] + 1), dtype)
     return 3 * jax.random.normal(p, shape, dtype), numbers, vectors
+
+
+def _factors(key, shape, dtype):
+    attributions, reference = jax.random.split(key)
+    shares = jax.random.uniform(reference, shape[-1:], dtype, 0.1, 1)
+    return jax.random.normal(attributions, shape, dtype), shares
 
 
 _GROUP_ROW = dict(
@@ -69,4 +76,17 @@ ROWS = (
         **_PENALTY_ROW,
     ),
     Row(concatenated_distance_covariance_penalty, source=_PENALTY, **_PENALTY_ROW),
+    Row(
+        factor_consistency_loss,
+        kind="batch",
+        make=_factors,
+        source="Factor consistency, arXiv:2402.12398",
+        definition="inferred",
+        shift_invariant=False,
+        where=False,
+        gathers="features are averaged over the examples",
+        rtol=1e-4,
+        shape=(7, 3),
+        note="The first argument is attributions.",
+    ),
 )

@@ -1,0 +1,1 @@
+"""Where a logit comes from, and what may be taken from a network without harm."""
