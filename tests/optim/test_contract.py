@@ -36,7 +36,7 @@ MAKERS = {
     "surrogate_descent": (
         optim.surrogate_descent,
         dict(eta=2.0, inner_steps=2),
-        ("inner_steps",),
+        ("inner_steps", "max_trials"),
     ),
     "record_grad_norm": (
         optim.record_grad_norm,
