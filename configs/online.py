@@ -62,7 +62,9 @@ def _bandit_smoke(config):
 def _contextual(config):
     config.seeds, config.rounds, config.marks = 5, 5000, 5
     config.width, config.rates = 32, (0.1, 0.3, 1.0)
-    config.gammas, config.shares = (10.0, 30.0, 100.0, 300.0), (0.01, 0.03, 0.1, 0.3)
+    config.seed = 100  # others than those of a trial whose best settings were the last
+    config.gammas = (100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+    config.shares = (0.0, 0.001, 0.003, 0.01, 0.03)
 
 
 def _contextual_smoke(config):

@@ -47,6 +47,7 @@ def build(config) -> Study:
                 {t: f"best/{t}" for t in marks},
                 label="regret with the best setting",
                 across="rounds",
+                log=True,
             )
         },
         claims=_claims(config),

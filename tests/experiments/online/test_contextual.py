@@ -21,8 +21,8 @@ def test_chances(name):
 
 def test_settings():
     config = get_config("contextual")
-    assert len(contextual.grid("fast", config)) == 12
-    assert contextual.grid("greedy", config)[0] == (0.01, 0.1)
+    assert len(contextual.grid("fast", config)) == 15
+    assert contextual.grid("greedy", config)[0] == (0.0, 0.1)
     assert contextual.grid("uniform", config) == [(0.0, 0.1)]
     assert contextual.metric((30.0, 0.1)) == "regret/30/0.1"
 
