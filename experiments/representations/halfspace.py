@@ -49,9 +49,9 @@ def build(config) -> Study:
             ),
             "accepted": report.intervals(
                 {"accepted": tuple(KINDS)},
-                tuple(KINDS.values()),
+                ("normal data", "cluster on\nthe boundary", "heavy\ntails"),
                 "accepted",
-                label="accepted",
+                label="share accepted",
             ),
         },
         claims=_claims(config),
