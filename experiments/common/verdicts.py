@@ -112,6 +112,11 @@ COUNTED = {  # table -> config:variant -> question
         "online:drift": "optimism against losses that move",
         "online:groups": "one predictor for overlapping groups",
         "online:bandit": "estimates of losses far below zero",
+        "online:contextual": "how a network explores that learns of what it pulled",
+    },
+    "representations": {
+        "representations:latent": "labels that a model of unlabeled data saves",
+        "representations:halfspace": "halfspaces from partly wrong labels, and a tester",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",

@@ -54,7 +54,6 @@ def build(config) -> Study:
                 {n: f"error/{n}" for n in mixture.labeled},
                 label=f"test error, {mixture.unlabeled} without labels",
                 across="examples with labels",
-                log=True,
                 log_across=True,
             ),
         },
