@@ -3,6 +3,12 @@
 from typing import TYPE_CHECKING
 
 from logitlab import _lazy
+from logitlab.estimators.bandits import (
+    GFUCBState,
+    gfucb_init,
+    gfucb_select,
+    gfucb_update,
+)
 from logitlab.estimators.conformal import cqr_calibrate, cqr_scores
 from logitlab.estimators.deep_kernels import (
     deep_nngp,
@@ -20,6 +26,15 @@ from logitlab.estimators.designs import (
     sample_projection_dpp,
     sample_volume,
     weighted_least_squares,
+)
+from logitlab.estimators.grouped_models import (
+    GroupedModel,
+    ValueIteration,
+    estimate_grouped_model,
+    group_mdp,
+    grouping_objective,
+    nested_groupings,
+    value_iteration,
 )
 from logitlab.estimators.halfspaces import (
     CheckedHalfspace,
@@ -87,6 +102,11 @@ from logitlab.estimators.smoothers import (
     leaf_smoother,
     ridge_smoother,
 )
+from logitlab.estimators.transfer import (
+    TaskSelection,
+    mbtl_acquisition,
+    mbtl_select,
+)
 from logitlab.estimators.tweedie import (
     anneal_sigma,
     dae_score,
@@ -103,8 +123,10 @@ from logitlab.estimators.viable_ranges import (
 
 __all__ = [
     "CheckedHalfspace",
+    "GFUCBState",
     "GMM",
     "GaussianNBState",
+    "GroupedModel",
     "HalfspaceFit",
     "HalfspaceTest",
     "LinearClassifier",
@@ -112,6 +134,8 @@ __all__ = [
     "PPCA",
     "PrestoFit",
     "ScaledNcx2",
+    "TaskSelection",
+    "ValueIteration",
     "ViableRanges",
     "WeightedFit",
     "aggregate_ridge",
@@ -123,6 +147,7 @@ __all__ = [
     "deep_ntk",
     "dual_activation",
     "effective_parameters",
+    "estimate_grouped_model",
     "fit_density_classifier",
     "fit_logistic",
     "fit_presto",
@@ -131,11 +156,16 @@ __all__ = [
     "gaussian_nb_linear",
     "gaussian_nb_logits",
     "gaussian_nb_update",
+    "gfucb_init",
+    "gfucb_select",
+    "gfucb_update",
     "gmm_fit",
     "gmm_log_likelihood",
     "gmm_logits",
     "gp_posterior_errors",
     "gram_deviation",
+    "group_mdp",
+    "grouping_objective",
     "hilbert_estimate",
     "kernel_classify",
     "krr_limit",
@@ -145,6 +175,8 @@ __all__ = [
     "learn_halfspace",
     "linear_logits",
     "linear_probe",
+    "mbtl_acquisition",
+    "mbtl_select",
     "mean_pool",
     "monotone_average",
     "monotone_cummax",
@@ -152,6 +184,7 @@ __all__ = [
     "monotone_sort",
     "monotone_sweep",
     "neg_log_ncx2_cdf",
+    "nested_groupings",
     "optimal_alpha",
     "optimal_density",
     "ppca_encode",
@@ -172,6 +205,7 @@ __all__ = [
     "tweedie_gamma",
     "tweedie_gaussian",
     "tweedie_poisson",
+    "value_iteration",
     "viable_prediction_range",
     "weighted_least_squares",
     "x0_from_score",
