@@ -81,7 +81,7 @@ def group_mdp(
       ValueError: wrong shapes, transitions that are no distributions, a group out of
         range, or one without actions (NaN under ``jit``).
 
-    Source: arXiv:2306.12981; inferred from the abstract.
+    Source: Action grouping, ICLR 2024, arXiv:2306.12981; inferred from the abstract.
     """
     p, r = _process(transitions, rewards)
     groups = _groups(grouping, p.shape[1], num_groups)
@@ -130,7 +130,7 @@ def estimate_grouped_model(
       TypeError: an array has the wrong dtype.
       ValueError: wrong shapes, or a number out of range (NaN under ``jit``).
 
-    Source: arXiv:2306.12981; inferred from the abstract.
+    Source: Action grouping, ICLR 2024, arXiv:2306.12981; inferred from the abstract.
     """
     r = numerics.promote_to_float32(rewards, "rewards")
     if r.ndim != 1 or not r.size:
@@ -258,7 +258,8 @@ def grouping_objective(
       TypeError: an array has the wrong dtype.
       ValueError: see ``group_mdp``; or ``gamma`` outside [0, 1).
 
-    Source: arXiv:2306.12981; form and constants are inferred from the abstract.
+    Source: Action grouping, ICLR 2024, arXiv:2306.12981; form and constants are
+      inferred from the abstract.
     """
     p, r = _process(transitions, rewards)
     gamma = hyper("gamma", gamma, r.dtype, lambda g: (g >= 0) & (g < 1), "in [0, 1)")

@@ -130,8 +130,8 @@ def learn_halfspace(
         ``jit``), or no sigmas, or one that is not above 0.
 
     Source: An Efficient Tester-Learner for Halfspaces, Gollakota et al. 2023,
-      arXiv:2302.14853; the loss and its schedule are inferred from the abstract and
-      from Diakonikolas et al. 2020, arXiv:2002.05632.
+      arXiv:2302.14853; Diakonikolas et al. 2020, arXiv:2002.05632. The loss and its
+      schedule are inferred from the abstracts.
 
     >>> import jax
     >>> from logitlab.estimators import learn_halfspace

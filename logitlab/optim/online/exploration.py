@@ -54,7 +54,7 @@ def log_barrier_policy(
       last step carries the derivative.
 
     Source: Refined Regret for Adversarial MDPs with Linear Function Approximation, Dai
-      et al. 2023, arXiv:2301.12942; Foster et al. 2016, arXiv:1606.06569.
+      et al. 2023, arXiv:2301.12942.
 
     >>> import numpy as np
     >>> from logitlab.optim import log_barrier_policy
