@@ -116,7 +116,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "representations": {
         "representations:latent": "labels that a model of unlabeled data saves",
-        "representations:halfspace": "halfspaces from partly wrong labels, and a tester",
+        "representations:halfspace": "halfspaces from partly wrong labels, tested",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
