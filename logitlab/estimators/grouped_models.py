@@ -217,7 +217,8 @@ def value_iteration(
         new = backup(values).max(1)
         return new, jnp.abs(new - values).max(), count + 1
 
-    start = jnp.zeros(r.shape[0], r.dtype), jnp.asarray(jnp.inf, r.dtype), 0
+    none = jnp.zeros((), jnp.int32)
+    start = jnp.zeros(r.shape[0], r.dtype), jnp.asarray(jnp.inf, r.dtype), none
     values, change, count = jax.lax.while_loop(unfinished, step, start)
     return ValueIteration(values, backup(values), count, change)
 

@@ -75,18 +75,18 @@ def mbtl_acquisition(
     mu = numerics.promote_to_float32(mean, "mean")
     if mu.ndim != 1:
         raise ValueError(f"mean has shape {mu.shape}, expected [N]")
-    others = {"std": std, "best": best, "tasks": tasks}
-    for name, array in others.items():
-        others[name] = numerics.promote_to_float32(array, name).astype(mu.dtype)
-        if others[name].shape != mu.shape:
-            raise ValueError(
-                f"{name} has shape {others[name].shape}, expected {mu.shape}"
-            )
-    at = others["tasks"]
+
+    def like(name, array):
+        x = numerics.promote_to_float32(array, name).astype(mu.dtype)
+        if x.shape != mu.shape:
+            raise ValueError(f"{name} has shape {x.shape}, expected {mu.shape}")
+        return x
+
+    spread, known, at = like("std", std), like("best", best), like("tasks", tasks)
     c = hyper("slope", slope, mu.dtype, lambda v: v >= 0, "at least 0")
-    high = mu + hyper("kappa", kappa, mu.dtype) * others["std"]
+    high = mu + hyper("kappa", kappa, mu.dtype) * spread
     reach = high[:, None] - c * jnp.abs(at[:, None] - at[None])
-    return jnp.maximum(reach - others["best"][None], 0).mean(1)
+    return jnp.maximum(reach - known[None], 0).mean(1)
 
 
 def mbtl_select(
