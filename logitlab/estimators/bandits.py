@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from logitlab import numerics
 from logitlab.numerics.arguments import check_count, hyper
@@ -29,7 +29,7 @@ class GFUCBState(NamedTuple):
 
 
 def gfucb_init(
-    num_tasks: int, num_features: int, dim: int, *, dtype=None
+    num_tasks: int, num_features: int, dim: int, *, dtype: DTypeLike | None = None
 ) -> GFUCBState:
     """State before the first round.
 

@@ -169,8 +169,15 @@ def multi_branch_loss(
         lambda w: (w >= 0) & (w <= 1),
         "in [0, 1]",
     )
-    options = dict(uncertainty=uncertainty, power=power, kurtosis_scale=kurtosis_scale)
-    fused = logit_bias_fusion(z, b, alpha=alpha, eps=eps, **options)
+    fused = logit_bias_fusion(
+        z,
+        b,
+        alpha=alpha,
+        uncertainty=uncertainty,
+        power=power,
+        kurtosis_scale=kurtosis_scale,
+        eps=eps,
+    )
     alone = standardize_logits(b, eps=eps)
     losses = cross_entropy(fused, labels), cross_entropy(alone, labels)
     return share * losses[0] + (1 - share) * losses[1]
