@@ -90,10 +90,10 @@ def _check(config):
 
 
 def best_fit(f, x, **settings):
-    """The minimum of ``metrics.lfa_loss``, which is quadratic, by its derivatives."""
+    """The minimum of ``metrics.lfa_error``, which is quadratic, by its derivatives."""
 
     def loss(w):
-        return metrics.lfa_loss(f, w, x, **settings)
+        return metrics.lfa_error(f, w, x, **settings)
 
     slope, curvature = jax.linearize(jax.grad(loss), jnp.zeros_like(x))
     return jnp.linalg.lstsq(jax.vmap(curvature)(jnp.eye(x.size)), -slope)[0]
@@ -146,7 +146,7 @@ def compared(model, params, x, key, draws):
         values[f"off/{m}"] = off
     losses = [
         [
-            metrics.lfa_loss(
+            metrics.lfa_error(
                 f,
                 in_unit_of(row, found[column], column, x),
                 x,

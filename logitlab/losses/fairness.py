@@ -261,8 +261,8 @@ def factor_consistency_loss(
 ) -> jax.Array:
     r"""Divergence of what a model looks at from what others do, for a batch.
 
-    Use it, with a weight of about 0.1, to teach a model with few data which features
-    count: the reference is the mean of the shares of several good models.
+    Use it when a model with few data should learn which features count, with a weight
+    of about 0.1: the reference is the mean of the shares of several good models.
 
     .. math:: \mathrm{KL}(p \,\|\, q) = \sum_f p_f \log\frac{p_f}{q_f}, \quad
         q_f = \frac{I_f}{\sum_g I_g}, \quad I_f = \frac1N \sum_i |\phi_{if}|

@@ -21,7 +21,7 @@ def residual_std_loss(
 ) -> jax.Array:
     r"""How unequal the deviations of hidden vectors are: one number for a batch.
 
-    Use it, with a weight of 0.1, in fine-tuning by ``models.LnRemovalSchedule``: the
+    Use it when fine-tuning by ``models.LnRemovalSchedule``, with a weight of 0.1: the
     last norm can be taken away once it divides all tokens by nearly the same number.
 
     .. math:: \frac1N \sum_i (s_i - \bar s)^2, \quad s_i = \sqrt{\mathrm{var}(h_i) +

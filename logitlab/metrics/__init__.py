@@ -77,7 +77,7 @@ from logitlab.metrics.estimation import (
 from logitlab.metrics.explanations import (
     explain,
     exponential_kernel_weights,
-    lfa_loss,
+    lfa_error,
     shapley_kernel_weights,
 )
 from logitlab.metrics.fairness import (
@@ -258,7 +258,7 @@ __all__ = [
     "kl_matching_score",
     "kl_matching_templates",
     "lebed_score",
-    "lfa_loss",
+    "lfa_error",
     "local_neighborhood_aggregate",
     "log_odds_score",
     "logit_margin_score",

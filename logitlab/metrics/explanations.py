@@ -21,7 +21,7 @@ from logitlab.numerics.arguments import check_count, hyper
 __all__ = [
     "exponential_kernel_weights",
     "explain",
-    "lfa_loss",
+    "lfa_error",
     "shapley_kernel_weights",
 ]
 
@@ -142,7 +142,7 @@ def explain(
     return found.reshape(jnp.shape(x))
 
 
-def lfa_loss(
+def lfa_error(
     f: Callable[[jax.Array], jax.Array],
     attributions: ArrayLike,
     x: ArrayLike,
@@ -182,9 +182,9 @@ def lfa_loss(
     Source: arXiv:2206.01254.
 
     >>> import jax.numpy as jnp
-    >>> from logitlab.metrics import lfa_loss
+    >>> from logitlab.metrics import lfa_error
     >>> f = lambda z: z[:, 0] * z[:, 1] + 2 * z[:, 2]
-    >>> lfa_loss(f, jnp.float32([1, 1, 2]), jnp.ones(3), method="occlusion")
+    >>> lfa_error(f, jnp.float32([1, 1, 2]), jnp.ones(3), method="occlusion")
     Array(0., dtype=float32)
     """
     space = _Space(f, x, baseline, chunk)

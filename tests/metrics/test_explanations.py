@@ -51,7 +51,7 @@ def test_linear_models_are_recovered(method):
     got = explain(lambda z: (z * w[None]).sum((1, 2)) + 80, x, **run)
     want = w if method in SLOPES else w * (x - base)
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
-    loss = functools.partial(metrics.lfa_loss, key=KEY, **run)
+    loss = functools.partial(metrics.lfa_error, key=KEY, **run)
     model = lambda z: (z * w[None]).sum((1, 2)) + 80  # noqa: E731
     fitted = interpreted(lambda w: loss(model, w, x))(want)
     other = interpreted(lambda w: loss(model, w, x))(want + 0.5)
@@ -144,7 +144,7 @@ def test_each_is_the_best_in_its_neighborhood(method):
     run = dict(method=method, samples=60)
     found = explain(curved, x, **run)
     loss = interpreted(
-        lambda w: metrics.lfa_loss(curved, w, x, key=KEY, **run), static_argnames=()
+        lambda w: metrics.lfa_error(curved, w, x, key=KEY, **run), static_argnames=()
     )
     start = loss(found)
     for direction in np.eye(4, dtype="f4"):
@@ -203,6 +203,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match="width is 0, expected positive"):
         explain(product, x, method="lime", key=KEY, width=0)
     with pytest.raises(ValueError, match=r"attributions has shape \(2,\), expected"):
-        metrics.lfa_loss(product, np.ones(2), x, method="occlusion")
+        metrics.lfa_error(product, np.ones(2), x, method="occlusion")
     with pytest.raises(ValueError, match=r"x has shape \(2,\), expected \(3,\)"):
         metrics.exponential_kernel_weights(x[None], np.ones(2))

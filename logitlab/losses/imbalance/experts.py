@@ -31,12 +31,11 @@ def sade_loss(
     tau: ArrayLike = 2.0,
     eps: ArrayLike = 1e-9,
     axis: int = -1,
-    where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Cross-entropies of three experts, for the head, for all, and for the tail.
 
-    Use it on a long tail when the test distribution is unknown: the experts are good on
-    different ones, and unlabeled test data choose the mixture
+    Use it when classes have a long tail and the test distribution is unknown: the
+    experts are good on different ones, and unlabeled test data choose the mixture
     (``estimators.sade_weights``). Add the three up.
 
     .. math:: \mathrm{CE}(v_1), \quad \mathrm{CE}(v_2 + \log \pi), \quad
@@ -45,20 +44,18 @@ def sade_loss(
     with the class frequencies :math:`\pi` and ``weights.inverse_prior`` of them,
     :math:`\bar\pi`, both plus ``eps``. Predict with the plain logits.
 
-    Shapes: logits [..., 3, C], labels [...], class_counts [C], where [..., 3, C]
-      -> [..., 3]
+    Shapes: logits [..., 3, C], labels [...], class_counts [C] -> [..., 3]
 
     Args:
       logits: of the three experts, along the axis before the classes (the last one for
-        ``axis=-2``); ``-inf`` is the same as ``where=False``.
+        ``axis=-2``). ``-inf`` hides a class, which keeps its rank among the others.
       labels: ints in ``[0, C)``.
       class_counts: examples of each class, at least 0.
       tau: how far the third expert turns the tail around (lambda in the paper), at
         least 0; may be traced.
       eps: added to the frequencies, which keeps the logs of classes without examples
         finite.
-      axis: the class axis of ``logits`` and ``where``.
-      where: bool, the classes that take part. Hiding the label costs ``inf``.
+      axis: the class axis.
 
     Returns:
       The experts' losses in nats, float32 (float64 for float64 logits).
@@ -78,7 +75,7 @@ def sade_loss(
     >>> [f"{c:.4f}" for c in costs]
     ['0.6931', '2.3026', '6.5930']
     """
-    z = _heads(logits, axis, where)
+    z = _heads(logits, axis, None)
     if z.shape[-2] != 3:
         raise ValueError(f"logits has shape {z.shape}, expected [..., 3, C]")
     counts = counts_per_class(class_counts, z.shape[-1], "class_counts")
@@ -124,7 +121,8 @@ def multi_branch_loss(
 ) -> jax.Array:
     r"""Cross-entropies of a zero-shot model with a learned bias, and of the bias alone.
 
-    Use it to train the bias of ``transforms.logit_bias_fusion`` on a few examples.
+    Use it when a few examples shall teach a zero-shot model: it trains the bias of
+    ``transforms.logit_bias_fusion``.
 
     .. math:: \lambda\, \mathrm{CE}(z + \alpha\, u\, \tilde b)
         + (1 - \lambda)\, \mathrm{CE}(\tilde b), \quad
@@ -193,8 +191,8 @@ def drm_loss(
 ) -> jax.Array:
     r"""Mean cross-entropy of an example's domain's head and of the shared head.
 
-    Use it to train one head for each source domain beside a shared one; predict with
-    ``transforms.drm_predict``.
+    Use it when examples come from several domains: it trains one head for each of them
+    beside a shared one. Predict with ``transforms.drm_predict``.
 
     .. math:: \tfrac12 \left[ \mathrm{CE}(z_{d}, y) + \mathrm{CE}(z_{D + 1}, y) \right]
 
@@ -258,8 +256,8 @@ def mixup_smoothing_loss(
 ) -> jax.Array:
     r"""Label-smoothed cross-entropy of examples that were mixed from two.
 
-    Use it to fine-tune a model that shall not grow louder than the one with which it is
-    averaged.
+    Use it when a model is fine-tuned that shall not grow louder than the one with which
+    it is averaged.
 
     .. math:: \lambda\, \ell_\epsilon(z, y) + (1 - \lambda)\, \ell_\epsilon(z, y')
 
@@ -308,7 +306,7 @@ def gaussian_score_loss(
 ) -> jax.Array:
     r"""Minus the Gaussian log-likelihood of a score, up to a constant.
 
-    Use it to teach an expert to predict its own quality, and how well it knows that;
+    Use it when an expert shall predict its own quality, and how well it knows that;
     ``transforms.gaussian_scoring_integration`` weighs experts by it.
 
     .. math:: \frac12 \left[ \frac{(t - \mu)^2}{\sigma^2} + 2 \log \sigma \right]

@@ -64,7 +64,7 @@ ROWS = (
         golden="sade_loss",
         convex=True,
         shape=(4, 3, 5),
-        where=False,  # a deleted class has no rank, a hidden one has
+        where=False,
         symmetric=False,  # classes have ranks
         note="Of three experts' logits; one value for each of them.",
     ),
