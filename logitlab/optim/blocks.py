@@ -66,8 +66,8 @@ def bcd_minimize(
     ======== =====================================
 
     the first of those that tie; D is the diagonal :math:`|b| H_{ii}`, which bounds any
-    positive semi-definite block of size |b|. Each update lowers the function by at
-    least half of the squared norm of :math:`g_b` that belongs to it. A block whose
+    positive semi-definite block of size :math:`|b|`. Each update lowers the function by
+    at least half of the squared norm of :math:`g_b` that belongs to it. A block whose
     bound is 0 is never moved.
 
     Args:

@@ -31,7 +31,8 @@ class Processor(NamedTuple):
     Attributes:
       init: how many rows -> state, a pytree of arrays with the rows in front, so that
         it scans, shards, branches and rolls back.
-      apply: (logits [B, V], tokens int [B, T], state, *, key=None) -> (logits, state).
+      apply: ``(logits [B, V], tokens int [B, T], state, *, key=None) -> (logits,
+        state)``.
         ``tokens`` are those added since the last call, the prompt at first; a negative
         one stands for none. Hidden tokens are ``-inf``.
 

@@ -55,8 +55,8 @@ class AlphaSchedule(NamedTuple):
 
     Attributes:
       init: how many rows -> state, arrays [B].
-      alpha: (state, tokens [B, T], *, key=None) -> (alpha [B], state), with the tokens
-        added since the last call.
+      alpha: ``(state, tokens [B, T], *, key=None) -> (alpha [B], state)``, with the
+        tokens added since the last call.
       note: (state, bool [B]) -> state, after it is known whether the guider changed the
         likeliest token.
     """
