@@ -113,6 +113,8 @@ COUNTED = {  # table -> config:variant -> question
         "decoding:guidance": "a small tuned model guides a large one: proxy tuning",
         "decoding:style": "n-grams of a style added to a model's logits",
         "decoding:correction": "sampled softmax with and without log Q",
+        "decoding:codebook": "words that share an output vector",
+        "decoding:diversity": "generated training data made more diverse",
     },
     "denoising": {
         "denoising:denoising": "denoisers learned from noisy data alone: Noise2Score",
@@ -129,6 +131,7 @@ COUNTED = {  # table -> config:variant -> question
     "representations": {
         "representations:latent": "labels that a model of unlabeled data saves",
         "representations:halfspace": "halfspaces from partly wrong labels, tested",
+        "representations:probe": "what layers know of a text's module",
     },
     "optimization": {
         "optimization:spike": "a learning rate 1000 times too large, capped or not",
