@@ -4,6 +4,15 @@ from typing import TYPE_CHECKING
 
 from logitlab import _lazy
 from logitlab.optim.aligned_gradients import align_gradients, gradient_alignment
+from logitlab.optim.client_updates import (
+    PrincipalState,
+    average_clients,
+    client_average,
+    guidance_matrix,
+    principal_gradient_aggregate,
+    principal_gradients,
+    scale_by_guidance,
+)
 from logitlab.optim.cross_gradients import (
     XGDState,
     cross_convex_lower_bound,
@@ -13,6 +22,8 @@ from logitlab.optim.cross_gradients import (
     value_and_cross_grad,
     xgd,
 )
+from logitlab.optim.federated import FederatedState, fedadam, fedavg, federated
+from logitlab.optim.meta_weights import meta_reweight
 from logitlab.optim.projections import gradient_projection_merge, ortho_grad
 from logitlab.optim.prox import (
     ProxState,
@@ -23,16 +34,28 @@ from logitlab.optim.prox import (
 from logitlab.optim.weight_penalties import weight_distribution_penalty
 
 __all__ = [
+    "FederatedState",
+    "PrincipalState",
     "ProxState",
     "XGDState",
     "align_gradients",
+    "average_clients",
+    "client_average",
     "cross_convex_lower_bound",
     "cross_gradient",
+    "fedadam",
+    "fedavg",
+    "federated",
     "fused_soft_threshold",
     "gradient_alignment",
     "gradient_projection_merge",
+    "guidance_matrix",
+    "meta_reweight",
     "ortho_grad",
+    "principal_gradient_aggregate",
+    "principal_gradients",
     "random_point",
+    "scale_by_guidance",
     "soft_threshold",
     "subgradient_schedule",
     "tv_prox",
