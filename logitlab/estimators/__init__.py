@@ -63,6 +63,11 @@ from logitlab.estimators.smoothers import (
     leaf_smoother,
     ridge_smoother,
 )
+from logitlab.estimators.stable_weights import (
+    SampleWeights,
+    cluster_by_correlation_stability,
+    learn_sample_weights,
+)
 from logitlab.estimators.tweedie import (
     anneal_sigma,
     dae_score,
@@ -81,11 +86,13 @@ __all__ = [
     "GaussianNBState",
     "MetropolisStep",
     "PrestoFit",
+    "SampleWeights",
     "ScaledNcx2",
     "ViableRanges",
     "WeightedFit",
     "aggregate_ridge",
     "anneal_sigma",
+    "cluster_by_correlation_stability",
     "cqr_calibrate",
     "cqr_scores",
     "dae_score",
@@ -109,6 +116,7 @@ __all__ = [
     "krr_predict",
     "krr_self_distill",
     "leaf_smoother",
+    "learn_sample_weights",
     "monotone_average",
     "monotone_cummax",
     "monotone_isotonic",

@@ -86,7 +86,8 @@ _FAMILIES = {
         "weighted_binary_cross_entropy label_correlation_loss lca_loss "
         "jaccard_contrastive_loss multilabel_hybrid_loss "
         "likelihood_weighted_focal_loss reweighted_loss uer_loss sade_loss "
-        "multi_branch_loss drm_loss mixup_smoothing_loss gaussian_score_loss",
+        "multi_branch_loss drm_loss mixup_smoothing_loss gaussian_score_loss "
+        "margin_control_loss",
     ),
     "smooth_adversarial": (
         "comp-sum losses for adversarial training",
@@ -150,7 +151,8 @@ _FAMILIES = {
     "fairness": (
         "groups that must be treated alike",
         "worst_group_loss fairness_regularized_loss "
-        "joint_distance_covariance_penalty concatenated_distance_covariance_penalty",
+        "joint_distance_covariance_penalty concatenated_distance_covariance_penalty "
+        "decorrelation_loss",
     ),
     "clustering": (
         "clustering with a softmax head",

@@ -53,6 +53,7 @@ from logitlab.metrics.confusion import soft_confusion
 from logitlab.metrics.dependence import (
     distance_correlation,
     distance_covariance,
+    rff_cross_covariance,
     u_center,
 )
 from logitlab.metrics.detection import expected_perturbation_score, kernel_mmd_score
@@ -245,6 +246,7 @@ __all__ = [
     "relative_negative_flip_rate",
     "reliability_bins",
     "rescore_by_neighborhood",
+    "rff_cross_covariance",
     "risk_at_thresholds",
     "risk_coverage",
     "simplex_map",

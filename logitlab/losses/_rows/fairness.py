@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from logitlab.losses._rows import Row
 from logitlab.losses.fairness import (
     concatenated_distance_covariance_penalty,
+    decorrelation_loss,
     fairness_regularized_loss,
     joint_distance_covariance_penalty,
     worst_group_loss,
@@ -25,6 +26,13 @@ def _attributes(key, shape, dtype):
     numbers = jax.random.normal(a, shape[:1], dtype)
     vectors = jax.random.normal(b, (shape[0], shape[-1] + 1), dtype)
     return 3 * jax.random.normal(p, shape, dtype), numbers, vectors
+
+
+def _representations(key, shape, dtype):
+    keys = jax.random.split(key, 3)
+    z = 3 * jax.random.normal(keys[0], shape, dtype)
+    weights = jax.random.uniform(keys[1], shape[:1], dtype, 0.5, 1.5)
+    return z, weights, jnp.arange(shape[1]) // 2, keys[2]
 
 
 _GROUP_ROW = dict(
@@ -69,4 +77,21 @@ ROWS = (
         **_PENALTY_ROW,
     ),
     Row(concatenated_distance_covariance_penalty, source=_PENALTY, **_PENALTY_ROW),
+    Row(
+        decorrelation_loss,
+        "batch",
+        _representations,
+        "L2R-GNN, 2024, arXiv:2312.12475; StableNet, Zhang et al. 2021, "
+        "arXiv:2104.07876",
+        definition="inferred",
+        hyper=dict(l2=0.1),
+        shift_invariant=False,
+        where=False,
+        symmetric=False,  # each column has features of its own
+        rtol=1e-4,
+        gathers="covariances of all pairs of columns are compared",
+        cost="it holds covariances of all pairs of columns",
+        shape=(7, 5),
+        note="The first argument is representations.",
+    ),
 )
