@@ -49,8 +49,8 @@ def dirichlet_clients(
       ValueError: an argument outside its range, or no draw in a thousand gives every
         client its rows.
 
-    Source: Hsu et al. 2019, arXiv:1909.06335; drawn for each class as Yurochkin et al.
-      2019, arXiv:1905.12022.
+    Source: Yurochkin et al. 2019, arXiv:1905.12022; Hsu et al. 2019, arXiv:1909.06335,
+      draw for each client.
 
     >>> import jax
     >>> import jax.numpy as jnp

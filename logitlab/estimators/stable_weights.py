@@ -61,8 +61,7 @@ def cluster_by_correlation_stability(
       TypeError: ``z`` is not floating point.
       ValueError: ``z`` has another number of axes, or ``num_clusters`` is out of range.
 
-    Source: L2R-GNN, 2024, arXiv:2312.12475; differentiated variable decorrelation, Shen
-      et al. 2020, arXiv:1911.12580.
+    Source: L2R-GNN, 2024, arXiv:2312.12475.
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -258,8 +258,8 @@ def decorrelation_loss(
 ) -> jax.Array:
     r"""How much variables of different clusters depend on each other, for a batch.
 
-    Use it to learn weights of examples under which a model cannot use one variable in
-    place of another, as ``estimators.learn_sample_weights`` does.
+    Use it when a model must not take one variable for another: under the weights of
+    examples that lower it (``estimators.learn_sample_weights``) it cannot.
 
     .. math:: \sum_{i < j, \, c_i \ne c_j} \|\Sigma_{ij}\|_F^2 + \lambda \frac1n
         \sum_s w_s^2

@@ -11,6 +11,7 @@ from logitlab.optim.client_updates import (
     guidance_matrix,
     principal_gradient_aggregate,
     principal_gradients,
+    principal_updates,
     scale_by_guidance,
 )
 from logitlab.optim.cross_gradients import (
@@ -54,6 +55,7 @@ __all__ = [
     "ortho_grad",
     "principal_gradient_aggregate",
     "principal_gradients",
+    "principal_updates",
     "random_point",
     "scale_by_guidance",
     "soft_threshold",

@@ -19,6 +19,7 @@ __all__ = [
     "guidance_matrix",
     "principal_gradient_aggregate",
     "principal_gradients",
+    "principal_updates",
     "scale_by_guidance",
 ]
 
@@ -59,18 +60,17 @@ def client_average(
     return jax.tree.map(lambda leaf: _mean(leaf, share, keep), updates)
 
 
-def principal_gradient_aggregate(
+def principal_updates(
     updates: Any,
     *,
     share: float = 0.8,
     calibrated: bool = False,
-    weights: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> Any:
-    r"""Mean of the clients' updates after each is turned to their common directions.
+    r"""The clients' updates, each turned to the directions that all have in common.
 
-    Use it in place of the plain mean when updates of clients with unlike data conflict.
-    For each array of the parameters by itself, with the K updates as rows of G,
+    Use it to see what :func:`principal_gradient_aggregate` takes the mean of. For each
+    array of the parameters by itself, with the K updates as rows of G,
 
     .. math:: \hat g_k = \sum_{j \le J} \frac{s_j}{\sum_l s_l} \, \|g_k\|
         \frac{w_j w_j^\top g_k}{\|w_j w_j^\top g_k\|}, \quad w_j = G^\top e_j, \quad
@@ -84,23 +84,95 @@ def principal_gradient_aggregate(
     Args:
       updates: a pytree of floats with a first axis of clients.
       share: of the directions that are kept, in [0, 1]; a Python number. Where J is 0
-        the mean is :func:`client_average`.
+        updates stay as they are.
+      calibrated: one sign along each direction for all clients.
+      mask: bool [K], the clients that take part in this round; others get 0.
+
+    Returns:
+      A pytree like ``updates``, in its dtypes. An array of one element stays as it is.
+      Where eigenvalues are equal their directions are arbitrary, and so is what depends
+      on them.
+
+    Raises:
+      TypeError: a leaf is not floating point, or ``mask`` is not bool.
+      ValueError: leaves have different numbers of clients, ``mask`` another, ``share``
+        is outside [0, 1], or no client takes part.
+
+    Numerics: for updates up to 1e30 in size, as each array is scaled first.
+
+    Source: FedLD, Zeng et al. 2024, arXiv:2408.12300; Zeng-Shuang/FedLD.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.optim import principal_updates
+    >>> print(principal_updates(jnp.float32([[3, 4], [3, -4]]), share=0.5).round(2))
+    [[ 0.   3.2]
+     [ 0.  -3.2]]
+    """
+    clients = _clients(updates)
+    check_range("share", share, lambda s: (s >= 0) & (s <= 1), "a number in [0, 1]")
+    _, keep = client_shares(clients, None, mask)
+
+    def turn(leaf):
+        kept = jnp.where(_rows(keep, leaf), leaf, 0)
+        if int(share * clients + 1e-6) == 0 or kept[0].size < 2:
+            return kept
+        return _turned(kept, jnp.sum(keep), share, calibrated)
+
+    return jax.tree.map(turn, updates)
+
+
+def _turned(leaf, many, share, calibrated):
+    dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+    g = leaf.astype(dtype).reshape(len(leaf), -1)
+    size = jnp.max(jnp.abs(g))
+    g = g / jnp.where(size > 0, size, 1)
+    s, e = jnp.linalg.eigh(_times(g, g.T))  # of 0 for clients that are left out
+    s, e = jnp.maximum(s[::-1], 0), e[:, ::-1]
+    w = _times(e.T, g)
+    length = jnp.linalg.norm(w, axis=1, keepdims=True)
+    w = jnp.where(length > 0, w / jnp.where(length > 0, length, 1), 0)
+    sign = jnp.sign(_times(g, w.T))  # [K, J]
+    if calibrated:
+        up = jnp.where(jnp.sum(sign, 0) >= 0, 1, -1).astype(dtype)
+        sign = jnp.broadcast_to(up[None], sign.shape)
+    most = jnp.floor(share * many + 1e-6)  # .29 of 100 are 29
+    total = jnp.sum(s)
+    part = jnp.where(jnp.arange(len(s)) < most, s, 0) / jnp.where(total > 0, total, 1)
+    pull = size * jnp.linalg.norm(g, axis=1, keepdims=True) * sign * part[None]
+    turned = _times(pull, w).reshape(leaf.shape).astype(leaf.dtype)
+    return jnp.where(most > 0, turned, leaf)
+
+
+def principal_gradient_aggregate(
+    updates: Any,
+    *,
+    share: float = 0.8,
+    calibrated: bool = False,
+    weights: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> Any:
+    r"""Mean of the clients' :func:`principal_updates` (FedLD).
+
+    Use it in place of the plain mean when updates of clients with unlike data conflict.
+
+    .. math:: \bar u = \frac1K \sum_k \hat g_k
+
+    Args:
+      updates: a pytree of floats with a first axis of clients.
+      share: of the directions that are kept, in [0, 1]; a Python number. Where it keeps
+        none the result is :func:`client_average`.
       calibrated: one sign along each direction for all clients.
       weights: of the clients in the mean [K]; None counts them alike, as the released
-        code does. Directions do not depend on them.
+        code does. A client without examples is left out.
       mask: bool [K], the clients that take part in this round.
 
     Returns:
-      A pytree without the axis of clients, in the dtypes of ``updates``. An array of
-      one element gets the mean. Where eigenvalues are equal their directions are
-      arbitrary, and so is what depends on them.
+      A pytree without the axis of clients, in the dtypes of ``updates``.
 
     Raises:
       TypeError: a leaf is not floating point, or ``mask`` is not bool.
       ValueError: leaves have different numbers of clients, ``weights`` or ``mask``
         another, ``share`` is outside [0, 1], or no client takes part.
-
-    Numerics: for updates up to 1e30 in size, as each array is scaled first.
 
     Source: FedLD, Zeng et al. 2024, arXiv:2408.12300; Zeng-Shuang/FedLD.
 
@@ -110,48 +182,9 @@ def principal_gradient_aggregate(
     >>> print(principal_gradient_aggregate(updates, share=0.5).round(3))
     [1.789 0.   ]
     """
-    clients = _clients(updates)
-    check_range("share", share, lambda s: (s >= 0) & (s <= 1), "a number in [0, 1]")
-    shares, keep = client_shares(clients, weights, mask)
-    if int(share * clients + 1e-6) == 0:
-        return client_average(updates, weights=weights, mask=mask)
-
-    def aggregate(leaf):
-        mean = _mean(leaf, shares, keep)
-        if mean.size < 2:
-            return mean
-        return _principal(leaf, mean, shares, keep, share, calibrated)
-
-    return jax.tree.map(aggregate, updates)
-
-
-def _most(share, clients):
-    """How many directions are kept; .29 of 100 are 29."""
-    return jnp.floor(share * clients + 1e-6)
-
-
-def _principal(leaf, mean, shares, keep, share, calibrated):
-    dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-    g = jnp.where(_rows(keep, leaf), leaf, 0).astype(dtype).reshape(len(leaf), -1)
-    size = jnp.max(jnp.abs(g))
-    g = g / jnp.where(size > 0, size, 1)
-    many = jnp.sum(keep, dtype=dtype)
-    s, e = jnp.linalg.eigh(_times(g, g.T) / jnp.maximum(many, 1))
-    s, e = jnp.maximum(s[::-1], 0), e[:, ::-1]
-    w = _times(e.T, g)
-    length = jnp.linalg.norm(w, axis=1, keepdims=True)
-    w = jnp.where(length > 0, w / jnp.where(length > 0, length, 1), 0)
-    sign = jnp.sign(_times(g, w.T))  # [K, J]
-    if calibrated:
-        up = jnp.where(jnp.sum(sign, 0) >= 0, 1, -1).astype(dtype)
-        sign = jnp.broadcast_to(up[None], sign.shape)
-    kept = jnp.where(jnp.arange(len(s)) < _most(share, many), s, 0)
-    total = jnp.sum(s)
-    part = kept / jnp.where(total > 0, total, 1)
-    norms = shares.astype(dtype) * jnp.linalg.norm(g, axis=1)
-    revised = size * _times(_times(norms, sign) * part, w)
-    some = _most(share, many) > 0
-    return jnp.where(some, revised.reshape(mean.shape), mean).astype(leaf.dtype)
+    _, keep = client_shares(_clients(updates), weights, mask)
+    turned = principal_updates(updates, share=share, calibrated=calibrated, mask=keep)
+    return client_average(turned, weights=weights, mask=mask)
 
 
 def _times(a, b):
@@ -222,8 +255,6 @@ def principal_gradients(
     def update(updates, state, params=None, *, weights=None, mask=None, **extra):
         del params, extra
         means = client_average(updates, weights=weights, mask=mask)
-        if int(share * _clients(updates) + 1e-6) == 0:
-            return means, state
         revised = principal_gradient_aggregate(
             updates, share=share, calibrated=calibrated, weights=weights, mask=mask
         )

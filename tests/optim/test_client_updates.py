@@ -51,25 +51,28 @@ def by_loops(g, share, calibrated=False):
     """The definition, one client and direction after the other."""
     s, e = np.linalg.eigh(g @ g.T / len(g))
     s, e = s[::-1], e[:, ::-1]
-    total = np.zeros(g.shape[1])
-    for row in g:
+    rows = np.zeros_like(g)
+    for k, row in enumerate(g):
         for j in range(int(share * len(g))):
             w = g.T @ e[:, j]
             if calibrated and (np.sign(g @ w)).sum() < 0:
                 w = -w
             turned = w if calibrated else (w @ row) * w
             along = np.linalg.norm(row) * turned / np.linalg.norm(turned)
-            total += s[j] / s.sum() * along
-    return total / len(g)
+            rows[k] += s[j] / s.sum() * along
+    return rows
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_principal_directions(x64, calibrated):
     g = np.random.default_rng(1).normal(size=(5, 2, 4))
     options = dict(share=0.6, calibrated=calibrated)
-    want = by_loops(g.reshape(5, 8), 0.6, calibrated).reshape(2, 4)
-    got = optim.principal_gradient_aggregate(g, **options)
-    np.testing.assert_allclose(got, want, rtol=1e-9)
+    rows = by_loops(g.reshape(5, 8), 0.6, calibrated).reshape(5, 2, 4)
+    got = optim.principal_updates(g, **options)
+    np.testing.assert_allclose(got, rows, rtol=1e-9)
+    n, want = np.arange(1, 6), rows.mean(0)
+    got = optim.principal_gradient_aggregate(g, weights=n, **options)
+    np.testing.assert_allclose(got, np.average(rows, 0, n), rtol=1e-9)
     # Absent clients are as though they were not there, whatever they hold.
     more = np.concatenate([g, np.full((2, 2, 4), np.nan)])
     got = jax.jit(

@@ -25,7 +25,7 @@ def margin_control_loss(
 ) -> jax.Array:
     r"""FedLD's cross-entropy with a penalty on confident predictions.
 
-    Use it on clients of federated learning that see few of the classes: margins of
+    Use it when clients of federated learning see few of the classes each: margins of
     local models then stay small enough to be averaged.
 
     .. math:: \ell = -\log p_y + \lambda \log(1 + \|p\|_2^2)
