@@ -216,7 +216,7 @@ def rff_cross_covariance(
     u = jnp.sqrt(2.0).astype(x.dtype) * jnp.cos(
         x[..., None] * omega + 2 * jnp.pi * phase
     )
-    u = u.reshape(len(x), -1) * w[:, None]
+    u = u.reshape(len(x), x.shape[1] * num_features) * w[:, None]
     u = u - jnp.sum(u, 0, keepdims=True) / jnp.maximum(n, 1)
     u = jnp.where(keep[:, None], u, 0)
     found = jnp.matmul(u.T, u, precision="highest") / jnp.maximum(n - 1, 1)
@@ -232,9 +232,13 @@ def _standard_columns(x, keep, n):
     def center(x):
         return jnp.where(keep[:, None], x - jnp.sum(x / n, 0, keepdims=True), 0)
 
+    along, rows = dict(axis=0, keepdims=True), keep[:, None]
+    high = jnp.max(x, initial=-jnp.inf, where=rows, **along)
+    low = jnp.min(x, initial=jnp.inf, where=rows, **along)
     x = center(x)
     size = jnp.max(jnp.abs(x), 0, keepdims=True, initial=0)
     x = center(x / jax.lax.stop_gradient(jnp.where(size > 0, size, 1)))
+    x = jnp.where(high > low, x, 0)  # what rounding leaves of a constant
     square = jnp.sum(jnp.square(x), 0, keepdims=True) / n
     return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 

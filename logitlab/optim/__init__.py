@@ -23,7 +23,7 @@ from logitlab.optim.cross_gradients import (
     value_and_cross_grad,
     xgd,
 )
-from logitlab.optim.federated import FederatedState, fedadam, fedavg, federated
+from logitlab.optim.federated import FederatedState, fedadam, fedavg, federated_rounds
 from logitlab.optim.meta_weights import meta_reweight
 from logitlab.optim.projections import gradient_projection_merge, ortho_grad
 from logitlab.optim.prox import (
@@ -46,7 +46,7 @@ __all__ = [
     "cross_gradient",
     "fedadam",
     "fedavg",
-    "federated",
+    "federated_rounds",
     "fused_soft_threshold",
     "gradient_alignment",
     "gradient_projection_merge",

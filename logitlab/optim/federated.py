@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from logitlab.numerics.arguments import check_count, check_range, hyper
 from logitlab.optim.client_updates import average_clients, client_shares
 
-__all__ = ["FederatedState", "fedadam", "fedavg", "federated"]
+__all__ = ["FederatedState", "fedadam", "fedavg", "federated_rounds"]
 
 
 def fedavg(learning_rate: ArrayLike = 1.0) -> optax.GradientTransformation:
@@ -62,7 +62,7 @@ def fedadam(
 
 
 class FederatedState(NamedTuple):
-    """What :func:`federated` remembers.
+    """What :func:`federated_rounds` remembers.
 
     Attributes:
       step: local steps done.
@@ -80,7 +80,7 @@ class FederatedState(NamedTuple):
     mask: jax.Array
 
 
-def federated(
+def federated_rounds(
     client: optax.GradientTransformation,
     server: optax.GradientTransformation | None = None,
     *,
@@ -136,8 +136,8 @@ def federated(
 
     >>> import jax.numpy as jnp
     >>> import optax
-    >>> from logitlab.optim import federated
-    >>> rounds = federated(optax.sgd(0.5), local_steps=1, weights=jnp.array([3, 1]))
+    >>> from logitlab.optim import federated_rounds
+    >>> rounds = federated_rounds(optax.sgd(0.5), local_steps=1, weights=jnp.array([3, 1]))
     >>> params, goals = jnp.zeros(2), jnp.float32([4, 8])
     >>> updates, state = rounds.update(params - goals, rounds.init(params), params)
     >>> print(params + updates, state.server_params)
@@ -176,7 +176,9 @@ def federated(
 
     def update(updates, state, params=None):
         if params is None:
-            raise ValueError("federated needs params: update(grads, state, params)")
+            raise ValueError(
+                "federated_rounds needs params: update(grads, state, params)"
+            )
         _check_clients(params, clients)
         shared, own = _parted(params, personal)
         if isinstance(proximal, jax.Array) or proximal != 0:

@@ -97,7 +97,7 @@ def test_an_axis_of_clients_is_a_loop_over_them(x64, kind):
         loop["server"] = optax.adam(0.1, b1=0.9, b2=0.99, eps=1e-3)
     elif kind == "participation":
         options |= dict(participation=0.5, key=jax.random.key(1))
-    transform = optim.federated(CLIENT, server, **options)
+    transform = optim.federated_rounds(CLIENT, server, **options)
     params, state, drawn = on_an_axis(transform, rounds, data)
     if kind == "participation":
         masks = drawn
@@ -111,7 +111,7 @@ def test_an_axis_of_clients_is_a_loop_over_them(x64, kind):
 def test_personal_parameters(x64):
     data = draw()
     options = dict(local_steps=STEPS, weights=data[-1], personal=("b",))
-    params, state, _ = on_an_axis(optim.federated(CLIENT, **options), 2, data)
+    params, state, _ = on_an_axis(optim.federated_rounds(CLIENT, **options), 2, data)
     want, mine = in_a_loop(CLIENT, 2, data, personal=("b",))
     assert [*state.server_params] == ["w"]
     check_same(params["w"], stack(want["w"]))
@@ -122,7 +122,7 @@ def test_state_may_be_kept():
     data = draw("f4")
     for keep in (False, True):
         options = dict(local_steps=STEPS, weights=data[-1], keep_state=keep)
-        _, state, _ = on_an_axis(optim.federated(CLIENT, **options), 1, data)
+        _, state, _ = on_an_axis(optim.federated_rounds(CLIENT, **options), 1, data)
         trace = optax.tree.get(state.client_state, "trace")
         assert bool((trace["w"] != 0).any()) == keep
 
@@ -130,14 +130,14 @@ def test_state_may_be_kept():
 def test_guidance_and_shares_without_effect_are_fedavg_bit_for_bit():
     data = draw("f4")
     options = dict(local_steps=STEPS, weights=data[-1])
-    plain = on_an_axis(optim.federated(CLIENT, **options), 2, data)[0]
+    plain = on_an_axis(optim.federated_rounds(CLIENT, **options), 2, data)[0]
     ones = jax.tree.map(np.ones_like, data[0])
     client = optax.chain(optim.scale_by_guidance(ones), CLIENT)
     server = optax.chain(optim.principal_gradients(share=0.2), optax.sgd(1.0))
     for other in (
-        optim.federated(client, **options),
-        optim.federated(CLIENT, server, **options),
-        optim.federated(CLIENT, proximal=0.0, **options),
+        optim.federated_rounds(client, **options),
+        optim.federated_rounds(CLIENT, server, **options),
+        optim.federated_rounds(CLIENT, proximal=0.0, **options),
     ):
         found = on_an_axis(other, 2, data)[0]
         jax.tree.map(np.testing.assert_array_equal, found, plain)
@@ -146,7 +146,7 @@ def test_guidance_and_shares_without_effect_are_fedavg_bit_for_bit():
 def test_a_client_without_examples_is_left_out(x64):
     params, x, y, counts = draw()
     counts[1], x[1] = 0, np.nan
-    transform = optim.federated(CLIENT, local_steps=STEPS, weights=counts)
+    transform = optim.federated_rounds(CLIENT, local_steps=STEPS, weights=counts)
     found = on_an_axis(transform, 2, (params, x, y, counts))[1].server_params
     kept = [0, 2, 3]
     data = params, x[kept], y[kept], counts[kept]
@@ -170,7 +170,7 @@ def test_a_hundred_clients_cost_what_they_cost_one_by_one():
         updates, state = sgd.update(jax.grad(client_loss)(params, x, y), state)
         return optax.apply_updates(params, updates), state
 
-    transform = optim.federated(sgd, local_steps=local, weights=np.ones(clients))
+    transform = optim.federated_rounds(sgd, local_steps=local, weights=np.ones(clients))
 
     @jax.jit
     def step(params, state):
@@ -197,7 +197,7 @@ def test_clients_over_a_mesh(x64):
     params, x, y, counts = draw(clients=CLIENTS)
     mesh = jax.make_mesh((4,), ("clients",), (jax.sharding.AxisType.Auto,))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("clients"))
-    transform = optim.federated(CLIENT, local_steps=1, weights=counts)
+    transform = optim.federated_rounds(CLIENT, local_steps=1, weights=counts)
     want = on_an_axis(transform, 1, (params, x, y, counts), steps=1)[0]
     stacked, x, y = jax.device_put((stack(params), x, y), spread)
     state = transform.init(stacked)
@@ -223,14 +223,14 @@ def test_errors():
         ("proximal is -1, expected at least 0", dict(proximal=-1)),
     ):
         with pytest.raises(ValueError, match=match):
-            optim.federated(sgd, **(dict(local_steps=1, weights=n) | options))
-    transform = optim.federated(sgd, local_steps=1, weights=n)
+            optim.federated_rounds(sgd, **(dict(local_steps=1, weights=n) | options))
+    transform = optim.federated_rounds(sgd, local_steps=1, weights=n)
     with pytest.raises(
         ValueError, match=r"\['w'\] has shape \(2, 2\), expected one row"
     ):
         transform.init({"w": jnp.ones((2, 2))})
     with pytest.raises(ValueError, match="needs params"):
         transform.update(params, transform.init(params))
-    mine = optim.federated(sgd, local_steps=1, weights=n, personal=("b",))
+    mine = optim.federated_rounds(sgd, local_steps=1, weights=n, personal=("b",))
     with pytest.raises(ValueError, match=r"personal names \['b'\], expected some of"):
         mine.init(params)
