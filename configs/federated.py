@@ -56,5 +56,21 @@ def _tails_smoke(config):
     config.rounds, config.local_steps, config.points = 2, 2, 1
 
 
-VARIANTS = dict(skew=_skew, tails=_tails)
-SMOKE = dict(skew=_skew_smoke, tails=_tails_smoke)
+def _exploration(config):
+    config.seeds, config.train = 5, 1000
+    config.clients, config.classes, config.participation = 10, 2, 0.2
+    config.explorers, config.explore_steps = 5, 300
+    config.width, config.learning_rate, config.batch_size = 64, 0.1, 16
+    config.rounds, config.local_steps, config.last = 100, 10, 10
+    config.share = 0.85  # of FedAvg's accuracy in its last rounds
+    config.tolerances = dict()
+
+
+def _exploration_smoke(config):
+    config.train, config.clients, config.participation = 100, 5, 0.4
+    config.explorers, config.explore_steps, config.width = 2, 2, 4
+    config.rounds, config.local_steps, config.last = 2, 2, 1
+
+
+VARIANTS = dict(skew=_skew, tails=_tails, exploration=_exploration)
+SMOKE = dict(skew=_skew_smoke, tails=_tails_smoke, exploration=_exploration_smoke)

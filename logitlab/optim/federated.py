@@ -137,7 +137,9 @@ def federated_rounds(
     >>> import jax.numpy as jnp
     >>> import optax
     >>> from logitlab.optim import federated_rounds
-    >>> rounds = federated_rounds(optax.sgd(0.5), local_steps=1, weights=jnp.array([3, 1]))
+    >>> rounds = federated_rounds(
+    ...     optax.sgd(0.5), local_steps=1, weights=jnp.array([3, 1])
+    ... )
     >>> params, goals = jnp.zeros(2), jnp.float32([4, 8])
     >>> updates, state = rounds.update(params - goals, rounds.init(params), params)
     >>> print(params + updates, state.server_params)
