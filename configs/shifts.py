@@ -18,12 +18,12 @@ def get_config(variant: str = "stable") -> ConfigDict:
 
 
 def _stable(config):
-    config.seeds, config.rows, config.test = 5, 500, 2000
+    config.seeds, config.rows, config.test = 5, 250, 2000
     config.rates, config.test_rate = (0.95, 0.85, 0.75, 0.65), 0.1
     config.stable, config.spurious = 5, 5
     config.shared, config.bend, config.noise = 0.5, 0.3, 1.0
-    config.steps, config.learning_rate, config.l2 = 500, 0.05, 0.0
-    config.fit_steps = 500
+    config.steps, config.learning_rate, config.l2 = 200, 0.1, 0.0
+    config.fit_steps = 300
 
 
 def _stable_smoke(config):
