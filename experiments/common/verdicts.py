@@ -110,6 +110,9 @@ COUNTED = {  # table -> config:variant -> question
         "denoising:early_stopping": "when a denoiser of few clean data should stop",
         "denoising:noprop": "blocks that denoise the label: NoProp",
     },
+    "federated": {
+        "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",
