@@ -113,6 +113,9 @@ COUNTED = {  # table -> config:variant -> question
     "federated": {
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
     },
+    "shifts": {
+        "shifts:stable": "weights that make variables independent: L2R-GNN",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",
