@@ -9,6 +9,7 @@ Source: FedLEx, Internò et al. 2025, arXiv:2506.18640.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,11 @@ ARMS = {
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
-    measured = once_per_key(lambda key: measure(key, config))
+    model = models.MLP((config.width,), 10)
+    explore, train = (  # each compiled once for all seeds
+        jax.jit(functools.partial(phase, model, config)) for phase in (_explore, _train)
+    )
+    measured = once_per_key(lambda key: measure(key, config, explore, train))
     return Study(
         arms={
             name: Compute(lambda key, name=name: measured(key)[name]) for name in ARMS
@@ -79,7 +84,7 @@ def _shown(config):
     return sorted({int(point) for point in points})
 
 
-def measure(key: jax.Array, config) -> dict:
+def measure(key: jax.Array, config, explore: Callable, train: Callable) -> dict:
     """Numbers of all arms, which share clients, first parameters and exploration."""
     keys = jax.random.split(key, 6)
     parts = divide(keys[0], *images(), config.train)
@@ -98,8 +103,7 @@ def measure(key: jax.Array, config) -> dict:
         for name, rows in stacked.items()
     }
     counts, test = mask.sum(1), {"x": parts.test_x, "y": parts.test_y}
-    model = models.MLP((config.width,), 10)
-    base, explored = _explore(model, config, keys[2:5], stacked, counts)
+    base, explored = explore(keys[2:5], stacked, counts)
     guidance = {
         name: optim.guidance_matrix(base, explored, scaling=name)
         for name in ("min_max", "robust")
@@ -108,9 +112,7 @@ def measure(key: jax.Array, config) -> dict:
     mean = _mean(guidance["min_max"])
     guidance["rescaled"] = jax.tree.map(lambda g: g / mean, guidance["min_max"])
     found = {
-        name: _train(
-            model, config, keys[5], base, guidance.get(name), stacked, counts, test
-        )
+        name: train(keys[5], base, guidance.get(name), stacked, counts, test)
         for name in ARMS
     }
     goal = config.share * found["fedavg"][0][-config.last :].mean()
@@ -146,7 +148,6 @@ def _slope(model, config):
     return jax.grad(loss)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _explore(model, config, keys, rows, counts):
     sgd, slope = optax.sgd(config.learning_rate), _slope(model, config)
 
@@ -168,7 +169,6 @@ def _explore(model, config, keys, rows, counts):
     return base, explored
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _train(model, config, key, base, guidance, rows, counts, test):
     """Test accuracy after each round [rounds], and the server's last parameters."""
     client = optax.sgd(config.learning_rate)
