@@ -152,6 +152,12 @@ COUNTED = {  # table -> config:variant -> question
         "interpretability:factors": "features that good models agree on",
         "interpretability:in_context": "a step of gradient descent, learned in context",
     },
+    "federated": {
+        "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
+    },
+    "shifts": {
+        "shifts:stable": "weights that make variables independent: L2R-GNN",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",

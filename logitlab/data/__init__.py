@@ -6,6 +6,11 @@ from logitlab import _lazy
 from logitlab.data.algorithmic import modular_pairs, sparse_parity, split
 from logitlab.data.block_models import random_non_edges, stochastic_block_model
 from logitlab.data.checkerboards import checkerboard, xor_mixture
+from logitlab.data.clients import (
+    dirichlet_clients,
+    pathological_clients,
+    stack_clients,
+)
 from logitlab.data.corruptions import long_tail, pair_noise, symmetric_noise
 from logitlab.data.degraded_answers import degrade, rake_phrases
 from logitlab.data.image_corruptions import corrupt_images
@@ -58,6 +63,7 @@ __all__ = [
     "checkerboard",
     "corrupt_images",
     "degrade",
+    "dirichlet_clients",
     "init_projection",
     "load",
     "long_tail",
@@ -65,6 +71,7 @@ __all__ = [
     "memory_push",
     "modular_pairs",
     "pair_noise",
+    "pathological_clients",
     "prepare",
     "project_logits",
     "rake_phrases",
@@ -73,6 +80,7 @@ __all__ = [
     "reservoir_update",
     "sparse_parity",
     "split",
+    "stack_clients",
     "standard_library_bytes",
     "standard_library_text",
     "stochastic_block_model",

@@ -103,6 +103,11 @@ from logitlab.estimators.smoothers import (
     leaf_smoother,
     ridge_smoother,
 )
+from logitlab.estimators.stable_weights import (
+    SampleWeights,
+    cluster_by_correlation_stability,
+    learn_sample_weights,
+)
 from logitlab.estimators.transfer import (
     TaskSelection,
     mbtl_acquisition,
@@ -134,6 +139,7 @@ __all__ = [
     "LinearClassifier",
     "MetropolisStep",
     "PrestoFit",
+    "SampleWeights",
     "ScaledNcx2",
     "TaskSelection",
     "ValueIteration",
@@ -141,6 +147,7 @@ __all__ = [
     "WeightedFit",
     "aggregate_ridge",
     "anneal_sigma",
+    "cluster_by_correlation_stability",
     "cqr_calibrate",
     "cqr_scores",
     "dae_score",
@@ -175,6 +182,7 @@ __all__ = [
     "krr_self_distill",
     "leaf_smoother",
     "learn_halfspace",
+    "learn_sample_weights",
     "linear_logits",
     "linear_probe",
     "mbtl_acquisition",

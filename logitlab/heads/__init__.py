@@ -19,6 +19,12 @@ from logitlab.heads.codes import (
     vq_codebook_loss,
     vq_mapping,
 )
+from logitlab.heads.frames import (
+    realign_global,
+    realign_local,
+    simplex_etf,
+    sparse_etf,
+)
 from logitlab.heads.hierarchical import (
     HuffmanTree,
     TwoLevelLayout,
@@ -96,11 +102,15 @@ __all__ = [
     "linear_label_stats",
     "linear_loss",
     "pair_loss",
+    "realign_global",
+    "realign_local",
     "log_uniform_log_q",
     "log_uniform_sample",
     "sampled_softmax",
     "sampled_softmax_loss",
     "sequence_log_prob",
+    "simplex_etf",
+    "sparse_etf",
     "spherical_output_dense",
     "spherical_output_init",
     "spherical_output_refresh",

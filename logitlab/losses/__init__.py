@@ -87,7 +87,8 @@ _FAMILIES = {
         "weighted_binary_cross_entropy label_correlation_loss lca_loss "
         "jaccard_contrastive_loss multilabel_hybrid_loss "
         "likelihood_weighted_focal_loss reweighted_loss uer_loss sade_loss "
-        "multi_branch_loss drm_loss mixup_smoothing_loss gaussian_score_loss",
+        "multi_branch_loss drm_loss mixup_smoothing_loss gaussian_score_loss "
+        "margin_control_loss",
     ),
     "smooth_adversarial": (
         "comp-sum losses for adversarial training",
@@ -152,7 +153,7 @@ _FAMILIES = {
         "groups that must be treated alike; features that should count alike",
         "worst_group_loss fairness_regularized_loss "
         "joint_distance_covariance_penalty concatenated_distance_covariance_penalty "
-        "factor_consistency_loss",
+        "factor_consistency_loss decorrelation_loss",
     ),
     "residual_stream": (
         "hidden vectors of one size, for networks without norms",

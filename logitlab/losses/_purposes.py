@@ -119,6 +119,7 @@ PURPOSES = (
             "reweighted_loss",
             "uer_loss",
             "sade_loss",
+            "margin_control_loss",
         ),
     ),
     Purpose(
@@ -141,6 +142,7 @@ PURPOSES = (
             "fairness_regularized_loss",
             "joint_distance_covariance_penalty",
             "concatenated_distance_covariance_penalty",
+            "decorrelation_loss",
         ),
     ),
     Purpose(

@@ -60,6 +60,7 @@ from logitlab.metrics.confusion import soft_confusion
 from logitlab.metrics.dependence import (
     distance_correlation,
     distance_covariance,
+    rff_cross_covariance,
     u_center,
 )
 from logitlab.metrics.detection import expected_perturbation_score, kernel_mmd_score
@@ -298,6 +299,7 @@ __all__ = [
     "reliability_bins",
     "remote_clique",
     "rescore_by_neighborhood",
+    "rff_cross_covariance",
     "risk_at_thresholds",
     "risk_coverage",
     "self_bleu",

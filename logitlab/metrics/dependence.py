@@ -12,8 +12,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.numerics.arguments import check_count
 
-__all__ = ["distance_correlation", "distance_covariance", "u_center"]
+__all__ = [
+    "distance_correlation",
+    "distance_covariance",
+    "rff_cross_covariance",
+    "u_center",
+]
 
 
 def u_center(x: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
@@ -141,6 +147,100 @@ def distance_correlation(
     distances, keep = pair_distances({"x": x, "y": y}, mask)
     (u, known), (v, other) = (_standardized(d, keep) for d in distances)
     return jnp.where(known & other, pair_mean(u * v, keep), 0)
+
+
+def rff_cross_covariance(
+    z: ArrayLike,
+    weights: ArrayLike,
+    key: jax.Array,
+    *,
+    num_features: int = 5,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Covariances of random features of each two variables, of weighted examples.
+
+    Use it to see, or to penalize by ``losses.decorrelation_loss``, dependence of
+    variables on each other that need not be linear, at a cost linear in the examples.
+
+    .. math:: \Sigma_{ij} = \frac{1}{n - 1} \sum_s (w_s u_i(z_{si}) - m_i)
+        (w_s u_j(z_{sj}) - m_j)^\top, \quad u_{iq}(z) = \sqrt 2 \cos(\omega_{iq} z +
+        \phi_{iq})
+
+    with the means m of the weighted features, normal :math:`\omega` and uniform
+    :math:`\phi`, of variables that are standardized first (without weights). The form
+    is inferred from the abstract and from StableNet's, which it builds on.
+
+    Shapes: z [N, P], weights [N], mask [N] -> [P, P, Q, Q]
+
+    Args:
+      z: representations, a column for each variable, in any unit.
+      weights: of the examples, at least 0 with mean 1.
+      key: a ``jax.random.key``, which draws the features.
+      num_features: Q, for each variable.
+      mask: bool, the examples that count.
+
+    Returns:
+      float32 (float64 for float64), 0 below two examples.
+
+    Raises:
+      TypeError: ``z`` or ``weights`` is not floating point or ``mask`` is not bool.
+      ValueError: the shapes do not fit, or there is no feature.
+
+    Source: L2R-GNN, 2024, arXiv:2312.12475; StableNet, Zhang et al. 2021,
+      arXiv:2104.07876.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from logitlab.metrics import rff_cross_covariance
+    >>> z = jax.random.normal(jax.random.key(0), (500, 2))
+    >>> z = jnp.concatenate([z, z[:, :1] ** 2], 1)  # the third depends on the first
+    >>> found = rff_cross_covariance(z, jnp.ones(500), jax.random.key(1))
+    >>> _, second, third = jnp.square(found[0]).sum((1, 2))
+    >>> print(third > 10 * second)
+    True
+    """
+    check_count("num_features", num_features)
+    x = numerics.promote_to_float32(z, "z")
+    if x.ndim != 2:
+        raise ValueError(f"z has shape {x.shape}, expected [N, P]")
+    w = numerics.promote_to_float32(weights, "weights").astype(x.dtype)
+    if w.shape != x.shape[:1]:
+        raise ValueError(f"weights has shape {w.shape}, expected {x.shape[:1]}")
+    keep = numerics.check_mask(mask, x.shape[:1])
+    n = jnp.sum(keep, dtype=x.dtype)
+    x, w = _standard_columns(x, keep, n), jnp.where(keep, w, 0)
+    scale_key, phase_key = jax.random.split(key)
+    shape = 1, x.shape[1], num_features
+    omega = jax.random.normal(scale_key, shape, jnp.float32).astype(x.dtype)
+    phase = jax.random.uniform(phase_key, shape, jnp.float32).astype(x.dtype)
+    u = jnp.sqrt(2.0).astype(x.dtype) * jnp.cos(
+        x[..., None] * omega + 2 * jnp.pi * phase
+    )
+    u = u.reshape(len(x), x.shape[1] * num_features) * w[:, None]
+    u = u - jnp.sum(u, 0, keepdims=True) / jnp.maximum(n, 1)
+    u = jnp.where(keep[:, None], u, 0)
+    found = jnp.matmul(u.T, u, precision="highest") / jnp.maximum(n - 1, 1)
+    found = found.reshape(*shape[1:], *shape[1:])
+    return jnp.where(n > 1, jnp.swapaxes(found, 1, 2), 0)
+
+
+def _standard_columns(x, keep, n):
+    """Columns of mean 0 and deviation 1, of 0 where they are constant."""
+    x = jnp.where(keep[:, None], x, 0)
+    n = jnp.maximum(n, 1)
+
+    def center(x):
+        return jnp.where(keep[:, None], x - jnp.sum(x / n, 0, keepdims=True), 0)
+
+    along, rows = dict(axis=0, keepdims=True), keep[:, None]
+    high = jnp.max(x, initial=-jnp.inf, where=rows, **along)
+    low = jnp.min(x, initial=jnp.inf, where=rows, **along)
+    x = center(x)
+    size = jnp.max(jnp.abs(x), 0, keepdims=True, initial=0)
+    x = center(x / jax.lax.stop_gradient(jnp.where(size > 0, size, 1)))
+    x = jnp.where(high > low, x, 0)  # what rounding leaves of a constant
+    square = jnp.sum(jnp.square(x), 0, keepdims=True) / n
+    return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def pair_distances(

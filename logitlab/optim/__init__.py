@@ -6,6 +6,16 @@ from logitlab import _lazy
 from logitlab.optim.aligned_gradients import align_gradients, gradient_alignment
 from logitlab.optim.bilevel import BilevelProblem, LVHBAState, lv_hba_init, lv_hba_step
 from logitlab.optim.blocks import BlockDescent, bcd_minimize, tree_solve
+from logitlab.optim.client_updates import (
+    PrincipalState,
+    average_clients,
+    client_average,
+    guidance_matrix,
+    principal_gradient_aggregate,
+    principal_gradients,
+    principal_updates,
+    scale_by_guidance,
+)
 from logitlab.optim.cross_gradients import (
     XGDState,
     cross_convex_lower_bound,
@@ -15,6 +25,7 @@ from logitlab.optim.cross_gradients import (
     value_and_cross_grad,
     xgd,
 )
+from logitlab.optim.federated import FederatedState, fedadam, fedavg, federated_rounds
 from logitlab.optim.ghosts import (
     GhostState,
     cap_by_ghost_radius,
@@ -24,6 +35,7 @@ from logitlab.optim.ghosts import (
     logit_slopes,
     normalized_step,
 )
+from logitlab.optim.meta_weights import meta_reweight
 from logitlab.optim.moments import (
     CompositionalMomentumState,
     scale_by_compositional_momentum,
@@ -99,6 +111,7 @@ __all__ = [
     "CompositionalMomentumState",
     "ErrorMassState",
     "Exponential",
+    "FederatedState",
     "GhostState",
     "GradNormState",
     "GroupwisePredictions",
@@ -106,6 +119,7 @@ __all__ = [
     "LearnedSoup",
     "OptimisticState",
     "Perceptron",
+    "PrincipalState",
     "ProxState",
     "Stage",
     "SurrogateInfo",
@@ -118,14 +132,19 @@ __all__ = [
     "align_gradients",
     "autolrs",
     "autolrs_stage",
+    "average_clients",
     "batch_perceptron",
     "bcd_minimize",
     "cap_by_ghost_radius",
+    "client_average",
     "cross_convex_lower_bound",
     "cross_gradient",
     "distance_from_init",
     "error_mass",
     "exact_binary_radius",
+    "fedadam",
+    "fedavg",
+    "federated_rounds",
     "fit_exponential",
     "fused_soft_threshold",
     "ghost_radius",
@@ -133,6 +152,7 @@ __all__ = [
     "gradient_projection_merge",
     "greedy_soup",
     "groupwise_predictor",
+    "guidance_matrix",
     "hold_masked",
     "interpolate",
     "inverse_gap_weighting",
@@ -143,14 +163,19 @@ __all__ = [
     "lv_hba_init",
     "lv_hba_step",
     "magnitude_reduced",
+    "meta_reweight",
     "normalized_step",
     "optimistic_hedge",
     "optimistic_omd",
     "ortho_grad",
+    "principal_gradient_aggregate",
+    "principal_gradients",
+    "principal_updates",
     "random_point",
     "record_grad_norm",
     "refine_schedule",
     "scale_by_compositional_momentum",
+    "scale_by_guidance",
     "scale_by_inverse_error_mass",
     "schedule_from_array",
     "soft_threshold",

@@ -170,3 +170,46 @@ def test_factors_refuse():
         loss(phi, phi[0, :2])
     with pytest.raises(ValueError, match=r"reference is .*, expected at least 0"):
         loss(phi, -phi[0])
+
+
+def test_decorrelation_is_its_definition(x64):
+    """Of pairs from two clusters, by the covariances that NumPy makes of features."""
+    rng, key = np.random.default_rng(3), jax.random.key(2)
+    z, w = 5 * rng.normal(size=(8, 4)) + 100, rng.uniform(0.5, 1.5, 8)
+    x = (z - z.mean(0)) / z.std(0)
+    scale_key, phase_key = jax.random.split(key)
+    omega = np.float64(jax.random.normal(scale_key, (1, 4, 3), "f4"))
+    phase = np.float64(jax.random.uniform(phase_key, (1, 4, 3), "f4"))
+    u = np.sqrt(2) * np.cos(omega * x[..., None] + 2 * np.pi * phase) * w[:, None, None]
+    clusters, want = np.array([5, 0, 5, 1]), 0.7 * (w**2).mean()
+    for i in range(4):
+        for j in range(i):
+            if clusters[i] != clusters[j]:
+                both = np.cov(np.concatenate([u[:, i], u[:, j]], 1).T)
+                want += (both[:3, 3:] ** 2).sum()
+    options = dict(num_features=3, l2=0.7)
+    got = losses.decorrelation_loss(z, w, clusters, key, **options)
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+    more, extra = np.concatenate([z, z * np.nan]), np.concatenate([w, w])
+    mask = np.arange(16) < 8
+    got = losses.decorrelation_loss(more, extra, clusters, key, mask=mask, **options)
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_decorrelation_edges():
+    key, w = jax.random.key(0), np.ones(6, "f4")
+    z = np.random.default_rng(4).normal(size=(6, 3)).astype("f4")
+    z[:, 1] = 3  # constant
+    cost = interpreted(jax.value_and_grad(losses.decorrelation_loss, (0, 1)))
+    for scale in (1.0, 1e30):
+        value, grads = cost(np.float32(scale) * z, w, np.arange(3), key)
+        np.testing.assert_allclose(value, cost(z, w, np.arange(3), key)[0], rtol=1e-4)
+        assert all(np.isfinite(g).all() for g in grads)
+    assert losses.decorrelation_loss(z, w, np.zeros(3, int), key) == 0
+    assert losses.decorrelation_loss(z[:1], w[:1], np.arange(3), key, l2=2.0) == 2
+    with pytest.raises(ValueError, match=r"clusters has shape \(2,\), expected \(3,\)"):
+        losses.decorrelation_loss(z, w, np.arange(2), key)
+    with pytest.raises(ValueError, match=r"weights has shape \(5,\), expected \(6,\)"):
+        losses.decorrelation_loss(z, w[:5], np.arange(3), key)
+    with pytest.raises(ValueError, match=r"z has shape \(6,\), expected \[N, P\]"):
+        losses.decorrelation_loss(z[:, 0], w, np.zeros((), int), key)

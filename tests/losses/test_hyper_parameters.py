@@ -12,7 +12,7 @@ from logitlab.losses.catalogue import CATALOGUE
 
 # Numbers that decide shapes, which program runs or how often, as the docstrings say.
 STATIC = {"k", "num_steps", "steps", "num_classes", "num_groups", "factor_axis"}
-STATIC |= {"negatives"}
+STATIC |= {"negatives", "num_features"}
 STATIC |= {("gld_loss", "power"), ("fenchel_young_loss", "alpha")}
 
 

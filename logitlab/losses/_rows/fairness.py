@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from logitlab.losses._rows import Row
 from logitlab.losses.fairness import (
     concatenated_distance_covariance_penalty,
+    decorrelation_loss,
     factor_consistency_loss,
     fairness_regularized_loss,
     joint_distance_covariance_penalty,
@@ -32,6 +33,13 @@ def _factors(key, shape, dtype):
     attributions, reference = jax.random.split(key)
     shares = jax.random.uniform(reference, shape[-1:], dtype, 0.1, 1)
     return jax.random.normal(attributions, shape, dtype), shares
+
+
+def _representations(key, shape, dtype):
+    keys = jax.random.split(key, 3)
+    z = 3 * jax.random.normal(keys[0], shape, dtype)
+    weights = jax.random.uniform(keys[1], shape[:1], dtype, 0.5, 1.5)
+    return z, weights, jnp.arange(shape[1]) // 2, keys[2]
 
 
 _GROUP_ROW = dict(
@@ -88,5 +96,22 @@ ROWS = (
         rtol=1e-4,
         shape=(7, 3),
         note="The first argument is attributions.",
+    ),
+    Row(
+        decorrelation_loss,
+        "batch",
+        _representations,
+        "L2R-GNN, 2024, arXiv:2312.12475; StableNet, Zhang et al. 2021, "
+        "arXiv:2104.07876",
+        definition="inferred",
+        hyper=dict(l2=0.1),
+        shift_invariant=False,
+        where=False,
+        symmetric=False,  # each column has features of its own
+        rtol=1e-4,
+        gathers="covariances of all pairs of columns are compared",
+        cost="it holds covariances of all pairs of columns",
+        shape=(7, 5),
+        note="The first argument is representations.",
     ),
 )

@@ -7,6 +7,7 @@ from logitlab.losses.imbalance import (
     class_counts,
     experts,
     hybrids,
+    label_skew,
     multilabel,
     replay,
     sample_weights,
@@ -14,6 +15,7 @@ from logitlab.losses.imbalance import (
 from logitlab.losses.imbalance.class_counts import *
 from logitlab.losses.imbalance.experts import *
 from logitlab.losses.imbalance.hybrids import *
+from logitlab.losses.imbalance.label_skew import *
 from logitlab.losses.imbalance.multilabel import *
 from logitlab.losses.imbalance.replay import *
 from logitlab.losses.imbalance.sample_weights import *
@@ -22,6 +24,7 @@ _MODULES = (
     class_counts,
     experts,
     hybrids,
+    label_skew,
     multilabel,
     replay,
     sample_weights,

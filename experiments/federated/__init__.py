@@ -1,0 +1,1 @@
+"""Training on clients that keep their data: long tails, label skew, exploration."""

@@ -1,0 +1,1 @@
+"""What holds when the test data are not the training data."""
