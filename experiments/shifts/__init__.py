@@ -1,0 +1,1 @@
+"""What several models know together when the test data are not the training data."""
