@@ -39,7 +39,13 @@ def _long_tail_smoke(config):
 
 def _few_shot_bias(config):
     config.base = dict(
-        each=80, widths=(128,), learning_rate=1e-3, steps=500, rotation=4, noise=3
+        each=80,
+        widths=(128,),
+        learning_rate=1e-3,
+        batch_size=128,
+        steps=800,
+        rotation=4,
+        noise=3,
     )
     config.shots, config.test = (1, 2, 4, 8, 16), 70
     config.components = 32
@@ -54,12 +60,12 @@ def _few_shot_bias(config):
 
 
 def _few_shot_bias_smoke(config):
-    config.base.update(each=4, widths=(8,), steps=2)
+    config.base.update(each=4, widths=(8,), steps=2, batch_size=8)
     config.shots, config.test, config.steps, config.components = (1, 2), 4, 2, 4
 
 
 def _halves(config):
-    config.train, config.scored = 600, 500
+    config.train, config.scored = 600, 700
     config.widths, config.score_widths = (64,), (64,)
     config.learning_rate, config.steps, config.batch_size = 1e-3, 1500, 128
     config.temperature = 0.1
@@ -90,10 +96,10 @@ def _foundations_smoke(config):
 
 
 def _colours(config):
-    config.each = 400
+    config.each = 100
     config.correlations, config.angles = (0.9, 0.8, 0.1), (0.0, 60.0, 120.0)
     config.test_correlation, config.test_angle = 0.1, 130.0
-    config.strength, config.noise = 1.0, 0.1
+    config.strength, config.noise = 2.0, 0.1
     config.widths, config.learning_rate = (64, 64), 1e-3
     config.steps, config.batch_size = 1000, 128
     config.gammas = (0.0, 1.0, 5.0)
@@ -105,9 +111,9 @@ def _colours_smoke(config):
 
 
 def _averaging(config):
-    config.train, config.code, config.strength = 1000, 16, 1.0
+    config.train, config.code, config.strength = 1000, 16, 0.2
     config.flip, config.flips = 0.3, (0.7, 0.8, 0.9)
-    config.learning_rate, config.steps = 0.1, 300
+    config.learning_rate, config.steps = 0.05, 200
     config.louder = 30.0
     config.net = dict(
         widths=(128,),

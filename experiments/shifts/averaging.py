@@ -104,7 +104,7 @@ def codes(key, y: jax.Array, prototypes: jax.Array, flip) -> jax.Array:
     other = jax.random.randint(class_key, shape, 0, prototypes.shape[1])
     lies = jax.random.bernoulli(flip_key, jnp.broadcast_to(flip, shape))
     shown = jnp.where(lies, other, y[:, None])
-    return prototypes[jnp.arange(2), shown]
+    return prototypes[jnp.arange(2)[None], shown]
 
 
 def _setting(key, train, code, strength):
@@ -135,7 +135,7 @@ def _linear_pair(sizes, key, rates, flip, strength):
 
     def fitted(x, rate):
         def loss(params):
-            z = x @ params["kernel"] + params["bias"]
+            z = x @ params["kernel"] + params["bias"][None]
             return losses.cross_entropy(z, rows.y).mean()
 
         start = {

@@ -50,9 +50,9 @@ def build(config) -> Study:
             f"Parity of digits, {config.each} images in each of "
             f"{len(config.correlations)} source domains, with a color of two numbers, "
             f"of length {config.strength:g} and with noise of {config.noise:g}, that "
-            f"agrees with the parity in {tuple(config.correlations)} of "
-            f"the cases, in directions of {tuple(config.angles)} degrees, in the test "
-            f"domain in {config.test_correlation:g}, at {config.test_angle:g} degrees. An MLP, "
+            f"agrees with the parity in {tuple(config.correlations)} of the cases, at "
+            f"angles of {tuple(config.angles)} degrees. In the test domain these are "
+            f"{config.test_correlation:g} and {config.test_angle:g} degrees. An MLP, "
             f"{config.steps} steps of Adam."
         ),
         captions={"domains": "Up and to the right is better."},
@@ -84,7 +84,7 @@ def colored(key, x, y, correlation, angle, *, strength, noise) -> jax.Array:
     agree_key, noise_key = jax.random.split(key)
     agrees = jax.random.bernoulli(agree_key, correlation, y.shape)
     sign = jnp.where(agrees, 2 * y - 1, 1 - 2 * y)[..., None]
-    turn = jnp.deg2rad(angle)
+    turn = jnp.broadcast_to(jnp.deg2rad(angle), y.shape)
     color = strength * sign * jnp.stack([jnp.cos(turn), jnp.sin(turn)], -1)
     color += noise * jax.random.normal(noise_key, color.shape)
     return jnp.concatenate([x, color], -1)

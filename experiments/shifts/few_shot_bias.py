@@ -57,13 +57,13 @@ def build(config) -> Study:
         labels=LABELS,
         title="A few-shot bias on the logits of a model from elsewhere",
         summary=(
-            f"The base model is an MLP that learned {config.base.each} images of each "
-            f"digit, turned and noisy (severities "
-            f"{config.base.rotation} and {config.base.noise}). The bias is linear in {config.components} main "
-            f"components of other upright images and starts at the classes' means. AdamW, "
-            f"{config.steps} steps; {config.test} images of each digit test it. The "
-            f"strength is {config.alpha:g} times the uncertainty; the arm of the mean "
-            "strength has the mean of the kurtosis' instead."
+            f"The base model is an MLP that learned {config.base.each} images of "
+            f"each digit, turned and noisy (severities {config.base.rotation} and "
+            f"{config.base.noise}). The bias is linear in {config.components} "
+            "principal components of other upright images and starts at the classes' "
+            f"means. AdamW, {config.steps} steps; {config.test} images of each digit "
+            f"test it. The strength is {config.alpha:g} times the uncertainty; the arm "
+            "of the mean strength has the mean of the kurtosis' instead."
         ),
         captions={"accuracy": "Of the base model, the bias alone, and both together."},
     )
@@ -80,7 +80,7 @@ def _check(config):
 
 
 def _world(config, key):
-    base, sizes = config.base, (tuple(config.base.widths), config.base.steps)
+    base, sizes = config.base, (tuple(base.widths), base.batch_size, base.steps)
     counts = config.base.each, max(config.shots), config.test
     return _made(
         (*sizes, counts, config.components, base.rotation, base.noise),
@@ -92,7 +92,8 @@ def _world(config, key):
 @functools.partial(jax.jit, static_argnums=0)
 def _made(sizes, key, learning_rate):
     """Few-shot and test images: features, base logits and labels, by class."""
-    widths, steps, (each, shots, _), components, rotation, noise = sizes
+    widths, batch, steps, counts, components, rotation, noise = sizes
+    each, shots, number = counts
     keys = jax.random.split(key, 3)
     images = parts.by_class(keys[0])
     labels = jnp.broadcast_to(jnp.arange(parts.CLASSES)[:, None], images.shape[:2])
@@ -100,12 +101,13 @@ def _made(sizes, key, learning_rate):
     seen, y = images[:, :each].reshape(-1, 64), labels[:, :each].ravel()
 
     def slope(params, key):
-        turn_key, noise_key = jax.random.split(key)
-        x = corrupted(turn_key, seen, "rotation", rotation)
+        pick_key, turn_key, noise_key = jax.random.split(key, 3)
+        pick = jax.random.randint(pick_key, (batch,), 0, len(seen))
+        x = corrupted(turn_key, seen[pick], "rotation", rotation)
         x = corrupted(noise_key, x, "gaussian_noise", noise)
 
         def loss(params):
-            return losses.cross_entropy(model.apply(params, x), y).mean()
+            return losses.cross_entropy(model.apply(params, x), y[pick]).mean()
 
         return jax.grad(loss)(params)
 
@@ -117,14 +119,15 @@ def _made(sizes, key, learning_rate):
         batches=jax.random.split(keys[2], steps),
     )
     # Of images without labels, and not of those in the test.
-    _, _, axes = jnp.linalg.svd(seen - seen.mean(0), full_matrices=False)
+    middle = seen.mean(0, keepdims=True)
+    _, _, axes = jnp.linalg.svd(seen - middle, full_matrices=False)
     upright = images[:, each:]
-    features = (upright - seen.mean(0)) @ axes[:components].T
+    features = (upright - middle[None]) @ axes[:components].T
     features /= jnp.linalg.norm(features, axis=-1, keepdims=True)
     rows = {"g": features, "z": model.apply(params, upright), "y": labels[:, each:]}
     return (
         {name: a[:, :shots] for name, a in rows.items()},
-        {name: a[:, shots : shots + sizes[2][2]] for name, a in rows.items()},
+        {name: a[:, shots : shots + number] for name, a in rows.items()},
     )
 
 
@@ -132,7 +135,9 @@ def corrupted(key, x, kind, severity) -> jax.Array:
     """Images [N, 64], with the mean image added and taken off again."""
     from experiments.common import datasets
 
-    mean = jnp.asarray(datasets.digits(centered=False)[0].mean(0), x.dtype)
+    mean = jnp.asarray(
+        datasets.digits(centered=False)[0].mean(0, keepdims=True), x.dtype
+    )
     images = jnp.clip(x + mean, 0, 1).reshape(-1, 8, 8, 1)
     worse = data.corrupt_images(key, images, kind=kind, severity=severity)
     return worse.reshape(x.shape) - mean
@@ -140,7 +145,7 @@ def corrupted(key, x, kind, severity) -> jax.Array:
 
 def strength(z: jax.Array, **options) -> jax.Array:
     """By how much ``logit_bias_fusion`` multiplies the bias, [...]."""
-    bias = jax.nn.one_hot(0, z.shape[-1]) + jnp.zeros_like(z)
+    bias = jnp.zeros_like(z).at[..., 0].set(1)
     added = transforms.logit_bias_fusion(z, bias, alpha=1.0, **options) - z
     return added[..., 0] / transforms.standardize_logits(bias, eps=1e-8)[..., 0]
 
@@ -167,7 +172,7 @@ def _fused(sizes, ways, few, test, pace, options, alpha, share):
     alpha = jnp.where(matched, alpha * sure.mean(), alpha)
     options = dict(uncertainty=kind, alpha=alpha, **options)
     share = jnp.where(alone, 0, share)
-    some = jnp.arange(few["y"].shape[1]) < np.array(shots)[:, None]  # [S, shots]
+    some = jnp.arange(few["y"].shape[1])[None] < np.array(shots)[:, None]  # [S, shots]
     counts = jnp.array(shots, jnp.float32)
 
     def loss(heads):

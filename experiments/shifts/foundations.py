@@ -148,7 +148,9 @@ def _tuned(name, sizes, key, images, orders, params, learning_rate):
             return jax.nn.relu(body.apply(below, x))
 
         def logits(head, h):
-            return h @ head["kernel"] + head["bias"]
+            return h @ head["kernel"] + head["bias"].reshape(
+                (1,) * (h.ndim - 1) + (-1,)
+            )
 
         h = features(x)
 

@@ -68,10 +68,10 @@ def build(config) -> Study:
         title="Experts for halves of an image, weighed by predicted quality",
         summary=(
             f"Two MLPs learn {config.train} digits, one from each half, and "
-            f"{config.scored} others, with four columns of eight hidden, teach a network beside each "
-            f"whether it is right. Experts are weighed by the softmax of predicted "
-            f"qualities at a temperature of {config.temperature:g} and tested on the "
-            f"other images, of which four columns are hidden."
+            f"{config.scored} others, with four columns of eight hidden, teach a "
+            "network beside each whether it is right. Experts are weighed by the "
+            f"softmax of predicted qualities at a temperature of {config.temperature:g} "
+            "and tested on the other images, of which four columns are hidden."
         ),
         captions={
             "accuracy": "The experts alone, and ways to put them together.",
@@ -82,7 +82,7 @@ def build(config) -> Study:
 def occluded(key: jax.Array, x: jax.Array) -> jax.Array:
     """Images [N, 64] of which four neighboring columns, cyclically, are 0."""
     start = jax.random.randint(key, (len(x), 1), 0, SIDE)
-    hidden = (jnp.arange(SIDE) - start) % SIDE < HALF
+    hidden = (jnp.arange(SIDE)[None] - start) % SIDE < HALF
     images = x.reshape(-1, SIDE, SIDE)
     return jnp.where(hidden[:, None], 0, images).reshape(x.shape)
 
@@ -151,7 +151,7 @@ def _trained(sizes, key, gaps, learning_rate, temperature):
         return jax.vmap(expert.apply)({"params": experts}, halves(x))
 
     def score_loss(s, x, y):
-        right = jnp.float32(logits(x).argmax(-1) == y)
+        right = jnp.float32(logits(x).argmax(-1) == y[None])
         return losses.gaussian_score_loss(s[..., 0], s[..., 1], right)
 
     scorers = fitted(scorer, keys[1], train, scored, True, score_loss)
@@ -174,7 +174,7 @@ def _trained(sizes, key, gaps, learning_rate, temperature):
     accuracies = {
         f"accuracy/{way}": metrics.accuracy(p, y).value for way, p in found.items()
     }
-    right = z.argmax(-1) == y
+    right = z.argmax(-1) == y[None]
     return accuracies | {"score/auroc": _auroc(mean, right)}
 
 
@@ -182,7 +182,8 @@ def _auroc(mean, right):
     """Of the predicted quality, over both experts' answers."""
     inside = jnp.where(right, mean, jnp.nan).ravel()
     outside = jnp.where(right, jnp.nan, mean).ravel()
-    wins = (inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)
+    a, b = inside[:, None], outside[None]
+    wins = (a > b) + 0.5 * (a == b)
     return jnp.sum(wins) / jnp.maximum(jnp.sum(right) * jnp.sum(~right), 1)
 
 

@@ -51,7 +51,7 @@ def build(config) -> Study:
         title="Experts for a long tail, chosen without labels",
         summary=(
             f"Digits in a random order of classes, {config.largest} images of the "
-            f"first and {parts.sizes(config.largest, config.imbalance)[-1]} of the last. "
+            f"first, {parts.sizes(config.largest, config.imbalance)[-1]} of the last. "
             f"{len(config.widths)} layers below three cosine heads, {config.steps} "
             f"steps of Adam. Test sets hold up to {config.test} images of a class, in "
             f"the order of training or the reverse. Views have noise of "
@@ -151,7 +151,7 @@ def _run(config, name) -> Run:
             w = estimators.sade_weights(*views, steps=config.adaptation, mask=mask)
             mixed = transforms.ensemble_logits(z, mode="logit", weights=w)
             shown = jnp.stack([*z, mean, mixed])
-            hits = jnp.sum((shown.argmax(-1) == y) & mask, (1, 2))
+            hits = jnp.sum((shown.argmax(-1) == y[None]) & mask[None], (1, 2))
             found = {
                 head: metrics.Mean(hit, jnp.sum(mask))
                 for head, hit in zip(HEADS, hits, strict=True)
@@ -183,7 +183,7 @@ def members(ratio: float, each: int) -> jax.Array:
     """Which of the images [10, each] are in a test set of a ratio of classes."""
     counts = parts.sizes(each, max(ratio, 1 / ratio))
     counts = jnp.array(counts if ratio >= 1 else counts[::-1])
-    return jnp.arange(each) < counts[:, None]
+    return jnp.arange(each)[None] < counts[:, None]
 
 
 def _claims(config):
