@@ -120,7 +120,8 @@ def _averaging(config):
         learning_rate=1e-3,
         steps=500,
         tuning_rate=1e-3,
-        tuning_steps=300,
+        tuning_steps=100,
+        strength=2.0,
         batch_size=128,
     )
     config.share, config.smoothing, config.mixup = 0.5, 0.1, 0.4

@@ -186,7 +186,7 @@ def _tuned(config, name, key):
             config.smoothing if smoothed else 0.0,
             config.mixup,
         ),
-        config.strength,
+        net.strength,
     )
 
 

@@ -80,8 +80,9 @@ def _check(config):
 
 
 def _world(config, key):
-    base, sizes = config.base, (tuple(base.widths), base.batch_size, base.steps)
-    counts = config.base.each, max(config.shots), config.test
+    base = config.base
+    sizes = tuple(base.widths), base.batch_size, base.steps
+    counts = base.each, max(config.shots), config.test
     return _made(
         (*sizes, counts, config.components, base.rotation, base.noise),
         key,

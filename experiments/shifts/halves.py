@@ -70,7 +70,7 @@ def build(config) -> Study:
             f"Two MLPs learn {config.train} digits, one from each half, and "
             f"{config.scored} others, with four columns of eight hidden, teach a "
             "network beside each whether it is right. Experts are weighed by the "
-            f"softmax of predicted qualities at a temperature of {config.temperature:g} "
+            f"softmax of predicted qualities over {config.temperature:g} "
             "and tested on the other images, of which four columns are hidden."
         ),
         captions={
