@@ -44,12 +44,12 @@ def _few_shot_bias(config):
         learning_rate=1e-3,
         batch_size=128,
         steps=800,
-        rotation=4,
+        rotation=3,
         noise=3,
     )
     config.shots, config.test = (1, 2, 4, 8, 16), 70
     config.components = 32
-    config.learning_rate, config.weight_decay, config.steps = 1e-2, 0.01, 300
+    config.learning_rate, config.weight_decay, config.steps = 1e-3, 0.01, 300
     config.alpha, config.power = 0.5, 0.4
     config.kurtosis_scale = 2.5  # 250 is for 1000 classes
     config.merge_weight = 0.35
@@ -97,9 +97,9 @@ def _foundations_smoke(config):
 
 def _colours(config):
     config.each = 100
-    config.correlations, config.angles = (0.9, 0.8, 0.1), (0.0, 60.0, 120.0)
-    config.test_correlation, config.test_angle = 0.1, 130.0
-    config.strength, config.noise = 2.0, 0.1
+    config.correlations, config.angles = (0.9, 0.8, 0.1), (0.0, 20.0, 40.0)
+    config.test_correlation, config.test_angle = 0.1, 45.0
+    config.strength, config.noise = 1.0, 0.4
     config.widths, config.learning_rate = (64, 64), 1e-3
     config.steps, config.batch_size = 1000, 128
     config.gammas = (0.0, 1.0, 5.0)
