@@ -50,7 +50,7 @@ def _few_shot_bias(config):
     config.shots, config.test = (1, 2, 4, 8, 16), 70
     config.components = 32
     config.learning_rate, config.weight_decay, config.steps = 1e-3, 0.01, 300
-    config.alpha, config.power = 0.5, 0.4
+    config.alpha, config.power = 2.0, 0.4  # the paper has 0.5, for other logits
     config.kurtosis_scale = 2.5  # 250 is for 1000 classes
     config.merge_weight = 0.35
     config.tolerances = dict(
