@@ -50,7 +50,10 @@ def build(config) -> Study:
                     log_across=True,
                 ),
                 {"base model": (ALONE, "base")}
-                | {label: (arm, "accuracy") for arm, label in LABELS.items()},
+                | {
+                    LABELS[arm]: (arm, "accuracy")
+                    for arm in (ALONE, CONSTANT, "moment")
+                },
             ),
         },
         claims=_claims(config),

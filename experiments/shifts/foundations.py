@@ -196,7 +196,9 @@ def _tuned(name, sizes, key, images, orders, params, learning_rate):
         "same": numbers(transforms.ensemble_logits(z[same]), expected[same]),
     }
     estimates = jnp.log(
-        jnp.stack([estimators.estimate_label_prior(r, labels) for r in raw[different]])
+        jax.lax.map(
+            lambda z: estimators.estimate_label_prior(z, labels), raw[different]
+        )
     )
     return {
         f"{name}/{way}": value
