@@ -110,6 +110,13 @@ COUNTED = {  # table -> config:variant -> question
         "denoising:early_stopping": "when a denoiser of few clean data should stop",
         "denoising:noprop": "blocks that denoise the label: NoProp",
     },
+    "shifts": {
+        "shifts:long_tail": "experts for a long tail, chosen without labels: SADE",
+        "shifts:few_shot_bias": "a few-shot bias where a model is unsure: AMU-Tuning",
+        "shifts:halves": "experts that predict how good they are: WiCo",
+        "shifts:foundations": "what pre-training expects, and means of several",
+        "shifts:colours": "heads for source domains: DRM",
+    },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
         "policy_gradient:one_shot": "reinforcement from one example",
