@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.mark.slow
 def test_experts_of_a_long_tail(run_study):
     done = run_study("shifts:long_tail", seeds=1)
     assert done.figures == ["accuracy", "weights"]
