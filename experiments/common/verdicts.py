@@ -116,6 +116,7 @@ COUNTED = {  # table -> config:variant -> question
         "shifts:halves": "experts that predict how good they are: WiCo",
         "shifts:foundations": "what pre-training expects, and means of several",
         "shifts:colours": "heads for source domains: DRM",
+        "shifts:averaging": "means of models and of their weights: BANG",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
