@@ -157,6 +157,12 @@ COUNTED = {  # table -> config:variant -> question
     },
     "shifts": {
         "shifts:stable": "weights that make variables independent: L2R-GNN",
+        "shifts:long_tail": "experts for a long tail, chosen without labels: SADE",
+        "shifts:few_shot_bias": "a few-shot bias where a model is unsure: AMU-Tuning",
+        "shifts:halves": "experts that predict how good they are: WiCo",
+        "shifts:foundations": "what pre-training expects, and means of several",
+        "shifts:colours": "heads for source domains: DRM",
+        "shifts:averaging": "means of models and of their weights: BANG",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",

@@ -1,1 +1,1 @@
-"""What holds when the test data are not the training data."""
+"""What several models know together when the test data are not the training data."""
