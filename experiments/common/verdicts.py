@@ -154,6 +154,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "federated": {
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
+        "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },
     "shifts": {
         "shifts:stable": "weights that make variables independent: L2R-GNN",
