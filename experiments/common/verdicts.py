@@ -111,6 +111,7 @@ COUNTED = {  # table -> config:variant -> question
         "denoising:noprop": "blocks that denoise the label: NoProp",
     },
     "federated": {
+        "federated:skew": "clients with unlike labels: FedLD",
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
         "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },
