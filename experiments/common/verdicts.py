@@ -153,6 +153,7 @@ COUNTED = {  # table -> config:variant -> question
         "interpretability:in_context": "a step of gradient descent, learned in context",
     },
     "federated": {
+        "federated:skew": "clients with unlike labels: FedLD",
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
         "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },
