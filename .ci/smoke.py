@@ -1,4 +1,4 @@
-"""What has to work with jax and optax alone: every loss, a fused and a sharded head."""
+"""What jax and optax alone have to run: losses, links, a fused and a sharded head."""
 
 import sys
 
@@ -12,7 +12,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Whether a program is there to run is asked here, not how fast it is.
 jax.config.update("jax_disable_most_optimizations", True)
 
-from logitlab import heads, losses  # noqa: E402
+from logitlab import heads, links, losses  # noqa: E402
 from logitlab.losses.catalogue import CATALOGUE  # noqa: E402
 
 
@@ -26,6 +26,23 @@ def check_loss(row):
     found = jax.jit(jax.value_and_grad(total))(*arrays)
     for array in found:
         np.testing.assert_equal(np.isfinite(array).all(), True)
+
+
+def check_links():
+    """The gradient of a loss behind each link is finite."""
+    z, y = jnp.arange(12.0).reshape(2, 6) / 7, jnp.array([0, 1])
+
+    def of_factors(z):
+        return links.checkered(jnp.stack([z, -z, z], -2))
+
+    plain = links.stablemax, links.taylor_softmax, links.spherical_softmax
+    for link in (*plain, links.entmax, of_factors):  # none hides the label
+
+        def total(z, link=link):
+            return losses.cross_entropy(link(z), y).sum()
+
+        slope = jax.jit(jax.grad(total))(z)
+        np.testing.assert_equal(np.isfinite(slope).all(), True)
 
 
 def check_heads():
@@ -65,6 +82,7 @@ def main(part: int = 0, parts: int = 1) -> int:
             failed += 1
             print(f"{row.name}: {type(error).__name__}: {error}")
     if part == 0:
+        check_links()
         check_heads()
     print(f"jax {jax.__version__}: {len(rows) - failed} losses pass, {failed} fail")
     return min(failed, 1)

@@ -289,11 +289,12 @@ def _convolve_jvp(primals, tangents):
     base = _finite(out)
 
     @jax.checkpoint  # C arrays of weights would be kept for the gradient
-    def add(total, j):
+    def add(carry, j):
+        total, da, db = carry  # carried, since JAX 0.7 transposes no loop around them
         weight = _exp(_shifted_sum(a, b, j) - base)
-        return total + weight * _shifted_sum(da, db, j)
+        return total + weight * _shifted_sum(da, db, j), da, db
 
-    return out, _over_shifts(add, jnp.zeros_like(out))
+    return out, _over_shifts(add, (jnp.zeros_like(out), da, db))[0]
 
 
 def _over_shifts(function, start):
