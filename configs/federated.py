@@ -54,7 +54,7 @@ def _tails(config):
 
 def _tails_smoke(config):
     config.train, config.sizes, config.dim, config.width = 300, (5, 8), 10, 8
-    config.frame_steps, config.frame.dim, config.frame.steps = 1, 10, 1
+    config.frame_steps, config.frame.dim, config.frame.steps = 1, 30, 1
     config.rounds, config.local_steps, config.points = 2, 2, 1
 
 

@@ -74,7 +74,10 @@ LONG = {
     "classification:noise",
     "classification:presto",
     "distillation:aspects",
+    "federated:skew",
     "grokking:quick",
+    "interpretability:explanations",
+    "interpretability:norms",
     "optimization:autolrs",
     "optimization:big_batch",
 }
