@@ -15,6 +15,7 @@ from jax.scipy import special, stats
 from jax.typing import ArrayLike
 
 from logitlab import losses, numerics
+from logitlab.estimators._examples import feature_rows
 from logitlab.numerics.arguments import binary, check_count, hyper
 
 __all__ = [
@@ -405,8 +406,6 @@ def _bounds(tol, slack, dtype):
 
 
 def _examples(x, labels):
-    x = numerics.promote_to_float32(x, "x")
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ValueError(f"x has shape {x.shape}, expected [N, D] with examples")
+    x = feature_rows(x)
     y, bad = binary(labels, x.shape[:1], x.dtype, soft=False)
     return x, jnp.where(bad, jnp.nan, 2 * y - 1)

@@ -12,6 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.estimators._examples import feature_rows
 from logitlab.numerics.arguments import check_count, hyper
 
 __all__ = [
@@ -414,9 +415,7 @@ def _spread(ppca):
 
 
 def _examples(x, mask):
-    x = numerics.promote_to_float32(x, "x")
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ValueError(f"x has shape {x.shape}, expected [N, D] with examples")
+    x = feature_rows(x)
     keep = numerics.check_mask(mask, x.shape[:1])
     return jnp.where(keep[:, None], x, 0), keep
 

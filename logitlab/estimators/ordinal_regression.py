@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import losses, numerics, optim
+from logitlab.estimators._examples import feature_rows
 from logitlab.numerics.arguments import check_range
 
 __all__ = ["PrestoFit", "fit_presto", "presto_lambda_max", "presto_logits"]
@@ -222,9 +223,7 @@ class _Data(NamedTuple):
 def _prepare(x, labels, num_classes):
     if not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(f"num_classes is {num_classes!r}, expected an integer from 2")
-    x = numerics.promote_to_float32(x, "x")
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ValueError(f"x has shape {x.shape}, expected [N, D] with examples")
+    x = feature_rows(x)
     y, known = numerics.check_labels(labels, x.shape[:1], num_classes)
     shift = x.mean(0, keepdims=True)
     spread = jnp.sqrt(jnp.square(x - shift).mean(0, keepdims=True))

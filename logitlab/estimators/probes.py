@@ -11,6 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from logitlab import losses, numerics
+from logitlab.estimators._examples import feature_rows
 from logitlab.numerics.arguments import check_count, hyper
 
 __all__ = [
@@ -209,9 +210,7 @@ def mean_pool(states: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
 
 def _examples(x, labels, num_classes, mask, name):
     check_count("num_classes", num_classes, 2)
-    x = numerics.promote_to_float32(x, name)
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ValueError(f"{name} has shape {x.shape}, expected [N, D] with examples")
+    x = feature_rows(x, name)
     keep = numerics.check_mask(mask, x.shape[:1])
     y = numerics.wide_labels(labels)
     if mask is not None and y.shape == keep.shape:

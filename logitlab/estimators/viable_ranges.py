@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.estimators._examples import feature_rows
 from logitlab.numerics.arguments import binary, hyper
 
 __all__ = ["ViableRanges", "viable_prediction_range"]
@@ -95,10 +96,8 @@ def viable_prediction_range(
     >>> found.ranges.round(3)
     Array([[0.395, 0.605]], dtype=float32)
     """
-    x = numerics.promote_to_float32(x, "x")
+    x = feature_rows(x)
     new = x if query is None else numerics.promote_to_float32(query, "query")
-    if x.ndim != 2 or not len(x):
-        raise ValueError(f"x has shape {x.shape}, expected [N, D] with examples")
     if new.ndim != 2 or new.shape[1] != x.shape[1]:
         raise ValueError(f"query has shape {new.shape}, expected [Q, {x.shape[1]}]")
     y, bad = binary(labels, x.shape[:1], x.dtype, soft=False)
