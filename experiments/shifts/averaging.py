@@ -21,7 +21,7 @@ from experiments.common.claims import ahead
 from experiments.common.references import prototype
 from experiments.common.solvers import descended
 from experiments.shifts import _parts as parts
-from logitlab import losses, metrics, models, report, transforms
+from logitlab import losses, metrics, models, optim, report, transforms
 from logitlab.train import Compute, Study
 
 LINEAR, LOUD = "linear", "loud"
@@ -229,7 +229,7 @@ def _tuned_pair(sizes, key, mixed, rates, law, code_strength):
     start = model.init(init_key, x[0][:1])
     before = fitted(before_key, start, rates[0], x[0], steps, False, 0.0)
     after = fitted(after_key, before, rates[1], x[1], tuning_steps, mixed, smoothing)
-    between = jax.tree.map(lambda a, b: (1 - share) * a + share * b, before, after)
+    between = optim.interpolate(before, after, share)
     found = {}
     for place, p in enumerate(flips):
         x_test = inputs(

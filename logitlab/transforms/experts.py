@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from logitlab import numerics
+from logitlab.metrics.ood_scores import neg_entropy_score
 from logitlab.numerics.arguments import hyper
 from logitlab.transforms.ensemble_averages import ensemble_logits
 from logitlab.transforms.standardization import standardize_logits
@@ -108,10 +109,8 @@ def logit_bias_fusion(
         least = (1 - 1 / jnp.maximum(count, 2)) ** 2
         factor = (jnp.maximum(kurtosis, least) / scale) ** -power
     elif uncertainty == "entropy":
-        log_p = numerics.log_softmax(z)
-        mass = jnp.where(shown, jnp.exp(log_p) * jnp.where(shown, log_p, 0), 0)
-        classes = jnp.maximum(_count(shown), 2)
-        factor = jnp.exp(-power * jnp.sum(mass, -1, keepdims=True) / jnp.log(classes))
+        classes = jnp.maximum(_count(shown).astype(z.dtype), 2)
+        factor = jnp.exp(-power * neg_entropy_score(z)[..., None] / jnp.log(classes))
     elif uncertainty in _SIZES:
         factor = _SIZES[uncertainty](z, shown) ** -power
     else:
@@ -304,7 +303,7 @@ def drm_predict(
     gamma = hyper("gamma", gamma, z.dtype)
     log_p = numerics.log_softmax(z)
     p = jnp.exp(log_p)
-    entropy = -jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, log_p, 0), 0), -1)
+    entropy = -neg_entropy_score(z)
     log_h = jnp.log(jnp.maximum(entropy, jnp.finfo(z.dtype).tiny))
     log_w = numerics.log_softmax(-jnp.where(gamma < 0, 0, gamma) * log_h)
     heads = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 2)
