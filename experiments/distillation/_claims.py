@@ -161,7 +161,7 @@ def _conflict(t):
             unit="in cosine",
             needs=(slow,),
         ),
-        mean(fast, 200, "at twice the learning rate, at step", question=True),
+        mean(fast, 200, "at twice the learning rate, at step"),
     ]  # fmt: skip
 
 
