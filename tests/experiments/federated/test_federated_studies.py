@@ -54,7 +54,7 @@ def test_conflicts_and_ranks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["skew", "tails", "exploration"])
+@pytest.mark.parametrize("name", ["skew", "skew_cancer", "tails", "exploration"])
 def test_end_to_end(run_study, name):
     done = run_study(f"federated:{name}", seeds=1)
     assert all(np.isfinite(v.ours).all() for v in done.verdicts.values())
@@ -85,6 +85,8 @@ def test_bad_configs_are_refused(refused):
     refused(
         "federated:skew", "strengths", (0.1, 1.0), "expected falling concentrations"
     )
+    refused("federated:skew", "rows", "iris", "config.rows has no 'iris'")
+    refused("federated:skew_cancer", "train", 569, "expected 1 to 568 of 569 rows of")
     refused("federated:tails", "few", 0, "config.few is 0, expected 1 to 9")
     refused(
         "federated:exploration", "explorers", 11, "expected 1 to config.clients, 10"
