@@ -9,8 +9,9 @@ Variants, after a colon (`--config=configs/federated.py:skew`):
   tails        a long tail over clients, fixed frames and realigned heads: a minute
   exploration  gradients guided by where clients explored: a minute
   smoke        seconds; for tests
-Expected of `skew`: FedLD 16 points behind FedAvg at the strongest skew. Of `tails`: all
-but single angles of a frame in one seed. Of `exploration`: no rounds saved.
+Expected of `skew`: FedLD 16 points behind FedAvg at the strongest skew. Of
+`skew_cancer`: no difference. Of `tails`: all but single angles of a frame in one seed.
+Of `exploration`: no rounds saved.
 """
 
 from ml_collections import ConfigDict

@@ -124,7 +124,11 @@ def _judges(config):
 
 
 def _keywords(config):
-    config.tokens, config.keys, config.length = 24, 8, 12  # the first tokens are keys
+    config.tokens, config.key_tokens, config.length = (
+        24,
+        8,
+        12,
+    )  # the first tokens are keys
     config.fewest, config.most = 1, 6  # key tokens of an answer
     config.levels, config.gammas = 3, (0.0, 0.1, 1.0)
     config.pairs, config.judged, config.batch_size = 512, 64, 32

@@ -155,6 +155,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "federated": {
         "federated:skew": "clients with unlike labels: FedLD",
+        "federated:skew_cancer": "the same with tumors in the place of digits",
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
         "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },

@@ -31,18 +31,14 @@ def build(config) -> Study:
     if not 0 < config.left < 1:
         raise ValueError(f"config.left is {config.left}, expected it between 0 and 1")
     row = [
-        report.Panel(place, f"total variation, {words} optimum")
+        report.Panel(place, f"total variation, {words}")
         for place, words in PLACES.items()
     ]
     return Study(
         arms={
             kind: Compute(functools.partial(_values, kind, config)) for kind in KINDS
         },
-        figures={
-            "apart": drawn(
-                report.panels([row], log_steps=False), range(config.steps + 1)
-            )
-        },
+        figures={"apart": drawn(report.panels([row]), range(config.steps + 1))},
         claims=_claims(config),
         labels=KINDS,
         title="Two directions of a divergence",

@@ -93,22 +93,22 @@ def _check(config):
             f"config.gammas is {tuple(config.gammas)}, expected 0, which is DPO, and "
             "positive numbers"
         )
-    if not 1 <= config.fewest < config.most <= min(config.length, config.keys):
+    if not 1 <= config.fewest < config.most <= min(config.length, config.key_tokens):
         raise ValueError(
             f"config.fewest is {config.fewest} and config.most {config.most}, expected "
-            "growing numbers of key tokens, at most config.length and config.keys"
+            "growing numbers of key tokens, at most config.length and config.key_tokens"
         )
 
 
 def draw(key: jax.Array, counts: jax.Array, config) -> dict:
-    """Answers [..., T] with different key tokens; those below ``keys`` are such."""
+    """Answers [..., T] with different key tokens; those below ``key_tokens`` are."""
     keys = jax.random.split(key, 3)
     shape = (*counts.shape, config.length)
     place = jnp.argsort(jax.random.uniform(keys[0], shape), -1)
-    pool = jax.random.uniform(keys[1], (*counts.shape, config.keys))
+    pool = jax.random.uniform(keys[1], (*counts.shape, config.key_tokens))
     chosen = jnp.argsort(pool, -1)
-    mine = jnp.take_along_axis(chosen, jnp.minimum(place, config.keys - 1), -1)
-    others = jax.random.randint(keys[2], shape, config.keys, config.tokens)
+    mine = jnp.take_along_axis(chosen, jnp.minimum(place, config.key_tokens - 1), -1)
+    others = jax.random.randint(keys[2], shape, config.key_tokens, config.tokens)
     tokens = jnp.where(place < counts[..., None], mine, others)
     return {"tokens": tokens, "mask": jnp.ones(shape, bool)}
 
@@ -120,7 +120,7 @@ def degraded(answers: dict, level: jax.Array, config) -> dict:
     the order of appearance.
     """
     tokens, mask = answers["tokens"], answers["mask"]
-    is_key = (tokens < config.keys) & mask
+    is_key = (tokens < config.key_tokens) & mask
     gone = -(-level * is_key.sum(-1) // config.levels)
     taken = is_key & (jnp.cumsum(is_key, -1) <= gone[..., None])
     kept = mask & ~taken
@@ -250,7 +250,7 @@ def _numbers(config, params, start, judged):
             level = jnp.full(len(part["tokens"]), at)
             answers = degraded(part, level, config)
             rewards.append(reward(answers))
-            keys = (answers["tokens"] < config.keys) & answers["mask"]
+            keys = (answers["tokens"] < config.key_tokens) & answers["mask"]
             worth.append(keys.sum(-1))
             logits = read(params, answers)[1] @ params[head]
             known.append(logits.argmax(-1) == level)

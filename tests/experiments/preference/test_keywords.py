@@ -12,7 +12,7 @@ def test_answers_have_different_key_tokens():
     config, counts = get_config("keywords"), jnp.array([1, 6, 3])
     tokens = np.asarray(keywords.draw(jax.random.key(0), counts, config)["tokens"])
     assert tokens.max() < config.tokens
-    keys = [[t for t in row if t < config.keys] for row in tokens.tolist()]
+    keys = [[t for t in row if t < config.key_tokens] for row in tokens.tolist()]
     assert [len(row) for row in keys] == [1, 6, 3]
     assert all(len(set(row)) == len(row) for row in keys)
 
@@ -26,7 +26,7 @@ def test_key_tokens_are_taken_out_as_phrases_are():
         for row, left, mask in zip(
             answers["tokens"].tolist(), *map(np.asarray, found.values()), strict=True
         ):
-            phrases = [[token] for token in row if token < config.keys]
+            phrases = [[token] for token in row if token < config.key_tokens]
             want = degrade(row, phrases, level, config.levels)
             assert left[mask].tolist() == want
             assert mask[: len(want)].all()
