@@ -70,6 +70,7 @@ COUNTED = {  # table -> config:variant -> question
         "preference:cyclic": "cyclic preferences: INPO",
         "preference:entanglement": "gradients of chosen and rejected answers",
         "preference:bandits": "own answers against a fixed set",
+        "preference:directions": "reverse and forward divergence from a target",
         "preference:judges": "a judge read by its probabilities: TrustJudge",
         "preference:delta": "two weak teachers and a better student",
         "preference:rewards": "sums of transformed rewards",

@@ -17,7 +17,7 @@ import optax
 
 from experiments.common.keys import once_per_key
 from experiments.common.ranks import rank_correlation
-from experiments.common.references import stated
+from experiments.common.references import BOUND, stated
 from experiments.common.solvers import descended
 from logitlab import losses, metrics, report, sequences
 from logitlab.train import Compute, Study
@@ -287,6 +287,7 @@ def _claims(config):
         ),
         report.Claim(
             text="its heads learn how much was taken out",
+            reference=f"{BOUND}: twice what chance gives",
             ours=lambda r: r[first].final(LEVELS),
             at_least=bounds.levels,
             over="mean",
