@@ -33,7 +33,8 @@ def build(config) -> Study:
             f"config.small is {tuple(small)} and config.large {tuple(large)}, expected "
             "growing numbers of nodes"
         )
-    measured = once_per_key(lambda key: measure(key, config))
+    programs = _programs(config)  # each compiled once for all arms and seeds
+    measured = once_per_key(lambda key: measure(key, config, programs))
     return Study(
         arms={
             name: Compute(lambda key, name=name: measured(key)[name]) for name in ARMS
@@ -105,32 +106,35 @@ def features(adjacency: jax.Array) -> jax.Array:
     return jax.nn.one_hot(degrees, DEGREES)
 
 
-def measure(key: jax.Array, config) -> dict:
+def measure(key: jax.Array, config, programs: dict) -> dict:
     """Numbers of all arms, on the same graphs and from the same parameters."""
     keys = jax.random.split(key, 3)
-    parts = [
-        draw(jax.random.fold_in(keys[0], at), config, rate, config.rows)
-        for at, rate in enumerate(config.rates)
-    ]
-    train = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    test = draw(keys[1], config, config.test_rate, config.test)
-    return {name: _arm(config, name, keys[2], train, test) for name in ARMS}
+    train, test = programs["draw"](keys[:2])
+    return {name: _arm(config, name, keys[2], train, test, **programs) for name in ARMS}
 
 
-def _arm(config, name, key, train, test):
+def _programs(config):
     model = models.GCN(width=config.width, classes=2)
-    init_key, *keys = jax.random.split(key, config.rounds + 1)
-    first = train["adjacency"][0]
-    params = model.init(init_key, features(first), first)["params"]
     adam = optax.adam(config.learning_rate)
-    weights, size = jnp.ones(len(train["y"])), 1.0
+
+    def both(keys):
+        parts = [
+            draw(jax.random.fold_in(keys[0], at), config, rate, config.rows)
+            for at, rate in enumerate(config.rates)
+        ]
+        train = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+        return train, draw(keys[1], config, config.test_rate, config.test)
+
+    def init(key, train):
+        first = train["adjacency"][0]
+        params = model.init(key, features(first), first)["params"]
+        return params, adam.init(params)
 
     def logits(params, graphs):
         z = embed(model, params, graphs)
         return model.apply({"params": params}, z, method="classify")
 
-    @jax.jit
-    def fit(params, state, weights, key):
+    def fit(carry, weights, train, key):
         def step(carry, key):
             params, state = carry
             at = jax.random.randint(key, (config.batch_size,), 0, len(weights))
@@ -143,13 +147,26 @@ def _arm(config, name, key, train, test):
             updates, state = adam.update(jax.grad(loss)(params), state)
             return (optax.apply_updates(params, updates), state), None
 
-        steps = jax.random.split(key, config.fit_steps)
-        return jax.lax.scan(step, (params, state), steps)[0]
+        return jax.lax.scan(step, carry, jax.random.split(key, config.fit_steps))[0]
 
-    state = adam.init(params)
+    def evaluate(params, train, test):
+        return {
+            name: metrics.accuracy(logits(params, graphs), graphs["y"])
+            for name, graphs in ((stable.TEST, test), (stable.SEEN, train))
+        }
+
+    look = functools.partial(embed, model)
+    found = dict(draw=both, init=init, look=look, fit=fit, evaluate=evaluate)
+    return {name: jax.jit(program) for name, program in found.items()}
+
+
+def _arm(config, name, key, train, test, *, init, look, fit, evaluate, **_):
+    init_key, *keys = jax.random.split(key, config.rounds + 1)
+    carry = init(init_key, train)
+    weights, size = jnp.ones(len(train["y"])), 1.0
     for key in keys:
         if name != "unweighted":
-            z = jax.jit(functools.partial(embed, model))(params, train)
+            z = look(carry[0], train)
             clusters = jnp.arange(config.width)
             if name == "clustered":
                 clusters = estimators.cluster_by_correlation_stability(
@@ -164,9 +181,5 @@ def _arm(config, name, key, train, test):
                 l2=config.l2,
             )
             weights, size = found.weights, found.effective_size / len(z)
-        params, state = fit(params, state, weights, key)
-    return {
-        stable.TEST: metrics.accuracy(jax.jit(logits)(params, test), test["y"]),
-        stable.SEEN: metrics.accuracy(jax.jit(logits)(params, train), train["y"]),
-        stable.SIZE: size,
-    }
+        carry = fit(carry, weights, train, key)
+    return evaluate(carry[0], train, test) | {stable.SIZE: size}
