@@ -72,6 +72,7 @@ COUNTED = {  # table -> config:variant -> question
         "preference:bandits": "own answers against a fixed set",
         "preference:directions": "reverse and forward divergence from a target",
         "preference:judges": "a judge read by its probabilities: TrustJudge",
+        "preference:keywords": "answers without their key tokens: SPO",
         "preference:delta": "two weak teachers and a better student",
         "preference:rewards": "sums of transformed rewards",
         "preference:shift": "unpaired feedback on other prompts: BCO",
