@@ -17,7 +17,8 @@ Expected of `long_tail`: weights that follow the test data. Of `foundations`: lo
 adjustment halves one correlation, and three pre-trainings beat three seeds. Of
 `halves`: two points above the mean. Of `few_shot_bias`: no gain by uncertainty. Of
 `colours`: no gain, as one head loses nothing. Of `averaging`: what concerns linear
-models but the harm of a loud one; nothing of weights.
+models but the harm of a loud one; nothing of weights. Of `motifs`: nothing, as the
+network finds them.
 """
 
 from ml_collections import ConfigDict

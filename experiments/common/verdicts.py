@@ -70,6 +70,7 @@ COUNTED = {  # table -> config:variant -> question
         "preference:cyclic": "cyclic preferences: INPO",
         "preference:entanglement": "gradients of chosen and rejected answers",
         "preference:bandits": "own answers against a fixed set",
+        "preference:spread": "the same for spread rewards: PPO, clear pairs",
         "preference:directions": "reverse and forward divergence from a target",
         "preference:judges": "a judge read by its probabilities: TrustJudge",
         "preference:keywords": "answers without their key tokens: SPO",
@@ -163,6 +164,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "shifts": {
         "shifts:stable": "weights that make variables independent: L2R-GNN",
+        "shifts:motifs": "the same for graphs of motifs, whose sizes mislead",
         "shifts:long_tail": "experts for a long tail, chosen without labels: SADE",
         "shifts:few_shot_bias": "a few-shot bias where a model is unsure: AMU-Tuning",
         "shifts:halves": "experts that predict how good they are: WiCo",
