@@ -5,7 +5,7 @@ compares them in pairs, in both orders, with a liking for the answer that comes 
 The usual way takes its likeliest score, and a verdict only if both orders agree on it;
 TrustJudge takes the expected score, and the likeliest verdict of both orders together.
 
-Source: TrustJudge, 2025, arXiv:2509.21117, github.com/TrustJudge/TrustJudge.
+Source: TrustJudge 2025, arXiv:2509.21117, github.com/TrustJudge/TrustJudge.
 """
 
 import jax

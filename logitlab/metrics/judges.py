@@ -60,6 +60,8 @@ def expected_score(
       TypeError: ``logits_or_probs`` is not floating point.
       ValueError: no ratings, an unknown method, or a number that is not positive.
 
+    Source: TrustJudge 2025, arXiv:2509.21117; TrustJudge/TrustJudge.
+
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import expected_score
     >>> p = jnp.float32([0.1, 0.2, 0.7])
@@ -123,6 +125,8 @@ def pairwise_from_bidirectional(
       TypeError: an argument is not floating point.
       ValueError: the shapes disagree, ``tolerance`` is negative, or an unknown method.
 
+    Source: TrustJudge 2025, arXiv:2509.21117; TrustJudge/TrustJudge.
+
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import pairwise_from_bidirectional
     >>> p12, p21 = jnp.float32([0.6, 0.3, 0.1]), jnp.float32([0.5, 0.4, 0.1])
@@ -171,6 +175,8 @@ def pairwise_from_perplexity(
       TypeError: an argument is not floating point.
       ValueError: the shapes disagree, or ``tolerance`` is negative.
 
+    Source: TrustJudge 2025, arXiv:2509.21117; TrustJudge/TrustJudge.
+
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import pairwise_from_perplexity
     >>> sure, unsure = jnp.float32(-0.1), jnp.float32(-2)
@@ -214,6 +220,8 @@ def conflict_ratio(
       TypeError: ``scores`` is not floating point or ``relations`` not integer.
       ValueError: the shapes disagree, or ``tolerance`` is negative.
 
+    Source: TrustJudge 2025, arXiv:2509.21117; TrustJudge/TrustJudge.
+
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import conflict_ratio
     >>> better = jnp.array([[0, 1, 1], [-1, 0, -1], [-1, 1, 0]])
@@ -256,6 +264,8 @@ def non_transitivity_ratio(
     Raises:
       TypeError: ``relation_matrix`` is not integer.
       ValueError: it is not square, ``k`` is out of its range, or an unknown fault.
+
+    Source: TrustJudge 2025, arXiv:2509.21117; TrustJudge/TrustJudge.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.metrics import non_transitivity_ratio
