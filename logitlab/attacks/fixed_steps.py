@@ -183,7 +183,7 @@ def pma_attack(
         steps=steps,
         mask=mask,
     )
-    rows = jax.ShapeDtypeStruct((*problem.labels.shape, 1), x.dtype)
+    rows = problem.labels[:, None].astype(x.dtype)
     unit = check_radius(temperature, rows, "temperature")
     i, half = np.arange(steps), steps // 2
     turns = np.where(i <= half, i - 1, i - half - 1) / (steps - half)
