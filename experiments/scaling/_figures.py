@@ -23,10 +23,10 @@ _PARTS = {
 
 def figures_of(config, points) -> tuple[dict, dict]:
     """Functions of the results that draw, and captions; by variant."""
-    if config.variant in ("links", "classes"):
+    if config.variant in ("links", "temperature", "classes"):
         drawn = {"loss": functools.partial(_by_series, points)}
         captions = {"loss": "Held-out cross-entropy against parameters, at each D."}
-        if config.variant == "links":
+        if config.variant != "classes":
             exponents = functools.partial(_exponents, _series_sets(points), config.fit)
             drawn["exponents"] = exponents
             captions["exponents"] = _EXPONENTS.format("of each objective's law")
