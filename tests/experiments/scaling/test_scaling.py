@@ -197,7 +197,7 @@ def test_outputs_of_squared_errors_are_judged_at_the_best_temperature():
         config.order = ("squared error",)
     run = scaling.build(config).arms[name]
     params, judge = run.init(jax.random.key(0)), jax.jit(run.evaluate)
-    params["head"]["bias"] = jnp.zeros(256).at[ord(" ")].set(0.1)  # more than others
+    params["head"]["bias"] = jnp.zeros(256).at[ord(" ")].set(3.0)  # the most frequent
     larger = params | {"head": jax.tree.map(lambda a: 3 * a, params["head"])}
     losses = [float(judge(p, run.data)["validation/ce"]) for p in (params, larger)]
     assert losses[0] == pytest.approx(losses[1], 1e-5)
