@@ -40,6 +40,16 @@ def _generalisation(bounds):
             )
             for bits in (32, 64)
         ),
+        *(
+            report.Claim(
+                text=f"nor does it in {dtype}",
+                ours=lambda r, arm=arm: _best(r[arm]),
+                at_most=bounds.stays_below,
+                needs=(arm,),
+                question=True,
+            )
+            for dtype, arm in (("float16", "ce16"), ("bfloat16", "ce_bf16"))
+        ),
     ]
 
 
@@ -84,6 +94,14 @@ def _collapse(bounds):
                 ("float32 collapses later than float16", "ce16", "ce32"),
                 ("float64 collapses later than float32, or never", "ce32", "ce64"),
             )
+        ),
+        report.Claim(
+            text="float16, of more bits than bfloat16, collapses later than it",
+            ours=later("ce_bf16", "ce16"),
+            at_least=1.0,
+            unit="steps later",
+            needs=("ce_bf16", "ce16"),
+            question=True,
         ),
     ]
 
