@@ -175,8 +175,11 @@ def _objective(config):
 
     The comp-sum loss of tau is least in expectation where the softmax is proportional
     to the probabilities to the power 1 / (2 - tau): (2 - tau) times the logits are the
-    log-probabilities that it has learned. For the cross-entropy, tau is 1.
+    log-probabilities that it has learned. For the cross-entropy, tau is 1. Outputs that
+    the squared error brings close to one-hot labels are scores up to a temperature.
     """
+    if config.squared:
+        return lambda z: z, _squared_error
     if not 0 <= config.tau < 2:
         raise ValueError(f"config.loss.tau is {config.tau}, expected it in [0, 2)")
     if not config.temperature > 0:
