@@ -190,11 +190,10 @@ def test_scores_are_what_the_objective_means(link, tau, temperature):
 
 
 def test_squared_errors_are_against_one_hot_labels():
-    config = config_of("temperature").arms["squared_error_h8_d125k"].loss
-    assert config.squared
+    assert config_of("temperature").arms["squared_error_h8_d125k"].loss["squared"]
     _, loss_of = scaling._objective(config_of("temperature", loss__squared=True).loss)
     z = np.float32([[0.5, 2.0, -1.0]])
-    np.testing.assert_allclose(loss_of(z, np.array([1])), [(0.25 + 1 + 1) / 3], 1e-6)
+    np.testing.assert_allclose(loss_of(z, np.array([1])), [(0.25 + 1 + 1) / 6], 1e-6)
 
 
 def test_outputs_of_squared_errors_are_judged_at_the_best_temperature():
