@@ -51,7 +51,10 @@ def _shared_features(config):
     config.inputs, config.features, config.noise = 6, 2, 0.5
     config.rounds, config.marks, config.plays = 120, (10, 20, 40, 80, 120), 20
     config.scale = 1.0  # of confidence sets
-    config.tolerances = dict(share=0.8)  # of the regret of tasks that learn alone
+    config.tolerances = dict(
+        share=0.8,  # of the regret of tasks that learn alone
+        prototype=1.0,  # away from its regrets, whose constants are inferred
+    )
 
 
 def _shared_features_smoke(config):

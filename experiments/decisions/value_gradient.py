@@ -40,9 +40,9 @@ def build(config) -> Study:
         summary=(
             f"Linear dynamics of {config.relevant} features that a value depends on "
             f"and {config.distractors} others, {config.distractor_scale:g} times as "
-            f"large; a linear model of rank {config.rank}, {config.steps} steps of Adam on "
-            f"{config.train} transitions, {config.test} others for testing. Each seed "
-            "has dynamics and a value of its own."
+            f"large; a linear model of rank {config.rank}, {config.steps} steps of "
+            f"Adam on {config.train} transitions, {config.test} others for testing. "
+            "Each seed has dynamics and a value of its own."
         ),
         captions={"errors": "On transitions that were not trained on."},
     )
@@ -99,10 +99,10 @@ def _run(config, name, draw) -> Run:
     size = config.relevant + config.distractors
 
     def init(key):
-        down, up = jax.random.split(key)
+        # A feature that a loss teaches nothing about stays predicted as 0, its mean.
         return {
-            "down": jax.random.normal(down, (size, config.rank)) / np.sqrt(size),
-            "up": jax.random.normal(up, (config.rank, size)) / np.sqrt(config.rank),
+            "down": jax.random.normal(key, (size, config.rank)) / np.sqrt(size),
+            "up": jnp.zeros((config.rank, size)),
         }
 
     def predicted(params, x):

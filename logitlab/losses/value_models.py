@@ -222,6 +222,9 @@ def _clipped(g, keep, quantile, floor):
     top = jnp.abs(g).max(-1, keepdims=True, initial=0)
     top = jnp.where(top > 0, top, 1)
     norm = top * jnp.sqrt(jnp.square(g / top).sum(-1, keepdims=True))  # no overflow
-    most = kept_quantile(norm[..., 0], keep, jnp.asarray([quantile], g.dtype))[0]
+    # One number for each example, all of them on each device.
+    # One number for each example, all of them on each device.
+    rows, there = (numerics.unsharded(a) for a in (norm[..., 0], keep))
+    most = kept_quantile(rows, there, jnp.asarray([quantile], g.dtype))[0]
     steep = (norm > most) & (norm > jnp.asarray(floor, g.dtype))
     return jnp.where(steep, g * (most / jnp.where(steep, norm, 1)), g)
