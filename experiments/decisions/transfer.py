@@ -53,9 +53,10 @@ def build(config) -> Study:
         title="Which tasks to train on, so that all tasks of a line profit",
         summary=(
             f"{config.tasks} tasks, of which up to {config.steps} are trained on; the "
-            f"slope is what performance loses from a task to the next. {config.draws} draws of tasks at random. Digits: "
-            f"ridge regression on {config.digits.rows} images at one of "
-            f"{config.digits.tasks} angles, tested on as many others at every angle."
+            "slope is what performance loses from a task to the next. "
+            f"{config.draws} draws of tasks at random. Digits: ridge regression on "
+            f"{config.digits.rows} images at one of {config.digits.tasks} angles, "
+            "tested on as many others at every angle."
         ),
         captions={
             f"transfer_{kind}".replace(".", "_"): "A task has the best performance of "
@@ -132,7 +133,7 @@ def _accuracies(train, test, angles, ridge):
         a = jnp.append(turn(x, angle), jnp.ones((len(x), 1)), 1)
         gram = a.T @ a + ridge * jnp.eye(a.shape[1])
         w = jnp.linalg.solve(gram, a.T @ targets)
-        return jnp.mean((shown @ w[:-1] + w[-1]).argmax(-1) == test_y[None], 1)
+        return jnp.mean((shown @ w[:-1] + w[None, None, -1]).argmax(-1) == test_y[None], 1)
 
     return jax.lax.map(fitted, angles)
 

@@ -85,7 +85,7 @@ def transitions(config, key: jax.Array) -> dict:
     w = jax.random.normal(keys[2], (few,))
     scales = jnp.where(jnp.arange(few + many) < few, 1, config.distractor_scale)
     rows = config.train + config.test
-    s = scales * jax.random.normal(keys[3], (rows, few + many))
+    s = scales[None] * jax.random.normal(keys[3], (rows, few + many))
     after = s @ step.T
     slopes = losses.value_gradient(functools.partial(value, w), after)
     batch = {"x": s, "y": after, "slopes": slopes}
