@@ -63,7 +63,7 @@ def _shared_features_smoke(config):
 
 
 def _transfer(config):
-    config.seeds = 20
+    config.seeds = 10
     config.tasks, config.steps, config.draws = 50, 10, 100
     config.mean, config.swing, config.turns, config.noise = 0.6, 0.3, 3.0, 0.05
     config.slopes = (0.01, 0.03)  # performance lost from a task to the next
