@@ -260,6 +260,7 @@ OWN_TESTS = {
     "uf_index": "groups are integers",
     "union_accuracy": "broken is bool",
     "update_counts": "tokens are integers",
+    "value_gradient": "takes a function",
     "value_iteration": "transitions are distributions",
     "vcg_payments": "runs on the host",
     "vq_centroids": "codes are integers",

@@ -157,6 +157,12 @@ COUNTED = {  # table -> config:variant -> question
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
         "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },
+    "decisions": {
+        "decisions:value_gradient": "a model too small for its state: VaGraM",
+        "decisions:grouped_actions": "one estimate for several actions",
+        "decisions:shared_features": "bandits that share their features: GFUCB",
+        "decisions:transfer": "which tasks to train on: MBTL",
+    },
     "shifts": {
         "shifts:stable": "weights that make variables independent: L2R-GNN",
         "shifts:long_tail": "experts for a long tail, chosen without labels: SADE",
