@@ -17,6 +17,12 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
              half a minute, needs scikit-learn
   naive_bayes    how many examples naive Bayes needs, and logistic regression; one
              minute, needs scikit-learn
+  ldr        a temperature for every example (ALDR-KL) against one for all and
+             cross-entropy, digits with wrong labels; two minutes
+  anyloss    F1 and balanced accuracy trained for (AnyLoss), rare positives; half a
+             minute
+  dsc        Dice, Tversky and self-adjusting losses against cross-entropy, rare
+             positives; half a minute
   smoke      seconds; for tests
 Pick your own of the losses below: `--config.pick="('ce', 'focal', 'js')"`, and other
 data: `--config.data.name=wine`, or any name of TFDS.
@@ -219,6 +225,91 @@ def _naive_bayes_smoke(config):
     config.digits.shots, config.digits.repeats, config.steps = (1, 50), 1, 60
 
 
+def _ldr(config):
+    config.train, config.seeds = 1437, 10
+    config.losses = dict(
+        ce=dict(label="cross-entropy", name="cross_entropy"),
+        gce=dict(
+            label="generalized CE, q = 0.7", name="generalized_cross_entropy", q=0.7
+        ),
+        ldr=dict(label="LDR-KL", name="ldr_kl_loss", lam=1.0, margin=0.1),
+        aldr=dict(
+            label="ALDR-KL", name="aldr_kl_loss", lam0=1.0, margin=0.1, alpha=2.0
+        ),
+    )
+    config.losses.ldr.normalize = "softplus_mean"
+    config.pick = ("ce", "gce", "ldr", "aldr")
+    config.noises = dict(
+        clean=dict(
+            label="all right", kind="uniform", rate=0.0, pilot="0.980 against 0.973"
+        ),
+        uniform_60=dict(
+            label="60 % redrawn", kind="uniform", rate=0.6, pilot="0.879 against 0.851"
+        ),
+        uniform_80=dict(
+            label="80 % redrawn", kind="uniform", rate=0.8, pilot="0.703 against 0.626"
+        ),
+        cyclic_40=dict(
+            label="40 % the next digit",
+            kind="cyclic",
+            rate=0.4,
+            pilot="0.734 against 0.691",
+        ),
+    )
+    config.decays = (0.0, 5e-3)
+    config.widths, config.epochs, config.batch_size = (64, 64), 60, 64
+    config.learning_rate, config.momentum = 0.1, 0.9
+    config.tolerances = dict(gains=2.0)  # points
+
+
+def _ldr_smoke(config):
+    config.train, config.epochs, config.widths = 128, 1, (8,)
+    config.pick, config.decays = ("ce", "aldr"), (0.0,)
+    del config.noises.uniform_60, config.noises.cyclic_40
+
+
+def _gaussians(config):
+    config.seeds = 20
+    config.rates, config.features = (0.1, 0.05), 2
+    config.train, config.test = 8192, 20_000
+    config.learning_rate, config.steps, config.batch_size = 0.05, 600, 512
+
+
+def _anyloss(config):
+    _gaussians(config)
+    config.scale, config.scales = 73.0, (2.0, 5.0, 10.0, 25.0, 50.0, 73.0)
+    config.flat = (5.0, 10.0, 25.0, 50.0, 73.0)
+    config.pilots = ("0.442 against 0.313", "0.329 against 0.148")  # for each rate
+    config.tolerances = dict(f1=0.08, balanced=0.1, close=0.02, spread=0.02)
+
+
+def _dsc(config):
+    _gaussians(config)
+    config.smooth = 1.0
+    config.alphas, config.alpha, config.inside = (
+        (0.0, 0.01, 0.1, 0.3, 0.6, 1.0),
+        0.01,
+        0.6,
+    )
+    config.prices = (0.1, 0.3, 0.5, 0.7, 0.9)
+    config.tolerances = dict(f1=0.05, close=0.02)
+
+
+def _gaussians_smoke(config):
+    config.train, config.test, config.steps, config.batch_size = 128, 64, 2, 64
+    config.rates = (0.1,)
+
+
+def _anyloss_smoke(config):
+    _gaussians_smoke(config)
+    config.scales, config.flat, config.pilots = (5.0, 73.0), (5.0, 73.0), ("none",)
+
+
+def _dsc_smoke(config):
+    _gaussians_smoke(config)
+    config.alphas, config.prices = (0.0, 0.01, 0.6), (0.3, 0.5)
+
+
 VARIANTS = dict(
     noise=_noise,
     ensloss=_ensloss,
@@ -228,6 +319,9 @@ VARIANTS = dict(
     dice=_dice,
     breast_cancer=_breast_cancer,
     naive_bayes=_naive_bayes,
+    ldr=_ldr,
+    anyloss=_anyloss,
+    dsc=_dsc,
 )
 SMOKE = dict(
     noise=_noise_smoke,
@@ -237,4 +331,7 @@ SMOKE = dict(
     dice=_dice_smoke,
     breast_cancer=_breast_cancer_smoke,
     naive_bayes=_naive_bayes_smoke,
+    ldr=_ldr_smoke,
+    anyloss=_anyloss_smoke,
+    dsc=_dsc_smoke,
 )
