@@ -1,7 +1,8 @@
 """Two Gaussians of which one is rare, and linear models that tell them apart.
 
 Positives are shifted by one standard deviation in the first two features, so no model
-knows more than their sum. Training and test rows are drawn anew for each seed.
+knows more than their sum. Each step of training draws
+its own rows.
 """
 
 from collections.abc import Callable
@@ -34,19 +35,22 @@ def arm_name(method: str, rate: float) -> str:
 
 
 def draw(config, rate: float, key: jax.Array) -> dict:
-    """Rows for training and for the test, of which a share is positive."""
+    """Rows to choose a threshold by and rows to test; training draws its own."""
+    tuning_key, test_key = jax.random.split(key)
+    return {
+        "train": {"rate": jnp.full(config.batch_size, rate)},
+        "tuning": rows(tuning_key, rate, config.tuning, config.features),
+        "test": rows(test_key, rate, config.test, config.features),
+    }
 
-    def rows(key, many):
-        x_key, y_key = jax.random.split(key)
-        y = (jax.random.uniform(y_key, (many,)) < rate).astype(jnp.int32)
-        x = jax.random.normal(x_key, (many, config.features))
-        return {
-            "x": x + y[:, None] * (jnp.arange(config.features) < SHIFTED)[None],
-            "y": y,
-        }
 
-    train_key, test_key = jax.random.split(key)
-    return {"train": rows(train_key, config.train), "test": rows(test_key, config.test)}
+def rows(key: jax.Array, rate, many: int, features: int) -> dict[str, jax.Array]:
+    """Rows ``x`` of which a share, those with a 1 in ``y``, is positive."""
+    x_key, y_key = jax.random.split(key)
+    y = (jax.random.uniform(y_key, (many,)) < rate).astype(jnp.int32)
+    shift = jnp.float32(jnp.arange(features) < SHIFTED)
+    x = jax.random.normal(x_key, (many, features)) + y[:, None] * shift[None]
+    return {"x": x, "y": y}
 
 
 def run(config, loss_of: Callable, data: Callable) -> Run:
@@ -62,15 +66,15 @@ def run(config, loss_of: Callable, data: Callable) -> Run:
         return x @ params["w"] + params["b"]
 
     def loss(params, batch, key):
-        del key
-        found = loss_of(scores(params, batch["x"]), batch["y"])
-        return jnp.broadcast_to(found, batch["y"].shape)
+        new = rows(key, batch["rate"], config.batch_size, config.features)
+        found = loss_of(scores(params, new["x"]), new["y"])
+        return jnp.broadcast_to(found, (config.batch_size,))
 
     def evaluate(params, data):
-        train, test = data["train"], data["test"]
-        mine, s = scores(params, train["x"]), scores(params, test["x"])
+        tuning, test = data["tuning"], data["test"]
+        mine, s = scores(params, tuning["x"]), scores(params, test["x"])
         found = confusion(s > 0, test["y"])
-        tuned = confusion(s >= best_threshold(mine, train["y"]), test["y"])
+        tuned = confusion(s >= best_threshold(mine, tuning["y"]), test["y"])
         return found | {"tuned/f1": tuned["f1"]}
 
     return Run(
@@ -80,7 +84,6 @@ def run(config, loss_of: Callable, data: Callable) -> Run:
         optimizer=optax.adam(config.learning_rate),
         evaluate=evaluate,
         steps=config.steps,
-        batch_size=config.batch_size,
         evaluate_at=(config.steps,),
         show=("f1",),
     )

@@ -107,10 +107,10 @@ def build(config) -> Study:
         },
         title="Training for F1 and for balanced accuracy",
         summary=(
-            f"{config.train} rows of {config.features} normal features to learn from, "
-            f"{config.test} to test; positives are shifted by 1 in "
-            f"{gaussians.SHIFTED} features. A linear model, {config.steps} steps of "
-            f"Adam at {config.learning_rate:g}, batches of {config.batch_size}, "
+            f"Rows of {config.features} normal features; positives are shifted by 1 "
+            f"in {gaussians.SHIFTED} of them. A linear model, {config.steps} steps of "
+            f"Adam at {config.learning_rate:g}, batches of {config.batch_size} new "
+            f"rows, {config.test} rows to test, {config.tuning} to choose thresholds, "
             f"{config.seeds} seeds. Decisions at a probability of 0.5."
         ),
         captions={
@@ -199,7 +199,7 @@ def _claims(config):
         *(
             report.Claim(
                 text=(
-                    "cross-entropy whose threshold is chosen in training has as much "
+                    "cross-entropy whose threshold is chosen has as much "
                     f"F1, {rate:.0%} positives"
                 ),
                 ours=functools.partial(_tuned, rate, f1),

@@ -115,10 +115,10 @@ def build(config) -> Study:
         },
         title="Dice, Tversky and self-adjusting losses on rare positives",
         summary=(
-            f"{config.train} rows of {config.features} normal features to learn from, "
-            f"{config.test} to test; positives are shifted by 1 in "
-            f"{gaussians.SHIFTED} features. A linear model, {config.steps} steps of "
-            f"Adam at {config.learning_rate:g}, batches of {config.batch_size}, "
+            f"Rows of {config.features} normal features; positives are shifted by 1 "
+            f"in {gaussians.SHIFTED} of them. A linear model, {config.steps} steps of "
+            f"Adam at {config.learning_rate:g}, batches of {config.batch_size} new "
+            f"rows, {config.test} rows to test, {config.tuning} to choose thresholds, "
             f"{config.seeds} seeds. Decisions at a probability of 0.5; squares in the "
             f"denominators, smoothing {config.smooth:g}, as in the authors' scripts."
         ),
@@ -205,7 +205,7 @@ def _claims(config):
     return claims + [
         report.Claim(
             text=(
-                "cross-entropy whose threshold is chosen in training has as much F1 "
+                "cross-entropy whose threshold is chosen has as much F1 "
                 f"as Dice, {rate:.0%} positives"
             ),
             ours=functools.partial(_tuned, rate, method(DICE, 0)),
