@@ -39,7 +39,8 @@ maps of at most 10 pixels, where RMA loses up to 0.1 of the expected Dice. Of
 `naive_bayes`: all but the lead of naive Bayes on few digits, which logistic regression
 has from 2 of each class on. Of `ldr`: wrong labels get the larger temperatures in every
 setting, but test accuracy gains at 60 % only, and with weight decay it is behind. Of
-`anyloss`: all gains, and none over a threshold that is chosen after training.
+`anyloss`: all gains, and none over a threshold that is chosen after training. Of `dsc`:
+the F1 of the losses of a batch, not of those of each example.
 """
 
 from ml_collections import ConfigDict
