@@ -75,7 +75,7 @@ def build(config) -> Study:
         figures["lambda"] = report.small_multiples(
             (RIGHT, WRONG),
             log_steps=False,
-            label="mean temperature λ",
+            label="mean λ",
             columns=len(noisy),
             arms=[arm_name("aldr", noise, first) for noise in noisy],
         )

@@ -28,6 +28,7 @@ LABELS = {
     SCHEDULE: "low losses less, from a large r",
 }
 EXACT, WRONG = "exact", "wrong"
+KINDS = {EXACT: "exact labels", WRONG: "wrong labels"}
 ERROR = "error"
 
 
@@ -50,7 +51,7 @@ def build(config) -> Study:
         labels[name] = label
 
     same = dict(r=np.inf, first=np.inf)
-    for kind, words in ((EXACT, "exact labels"), (WRONG, "wrong ones")):
+    for kind, words in KINDS.items():
         for name, label in LABELS.items():
             more: dict = same if name == UNIFORM else {}
             if name == SCHEDULE:
@@ -82,7 +83,7 @@ def build(config) -> Study:
             "temperature": report.intervals(
                 {
                     words: [_cool(r, kind) for r in config.temperatures]
-                    for kind, words in ((EXACT, "exact labels"), (WRONG, "wrong ones"))
+                    for kind, words in KINDS.items()
                 },
                 ticks,
                 ERROR,
