@@ -24,6 +24,10 @@ COUNTED = {  # table -> config:variant -> question
         "classification:naive_bayes": (
             "examples that naive Bayes and logistic regression need"
         ),
+        "classification:ldr": "a temperature for every example: ALDR-KL, wrong labels",
+        "classification:anyloss": "training for F1 and balanced accuracy: AnyLoss",
+        "classification:dsc": "Dice, Tversky and self-adjusting losses, rare positives",
+        "classification:equity": "weights for images unlike the others: DatasetEquity",
     },
     "checkered": {
         "checkered:saddle": "four clouds, gradients and cross-gradients from zero",
