@@ -19,7 +19,8 @@ Variants, after a colon (`--config=configs/scaling.py:links`):
   smoke       seconds; for tests
 Expected of `default`: the law fitted on 24 runs predicts the two held-out ones within
 3 %, a power law misses by twice that; error-entropy follows a power law of the size as
-closely as the cross-entropy, but its share does not fall.
+closely as the cross-entropy, but its share does not fall. Of `attention`: no law, since
+the larger models have too few steps.
 Sources: Kaplan et al. 2020, arXiv:2001.08361; Hoffmann et al. 2022, arXiv:2203.15556;
 What Scales in Cross-Entropy Scaling Law?, Yan et al. 2025, arXiv:2510.04067.
 """

@@ -44,6 +44,8 @@ COUNTED = {  # table -> config:variant -> question
     },
     "scaling_variants": {
         "scaling:links": "whether the exponents move with the objective",
+        "scaling:temperature": "the same of temperatures and squared errors",
+        "scaling:attention": "whether small transformers follow the law",
         "scaling:classes": (
             "whether the share of error-entropy falls for 4 to 1024 classes"
         ),

@@ -60,7 +60,8 @@ def build(config) -> Study:
         ),
         captions={
             f"transfer_{kind}".replace(".", "_"): "A task has the best performance of "
-            "all that were trained on."
+            "all that were trained on. Bars are wide where seeds have other problems; "
+            "the claims compare seed by seed."
             for kind in kinds
         },
     )
@@ -133,7 +134,9 @@ def _accuracies(train, test, angles, ridge):
         a = jnp.append(turn(x, angle), jnp.ones((len(x), 1)), 1)
         gram = a.T @ a + ridge * jnp.eye(a.shape[1])
         w = jnp.linalg.solve(gram, a.T @ targets)
-        return jnp.mean((shown @ w[:-1] + w[None, None, -1]).argmax(-1) == test_y[None], 1)
+        return jnp.mean(
+            (shown @ w[:-1] + w[None, None, -1]).argmax(-1) == test_y[None], 1
+        )
 
     return jax.lax.map(fitted, angles)
 
