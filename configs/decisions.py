@@ -42,8 +42,8 @@ def _grouped_actions(config):
 
 
 def _grouped_actions_smoke(config):
-    config.runs, config.samples = 10, (64, 128, 2048)
-    config.between, config.groups = (64, 2048), (8, 64)
+    config.runs, config.samples, config.between = 10, (64, 2048), (64, 2048)
+    config.groups = (8, 64)
 
 
 def _shared_features(config):

@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pytest
 
 from experiments.decisions import shared_features
 
@@ -19,6 +20,7 @@ def test_tasks_that_know_a_feature_lose_little():
     assert known.sum() < alone.sum()
 
 
+@pytest.mark.slow
 def test_one_candidate_is_to_know_it():
     keys = jax.random.split(jax.random.key(1), 2)
     sizes = (3, 1, 5, 6, 2, 10)
