@@ -5,11 +5,13 @@ python -m experiments.main --config=configs/federated.py:tails --workdir=runs/ta
 Variants, after a colon (`--config=configs/federated.py:skew`):
   skew         label skew of three strengths: FedLD beside FedAvg, FedProx and FedAdam
                (the default): minutes
+  skew_cancer  the same with tumors in the place of digits: a minute
   tails        a long tail over clients, fixed frames and realigned heads: a minute
   exploration  gradients guided by where clients explored: a minute
   smoke        seconds; for tests
-Expected of `skew`: FedLD 16 points behind FedAvg at the strongest skew. Of `tails`: all
-but single angles of a frame in one seed. Of `exploration`: no rounds saved.
+Expected of `skew`: FedLD 16 points behind FedAvg at the strongest skew. Of
+`skew_cancer`: no difference. Of `tails`: all but single angles of a frame in one seed.
+Of `exploration`: no rounds saved.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +24,7 @@ def get_config(variant: str = "skew") -> ConfigDict:
 
 
 def _skew(config):
+    config.rows = "digits"
     config.seeds, config.train = 5, 1000
     config.sizes = (40, 80, 120, 160, 200)
     config.strengths = (10.0, 1.0, 0.1)  # of the Dirichlet distribution, weak to strong
@@ -31,6 +34,13 @@ def _skew(config):
     config.penalty, config.share = 0.1, 0.8
     config.proximal, config.server_rate = 0.1, 0.03
     config.tolerances = dict(ahead=0.0)
+
+
+def _skew_cancer(config):
+    _skew(config)
+    config.experiment = "federated.skew"
+    config.rows, config.train, config.width = "breast_cancer", 400, 16
+    config.sizes = (20, 40, 60, 80, 100)
 
 
 def _skew_smoke(config):
@@ -74,5 +84,12 @@ def _exploration_smoke(config):
     config.rounds, config.local_steps, config.last = 2, 2, 1
 
 
-VARIANTS = dict(skew=_skew, tails=_tails, exploration=_exploration)
-SMOKE = dict(skew=_skew_smoke, tails=_tails_smoke, exploration=_exploration_smoke)
+VARIANTS = dict(
+    skew=_skew, skew_cancer=_skew_cancer, tails=_tails, exploration=_exploration
+)
+SMOKE = dict(
+    skew=_skew_smoke,
+    skew_cancer=_skew_smoke,
+    tails=_tails_smoke,
+    exploration=_exploration_smoke,
+)

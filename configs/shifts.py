@@ -11,12 +11,14 @@ Variants, after a colon (`--config=configs/shifts.py:colours`):
   colours         heads for source domains where colors mislead
   averaging       means of models and of their weights, and loud members
   stable          weights of examples against correlations that do not last
+  motifs          the same for graphs of motifs, whose sizes mislead
   smoke           seconds; for tests
 Expected of `long_tail`: weights that follow the test data. Of `foundations`: logit
 adjustment halves one correlation, and three pre-trainings beat three seeds. Of
 `halves`: two points above the mean. Of `few_shot_bias`: no gain by uncertainty. Of
 `colours`: no gain, as one head loses nothing. Of `averaging`: what concerns linear
-models but the harm of a loud one; nothing of weights.
+models but the harm of a loud one; nothing of weights. Of `motifs`: nothing, as the
+network finds them.
 """
 
 from ml_collections import ConfigDict
@@ -152,6 +154,21 @@ def _stable_smoke(config):
     config.rows, config.test, config.steps, config.fit_steps = 20, 20, 2, 2
 
 
+def _motifs(config):
+    config.seeds, config.rows, config.test = 5, 250, 1000
+    config.rates, config.test_rate = (0.95, 0.85, 0.75, 0.65), 0.1
+    config.small, config.large = (8, 14), (18, 24)  # nodes of the trees
+    config.width, config.learning_rate, config.batch_size = 8, 1e-2, 128
+    config.rounds, config.fit_steps = 5, 100
+    config.steps, config.weight_rate, config.l2 = 200, 0.1, 0.0
+
+
+def _motifs_smoke(config):
+    config.rows, config.test, config.steps, config.fit_steps = 10, 10, 2, 2
+    config.width, config.batch_size, config.rounds = 2, 8, 1
+    config.small, config.large = (2, 3), (4, 5)
+
+
 VARIANTS = dict(
     long_tail=_long_tail,
     few_shot_bias=_few_shot_bias,
@@ -160,6 +177,7 @@ VARIANTS = dict(
     colours=_colours,
     averaging=_averaging,
     stable=_stable,
+    motifs=_motifs,
 )
 SMOKE = dict(
     long_tail=_long_tail_smoke,
@@ -169,4 +187,5 @@ SMOKE = dict(
     colours=_colours_smoke,
     averaging=_averaging_smoke,
     stable=_stable_smoke,
+    motifs=_motifs_smoke,
 )

@@ -88,9 +88,15 @@ def images() -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
 
 
-def check_train(train: int) -> None:
-    """Refuses a number of training images that leaves none to test."""
-    if not 1 <= train < DIGITS:
+def standard_rows(name: str) -> tuple[jax.Array, jax.Array]:
+    """All rows of a data set for :func:`divide`: features of mean 0 and deviation 1."""
+    x, y = all_rows(name, None, 1.0)
+    return x / x.std(0, keepdims=True), y
+
+
+def check_train(train: int, rows: int = DIGITS, what: str = "digits") -> None:
+    """Refuses a number of training rows that leaves none to test."""
+    if not 1 <= train < rows:
         raise ValueError(
-            f"config.train is {train}, expected 1 to {DIGITS - 1} of {DIGITS} digits"
+            f"config.train is {train}, expected 1 to {rows - 1} of {rows} {what}"
         )

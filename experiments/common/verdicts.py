@@ -76,6 +76,10 @@ COUNTED = {  # table -> config:variant -> question
         "preference:cyclic": "cyclic preferences: INPO",
         "preference:entanglement": "gradients of chosen and rejected answers",
         "preference:bandits": "own answers against a fixed set",
+        "preference:spread": "the same for spread rewards: PPO, clear pairs",
+        "preference:directions": "reverse and forward divergence from a target",
+        "preference:judges": "a judge read by its probabilities: TrustJudge",
+        "preference:keywords": "answers without their key tokens: SPO",
         "preference:delta": "two weak teachers and a better student",
         "preference:rewards": "sums of transformed rewards",
         "preference:shift": "unpaired feedback on other prompts: BCO",
@@ -160,6 +164,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "federated": {
         "federated:skew": "clients with unlike labels: FedLD",
+        "federated:skew_cancer": "the same with tumors in the place of digits",
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
         "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },
@@ -171,6 +176,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "shifts": {
         "shifts:stable": "weights that make variables independent: L2R-GNN",
+        "shifts:motifs": "the same for graphs of motifs, whose sizes mislead",
         "shifts:long_tail": "experts for a long tail, chosen without labels: SADE",
         "shifts:few_shot_bias": "a few-shot bias where a model is unsure: AMU-Tuning",
         "shifts:halves": "experts that predict how good they are: WiCo",

@@ -161,7 +161,8 @@ def _conflict(t):
             unit="in cosine",
             needs=(slow,),
         ),
-        mean(fast, 200, "at twice the learning rate, at step", question=True),
+        mean(fast, 200, "at twice the learning rate, at step",
+             reference=stated("the losses' gradients conflict in the last layer")),
     ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Do small margins and common directions help clients whose labels are unlike?
 
-Clients hold digits whose labels are more and more unlike each other's. FedLD trains
-them with a penalty on margins, and its server turns updates to their principal
-directions; either alone and both stand beside FedAvg, FedProx and FedAdam.
+Clients hold digits, or tumors that are malignant or not, and their labels are more and
+more unlike each other's. FedLD trains them with a penalty on margins, and its server
+turns updates to their principal directions; either alone and both stand beside FedAvg,
+FedProx and FedAdam.
 
 Source: FedLD, Zeng et al. 2024, arXiv:2408.12300.
 """
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 import optax
 
 from experiments.common.claims import ahead
-from experiments.common.datasets import check_train, divide, images
+from experiments.common.datasets import check_train, divide, images, standard_rows
 from experiments.common.references import stated
 from experiments.federated import _clients as clients
 from logitlab import losses, metrics, models, optim, report
 from logitlab.train import Study
+from logitlab.train.config import check_name
 
 ACCURACY = "test/accuracy"
 BEFORE, AFTER = "conflicts/before", "conflicts/after"
@@ -28,13 +30,16 @@ METHODS = {
     "fedprox": "FedProx",
     "fedadam": "FedAdam",
 }
+ROWS = {"digits": "digits", "breast_cancer": "rows of breast cancer"}
 EVERYWHERE = ("fedavg", "both")  # the others run at the strongest skew only
 
 
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     clients.check_sizes(config)
-    check_train(config.train)
+    check_name(config.rows, tuple(ROWS), "config.rows")
+    x, y = images() if config.rows == "digits" else standard_rows(config.rows)
+    check_train(config.train, len(y), ROWS[config.rows])
     strengths = tuple(config.strengths)
     if not strengths or sorted(strengths, reverse=True) != [*strengths]:
         raise ValueError(
@@ -52,10 +57,11 @@ def build(config) -> Study:
         for name, (method, at) in names.items()
     }
     strongest = [name for name, (_, at) in names.items() if at == last]
-    data = [_data(config, strength) for strength in strengths]
+    data = [_data(config, strength, x, y) for strength in strengths]
     return Study(
         arms={
-            name: _run(config, method, data[at]) for name, (method, at) in names.items()
+            name: _run(config, method, data[at], x.shape[1], int(y.max()) + 1)
+            for name, (method, at) in names.items()
         },
         figures={
             "strengths": report.intervals(
@@ -87,7 +93,7 @@ def build(config) -> Study:
         title="Clients with unlike labels",
         summary=(
             f"{len(config.sizes)} clients with {min(config.sizes)} to "
-            f"{max(config.sizes)} digits, {config.rounds} rounds of "
+            f"{max(config.sizes)} {ROWS[config.rows]}, {config.rounds} rounds of "
             f"{config.local_steps} steps of {config.batch_size} examples, every client "
             "in every round."
         ),
@@ -112,13 +118,13 @@ def conflicting(updates: object) -> jax.Array:
     return metrics.mean_of(jnp.matmul(g, g.T, precision="highest") < 0, pairs)
 
 
-def _data(config, strength):
-    x, y = images()
+def _data(config, strength, x, y):
+    classes = int(y.max()) + 1
 
     def data(key):
         keys = jax.random.split(key, 3)
         parts = divide(keys[0], x, y, config.train)
-        even = jnp.full(clients.CLASSES, 1 / clients.CLASSES)
+        even = jnp.full(classes, 1 / classes)
         mixtures = clients.dirichlet_mixtures(
             keys[1], len(config.sizes), even, strength
         )
@@ -129,8 +135,8 @@ def _data(config, strength):
     return data
 
 
-def _run(config, method, data):
-    model = models.MLP((config.width,), clients.CLASSES)
+def _run(config, method, data, features, classes):
+    model = models.MLP((config.width,), classes)
     penalty = config.penalty if method in ("margin", "both") else 0.0
     server = None
     if method in ("directions", "both"):
@@ -140,7 +146,7 @@ def _run(config, method, data):
         server = optim.fedadam(config.server_rate)
 
     def init(key):
-        return model.init(key, jnp.zeros((1, 64)))["params"]
+        return model.init(key, jnp.zeros((1, features)))["params"]
 
     def client_loss(params, x, y):
         logits = model.apply({"params": params}, x)

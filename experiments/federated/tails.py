@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from experiments.common.datasets import check_train, divide, images
+from experiments.common.ranks import rank_correlation
 from experiments.common.references import BOUND, prototype, stated
 from experiments.federated import _clients as clients
 from logitlab import heads, losses, metrics, models, report
@@ -87,16 +88,6 @@ def frame_values(key, config) -> dict:
             f"{name}/zeros": np.mean(np.asarray(kernel) == 0),
         }
     return values
-
-
-def rank_correlation(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Spearman's; numbers that tie share their ranks."""
-
-    def rank(x):
-        below, same = x[None] < x[:, None], x[None] == x[:, None]
-        return (below + 0.5 * same).sum(1)
-
-    return jnp.corrcoef(rank(a), rank(b))[0, 1]
 
 
 def _run(config):

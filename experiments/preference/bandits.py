@@ -10,6 +10,7 @@ Tajwar et al. 2024, arXiv:2404.14367, github.com/Asap7772/understanding-rlhf.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,8 @@ ALGORITHMS = {
     "ipo": "IPO",
     "reinforce": "REINFORCE",
     "positive": "REINFORCE,\nonly positive",
+    "dpo_gap": "DPO,\nclear pairs",
+    "ppo": "PPO",
 }
 PROTOTYPE = {  # the gain of on-policy answers, far and near
     "best_of_n": (0.67, 0.06),
@@ -42,9 +45,10 @@ PROTOTYPE = {  # the gain of on-policy answers, far and near
 
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
-    _check(config)
+    check(config)
+    _check_early(config)
     arms = {
-        _arm(algorithm, sampling): (algorithm, sampling)
+        arm_name(algorithm, sampling): (algorithm, sampling)
         for algorithm in config.pick
         for sampling in SAMPLING
     }
@@ -53,7 +57,7 @@ def build(config) -> Study:
     def rewards(optimum):
         return report.intervals(
             {
-                label: [_arm(algorithm, sampling) for algorithm in config.pick]
+                label: [arm_name(algorithm, sampling) for algorithm in config.pick]
                 for sampling, label in SAMPLING.items()
             },
             [ALGORITHMS[algorithm] for algorithm in config.pick],
@@ -70,7 +74,7 @@ def build(config) -> Study:
         drawing = report.panels(
             [row],
             log_steps=False,
-            arms=[_arm(algorithm, sampling) for algorithm in config.pick],
+            arms=[arm_name(algorithm, sampling) for algorithm in config.pick],
         )
         return drawn(drawing, range(0, config.steps + 1, config.evaluate_every))
 
@@ -108,11 +112,13 @@ def build(config) -> Study:
     )
 
 
-def _arm(algorithm, sampling):
+def arm_name(algorithm: str, sampling: str) -> str:
+    """The arm of an algorithm that learns from answers of one kind."""
     return f"{algorithm}_{sampling}"
 
 
-def _check(config):
+def check(config):
+    """Refuses what cannot be run."""
     unknown = [name for name in config.pick if name not in ALGORITHMS]
     if unknown or not config.pick:
         raise ValueError(
@@ -133,6 +139,9 @@ def _check(config):
         raise ValueError(
             f"config.answers is {config.answers}, expected at least 2, for pairs"
         )
+
+
+def _check_early(config):
     early = config.tolerances.early
     if early % config.evaluate_every or not 0 < early <= config.steps:
         raise ValueError(
@@ -141,6 +150,16 @@ def _check(config):
 
 
 def _values(algorithm, sampling, config, key):
+    problems = {"far": (config.far, config.width), "near": (config.near, config.width)}
+    curves = train(algorithm, sampling, config, problems, key)
+    early = config.tolerances.early // config.evaluate_every
+    return with_finals(curves) | {
+        f"{optimum}/early": curve[early] for optimum, curve in curves.items()
+    }
+
+
+def train(algorithm: str, sampling: str, config, problems: dict, key) -> dict:
+    """Expected rewards after every so many steps, for each (optimum, width)."""
     sizes = (config.bins, config.prompts, config.answers, config.data_draws)
     times = (config.rounds, config.steps // config.rounds, config.evaluate_every)
     curves = _train(
@@ -149,14 +168,10 @@ def _values(algorithm, sampling, config, key):
         times,
         key,
         sampling == ON_POLICY,
-        (config.far, config.near),
-        config.width,
+        jnp.array([*problems.values()], float),
         dict(config.settings),
     )
-    early = config.tolerances.early // config.evaluate_every
-    return with_finals(curves) | {
-        f"{optimum}/early": curve[early] for optimum, curve in curves.items()
-    }
+    return dict(zip(problems, curves, strict=True))
 
 
 def data_policy(key: jax.Array, bins: int, draws: int) -> jax.Array:
@@ -167,25 +182,25 @@ def data_policy(key: jax.Array, bins: int, draws: int) -> jax.Array:
     return numerics.log_softmax(jnp.log(counts + 0.5))
 
 
-def pairs_of(actions: jax.Array, rewards: jax.Array) -> tuple:
+def pairs_of(actions: jax.Array, rewards: jax.Array, gap: float = 0.0) -> tuple:
     """The better and the worse answer of all pairs of a prompt, and which count.
 
     Shapes: actions [..., N], rewards [..., N] -> [..., M], [..., M], [..., M]
 
-    A pair of equal rewards does not count.
+    A pair counts if its rewards differ by more than ``gap``.
     """
     first, second = np.triu_indices(actions.shape[-1], 1)
     wins = rewards[..., first] >= rewards[..., second]
     better = jnp.where(wins, actions[..., first], actions[..., second])
     worse = jnp.where(wins, actions[..., second], actions[..., first])
-    return better, worse, rewards[..., first] != rewards[..., second]
+    return better, worse, jnp.abs(rewards[..., first] - rewards[..., second]) > gap
 
 
-def _pairwise(loss):
+def _pairwise(loss, gap=0.0):
     """Preferences between the answers of each prompt; the data policy is reference."""
 
-    def values(logits, ref, actions, rewards, _):
-        better, worse, count = pairs_of(actions, rewards)
+    def values(logits, ref, actions, rewards, *_):
+        better, worse, count = pairs_of(actions, rewards, gap)
         logps = numerics.log_softmax(logits)
         return numerics.masked_mean(
             loss(logps[better], logps[worse], ref[better], ref[worse]), count
@@ -195,7 +210,7 @@ def _pairwise(loss):
 
 
 def _likelihood(loss):
-    def values(logits, ref, actions, rewards, _):
+    def values(logits, ref, actions, rewards, *_):
         rows = jnp.broadcast_to(logits, (len(actions), *logits.shape))
         return loss(rows, actions, rewards).mean()
 
@@ -203,41 +218,66 @@ def _likelihood(loss):
 
 
 def _reinforce(shift):
-    def values(logits, ref, actions, _, advantages):
+    def values(logits, ref, actions, rewards, advantages, _):
         logps = numerics.log_softmax(logits)[actions.ravel()]
         return losses.reinforce_loss(logps[:, None], shift(advantages.ravel())).mean()
 
     return values
 
 
-def _losses(settings):
-    """Each: (logits, reference, answers, rewards, advantages) -> one number."""
-    dpo = functools.partial(losses.dpo_loss, beta=settings["dpo_beta"])
-    ipo = functools.partial(  # whose margin is 1 / (2 beta)
-        losses.ipo_loss, beta=0.5 / settings["ipo_margin"], average_log_prob=False
-    )
-    awr = functools.partial(losses.awr_loss, temperature=settings["awr_temperature"])
+def _ppo(clip):
+    def values(logits, ref, actions, rewards, advantages, drawn):
+        at = actions.ravel()
+        logps = numerics.log_softmax(logits)[at]
+        each = losses.ppo_clip_loss(
+            logps[:, None],
+            drawn[at][:, None],
+            advantages.ravel(),
+            clip_low=clip,
+            clip_high=clip,
+        )
+        return each.mean()
+
+    return values
+
+
+def loss_of(algorithm: str, settings: dict) -> Callable:
+    """(logits, reference, answers, rewards, advantages, whence drawn) -> a number."""
+
+    def dpo(*logps):
+        return losses.dpo_loss(*logps, beta=settings["dpo_beta"])
+
+    def ipo(*logps):  # whose margin is 1 / (2 beta)
+        beta = 0.5 / settings["ipo_margin"]
+        return losses.ipo_loss(*logps, beta=beta, average_log_prob=False)
+
+    def awr(*rows):
+        return losses.awr_loss(*rows, temperature=settings["awr_temperature"])
+
     return {
-        "best_of_n": _likelihood(losses.best_of_n_loss),
-        "awr": _likelihood(awr),
-        "dpo": _pairwise(dpo),
-        "ipo": _pairwise(ipo),
-        "reinforce": _reinforce(lambda a: a),
-        "positive": _reinforce(lambda a: a - a.min()),
-    }
+        "best_of_n": lambda: _likelihood(losses.best_of_n_loss),
+        "awr": lambda: _likelihood(awr),
+        "dpo": lambda: _pairwise(dpo),
+        "dpo_gap": lambda: _pairwise(dpo, settings["gap"]),
+        "ipo": lambda: _pairwise(ipo),
+        "reinforce": lambda: _reinforce(lambda a: a),
+        "positive": lambda: _reinforce(lambda a: a - a.min()),
+        "ppo": lambda: _ppo(settings["clip"]),
+    }[algorithm]()
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _train(algorithm, sizes, times, key, on_policy, optima, width, settings):
-    """Expected rewards after every so many steps, for both optima."""
+def _train(algorithm, sizes, times, key, on_policy, problems, settings):
+    """Expected rewards after every so many steps, a row for each problem."""
     bins, prompts, answers, draws = sizes
     rounds, steps, every = times
     data_key, key = jax.random.split(key)
     ref = data_policy(data_key, bins, draws)
-    loss = _losses(settings)[algorithm]
+    loss = loss_of(algorithm, settings)
     optimizer = optax.adam(settings["learning_rate"])
 
-    def train(optimum):
+    def train(problem):
+        optimum, width = problem
         reward = jnp.exp(-(((jnp.arange(bins) - optimum) / width) ** 2))
 
         def play(carry, key):
@@ -248,7 +288,7 @@ def _train(algorithm, sizes, times, key, on_policy, optima, width, settings):
 
             def step(carry, _):
                 logits, state = carry
-                slope = jax.grad(loss)(logits, ref, actions, rewards, advantages)
+                slope = jax.grad(loss)(logits, ref, actions, rewards, advantages, drawn)
                 updates, state = optimizer.update(slope, state)
                 return (optax.apply_updates(logits, updates), state), None
 
@@ -266,15 +306,14 @@ def _train(algorithm, sizes, times, key, on_policy, optima, width, settings):
         _, curve = jax.lax.scan(play, start, keys)
         return jnp.append(jnp.exp(ref) @ reward, curve.ravel())
 
-    far, near = jax.lax.map(train, jnp.array(optima, float))
-    return {"far": far, "near": near}
+    return jax.lax.map(train, problems)
 
 
 def _claims(config):
     bounds, claims = config.tolerances, []
 
     def gain(algorithm, optimum):
-        arms = (_arm(algorithm, sampling) for sampling in (ON_POLICY, OFFLINE))
+        arms = (arm_name(algorithm, sampling) for sampling in (ON_POLICY, OFFLINE))
         return report.ahead(optimum, *arms)
 
     def compared(text, ours, needs, at_least, **source):
@@ -291,9 +330,8 @@ def _claims(config):
     for algorithm in config.pick:
         name = ALGORITHMS[algorithm].replace("\n", " ")
         far, near = gain(algorithm, "far"), gain(algorithm, "near")
-        both = tuple(_arm(algorithm, sampling) for sampling in SAMPLING)
+        both = tuple(arm_name(algorithm, sampling) for sampling in SAMPLING)
         numbers = PROTOTYPE.get(algorithm)
-        asked = dict(question=numbers is None)
         claims += [
             compared(
                 f"{name}: own answers help where the optimum is far from the data",
@@ -304,7 +342,6 @@ def _claims(config):
                     "on-policy sampling wins there",
                     f"{numbers[0]:g}" if numbers else "",
                 ),
-                **asked,
             ),
             compared(
                 f"{name}: and help more than where it is near",
@@ -315,10 +352,9 @@ def _claims(config):
                     "offline data are enough there",
                     f"{numbers[0]:g} against {numbers[1]:g}" if numbers else "",
                 ),
-                **asked,
             ),
         ]
-    first, second = (_arm(name, ON_POLICY) for name in ("reinforce", "positive"))
+    first, second = (arm_name(name, ON_POLICY) for name in ("reinforce", "positive"))
     claims.append(
         compared(
             f"on-policy, REINFORCE is ahead of its positive part after {bounds.early} "
@@ -330,7 +366,7 @@ def _claims(config):
         )
     )
     for contrast in ("dpo", "ipo"):
-        pair = _arm(contrast, OFFLINE), _arm("best_of_n", OFFLINE)
+        pair = arm_name(contrast, OFFLINE), arm_name("best_of_n", OFFLINE)
         claims.append(
             compared(
                 f"offline {ALGORITHMS[contrast]} is ahead of best of N, far",

@@ -238,11 +238,11 @@ def _claims(config):
         ),
         report.Claim(
             text="it is so even where rewards are linear in the features",
+            reference=stated("RPO is ahead of DPO"),
             ours=best_over(linear[0], linear[1:]),
             at_least=0.0,
             over="mean",
             unit="of reward over DPO's",
             needs=tuple(linear),
-            question=True,
         ),
     ]

@@ -3,8 +3,8 @@
 Answers of a pair share most of their tokens, so that the gradients of their
 log-probabilities point the same way: a step that raises one raises the other, or lowers
 both. A small language model with pairs that differ in one token and share what follows
-shows how this entanglement grows with the shared tokens, and that gradients scaled to
-one length for each answer undo it.
+shows how this entanglement grows with the shared tokens and which of them it is made
+of, and that gradients scaled to one length for each answer undo it.
 
 Source: A Common Pitfall of Margin-based Language Model Alignment, Yuan et al. 2024,
 arXiv:2410.13828.
@@ -60,6 +60,12 @@ def build(config) -> Study:
                 bound=(1.0, "from here on both answers move the same way"),
                 **against,
             ),
+            "tokens": report.trends(
+                {n: f"token/{n}" for n in range(1 + config.suffixes[-1])},
+                label="cosine of both tokens' gradients",
+                across="tokens after the one that differs",
+                arms=[START],
+            ),
             "training": drawn(
                 report.panels([row], log_steps=False, arms=list(trained)),
                 range(config.train.steps + 1),
@@ -81,6 +87,7 @@ def build(config) -> Study:
         captions={
             "cosine": "Means over the pairs of each seed.",
             "ratio": "The paper's diagnostic: trouble above 1.",
+            "tokens": "Tokens at the same place of both answers; at 0 they differ.",
             "training": "Means over the pairs, less what they were at the start.",
         },
     )
@@ -123,11 +130,39 @@ def log_prob(params: dict, answer: dict) -> jax.Array:
 
     Shapes: tokens [2 + T], mask [T] -> []
     """
+    tokens, logits = answer["tokens"], _logits(params, answer)
+    return sequences.sequence_log_prob(logits, tokens[CONTEXT:], mask=answer["mask"])
+
+
+def _logits(params, answer):
     tokens = answer["tokens"]
     seen = params["embedding"][jnp.stack([tokens[:-2], tokens[1:-1]], 1)]
     hidden = jnp.tanh(seen.reshape(len(seen), -1) @ params["hidden"])
-    logits = hidden @ params["out"]
-    return sequences.sequence_log_prob(logits, tokens[CONTEXT:], mask=answer["mask"])
+    return hidden @ params["out"]
+
+
+def token_products(params: dict, pair: tuple) -> tuple[jax.Array, jax.Array]:
+    """Inner products of the gradients of both answers' tokens, and their cosines.
+
+    Shapes: tokens [2 + T] of each -> [T, T], [T, T]
+
+    Where gradients are 0 so are cosines. Masks are not looked at.
+    """
+
+    def rows(answer):
+        def each(params):
+            logits = _logits(params, answer)
+            return sequences.token_log_prob(logits, answer["tokens"][CONTEXT:])
+
+        tree = jax.jacrev(each)(params)
+        parts = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(tree)]
+        return jnp.concatenate(parts, 1)
+
+    chosen, rejected = map(rows, pair)
+    inner = chosen @ rejected.T
+    norms = [jnp.linalg.norm(g, axis=1) for g in (chosen, rejected)]
+    size = norms[0][:, None] * norms[1][None]
+    return inner, inner / jnp.where(size > 0, size, 1)
 
 
 def draw_pairs(
@@ -178,7 +213,19 @@ def _diagnostics(config, key):
         params, pairs = _start(config, suffix, key)
         found = _of_pairs(params, pairs, config.beta, config.small_step)
         values |= {f"{name}/{suffix}": value for name, value in found.items()}
-    return values
+    return values | _of_tokens(params, pairs)  # of the longest answers
+
+
+@jax.jit
+def _of_tokens(params, pairs):
+    """Mean cosines of tokens at the same place, and what shared ones carry."""
+    inner, cosines = jax.vmap(token_products, (None, 0))(params, pairs)
+    length = cosines.shape[1]
+    same = cosines.mean(0)[jnp.arange(length), jnp.arange(length)]
+    along = jnp.trace(inner[:, 1:, 1:], axis1=1, axis2=2)
+    return {f"token/{place}": same[place] for place in range(length)} | {
+        "carried": along.sum() / inner.sum()
+    }
 
 
 @jax.jit
@@ -274,6 +321,21 @@ def _claims(config):
         )
         for a, b in zip(suffixes, suffixes[1:], strict=False)
     ]
+    shared = range(1, 1 + many)
+    claims.append(
+        report.Claim(
+            text="the tokens that differ have gradients less alike than any shared one",
+            reference=stated("contrasting tokens are not what entangles the gradients"),
+            ours=lambda r: (
+                np.min([r[START].final(f"token/{place}") for place in shared], 0)
+                - r[START].final("token/0")
+            ),
+            above=0.0,
+            over="mean",
+            unit="of the cosine",
+            needs=(START,),
+        )
+    )
     for suffix in config.train.suffixes:
         for update in UPDATES:
             name = f"{update}_{suffix}"

@@ -27,36 +27,22 @@ ARMS = {
     "known": "the two kinds, known",
 }
 TEST, SEEN, SIZE = "accuracy/turned", "accuracy/training", "effective size"
+CAPTIONS = {
+    "turned": "Where spurious variables mostly point the other way.",
+    "size": "How many examples of equal weight would tell as much.",
+}
 
 
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
-    if not config.rates or not all(0 <= rate <= 1 for rate in config.rates):
-        raise ValueError(
-            f"config.rates is {tuple(config.rates)}, expected a share in [0, 1] for "
-            "each environment"
-        )
+    check_rates(config)
     measured = once_per_key(lambda key: measure(key, config))
-    ticks = [
-        label.replace(", ", ",\n").replace("two kinds", "two\nkinds")
-        for label in ARMS.values()
-    ]
     return Study(
         arms={
             name: Compute(lambda key, name=name: measured(key)[name]) for name in ARMS
         },
-        figures={
-            "turned": report.intervals(
-                {"all": list(ARMS)}, ticks, TEST, label="accuracy at the test"
-            ),
-            "size": report.intervals(
-                {"all": list(ARMS)},
-                ticks,
-                SIZE,
-                label="effective sample size, of all examples",
-            ),
-        },
-        claims=_claims(),
+        figures=figures(ARMS),
+        claims=claims(),
         labels=ARMS,
         title="Weights against correlations that do not last",
         summary=(
@@ -66,11 +52,32 @@ def build(config) -> Study:
             f"{', '.join(f'{rate:.0%}' for rate in config.rates)} of the cases, and in "
             f"{config.test_rate:.0%} at the test."
         ),
-        captions={
-            "turned": "Where spurious variables mostly point the other way.",
-            "size": "How many examples of equal weight would tell as much.",
-        },
+        captions=CAPTIONS,
     )
+
+
+def check_rates(config):
+    """Refuses environments whose rates are no shares."""
+    if not config.rates or not all(0 <= rate <= 1 for rate in config.rates):
+        raise ValueError(
+            f"config.rates is {tuple(config.rates)}, expected a share in [0, 1] for "
+            "each environment"
+        )
+
+
+def figures(arms: dict) -> dict:
+    """Accuracy at the test, and the effective sample size, of arms with labels."""
+    ticks = [
+        label.replace(", ", ",\n").replace("two kinds", "two\nkinds")
+        for label in arms.values()
+    ]
+    shown = {"all": list(arms)}
+    return {
+        "turned": report.intervals(shown, ticks, TEST, label="accuracy at the test"),
+        "size": report.intervals(
+            shown, ticks, SIZE, label="effective sample size, of all examples"
+        ),
+    }
 
 
 def draw(key: jax.Array, config, rate: float, rows: int) -> tuple:
@@ -155,7 +162,9 @@ def fit(x: jax.Array, y: jax.Array, weights: jax.Array, steps: int) -> tuple:
     return params
 
 
-def _claims():
+def claims() -> list[report.Claim]:
+    """What weights do at the test, and what they cost."""
+
     def ahead(text, arm, other, metric, **more):
         return report.Claim(
             text=text,

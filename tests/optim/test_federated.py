@@ -154,7 +154,10 @@ def test_a_client_without_examples_is_left_out(x64):
 
 
 def test_a_hundred_clients_cost_what_they_cost_one_by_one():
-    """One program, and at most 1.3 times the arithmetic of the clients' own steps."""
+    """One program, and at most 1.3 times the arithmetic of the clients' own steps.
+
+    Counted in the compiled programs, of which that of all clients runs for ten rounds.
+    """
     clients, rows, local = 100, 16, 5
     model = models.MLP((32,), 10)
     rng = np.random.default_rng(0)
@@ -172,23 +175,23 @@ def test_a_hundred_clients_cost_what_they_cost_one_by_one():
 
     transform = optim.federated_rounds(sgd, local_steps=local, weights=np.ones(clients))
 
-    @jax.jit
-    def step(params, state):
+    def all_at_once(params, state):
         grads = jax.vmap(jax.grad(client_loss))(params, x, y)
         updates, state = transform.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    def flops(function, *args):
-        return jax.jit(function).lower(*args).cost_analysis()["flops"]
+    def compiled(function, *args):
+        return jax.jit(function).lower(*args).compile()
 
     stacked = stack(params, clients)
     state = transform.init(stacked)
-    one = flops(alone, params, sgd.init(params), x[0], y[0])
-    assert flops(step, stacked, state) <= 1.3 * clients * one
+    one = compiled(alone, params, sgd.init(params), x[0], y[0])
+    step = compiled(all_at_once, stacked, state)
+    own, ours = (program.cost_analysis()["flops"] for program in (one, step))
+    assert 0.5 * clients * own <= ours <= 1.3 * clients * own
     before = np.mean([client_loss(params, *d) for d in zip(x[:5], y[:5], strict=True)])
     for _ in range(10 * local):
         stacked, state = step(stacked, state)
-    assert step._cache_size() == 1
     after = jax.vmap(client_loss, (None, 0, 0))(state.server_params, x, y).mean()
     assert after < before
 

@@ -6,6 +6,7 @@ from harness.interpreter import interpreted
 
 from configs.federated import get_config
 from experiments.common import studies
+from experiments.common.ranks import rank_correlation
 from experiments.federated import _clients as clients
 from experiments.federated import skew, tails
 
@@ -48,12 +49,12 @@ def test_conflicts_and_ranks():
     total, pairs = interpreted(skew.conflicting)(updates)
     assert (total, pairs) == (2, 3)
     a, b = jnp.float32([3, 1, 2, 2]), jnp.float32([30, 5, 10, 10])
-    np.testing.assert_allclose(tails.rank_correlation(a, b), 1, rtol=1e-6)
-    np.testing.assert_allclose(tails.rank_correlation(a, -b), -1, rtol=1e-6)
+    np.testing.assert_allclose(rank_correlation(a, b), 1, rtol=1e-6)
+    np.testing.assert_allclose(rank_correlation(a, -b), -1, rtol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["skew", "tails", "exploration"])
+@pytest.mark.parametrize("name", ["skew", "skew_cancer", "tails", "exploration"])
 def test_end_to_end(run_study, name):
     done = run_study(f"federated:{name}", seeds=1)
     assert all(np.isfinite(v.ours).all() for v in done.verdicts.values())
@@ -84,6 +85,8 @@ def test_bad_configs_are_refused(refused):
     refused(
         "federated:skew", "strengths", (0.1, 1.0), "expected falling concentrations"
     )
+    refused("federated:skew", "rows", "iris", "config.rows has no 'iris'")
+    refused("federated:skew_cancer", "train", 569, "expected 1 to 568 of 569 rows of")
     refused("federated:tails", "few", 0, "config.few is 0, expected 1 to 9")
     refused(
         "federated:exploration", "explorers", 11, "expected 1 to config.clients, 10"

@@ -22,12 +22,14 @@ def test_pairs_of_a_prompt():
     np.testing.assert_array_equal(better, [[8, 7, 8]])
     np.testing.assert_array_equal(worse, [[7, 9, 9]])
     np.testing.assert_array_equal(counts, [[True, False, True]])
+    clear = bandits.pairs_of(actions, rewards, 0.4)[2]
+    np.testing.assert_array_equal(clear, [[False, False, False]])
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("pick", ("dpo", "ppo"), "config.pick is .* expected some of"),
+        ("pick", ("dpo", "pqo"), "config.pick is .* expected some of"),
         ("rounds", 7, "config.rounds is 7, expected a divisor"),
         ("evaluate_every", 30, "config.evaluate_every is 30, expected a divisor"),
         ("answers", 1, "config.answers is 1, expected at least 2"),

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness.interpreter import interpreted
@@ -20,6 +21,22 @@ def test_log_probabilities_of_answers():
     answer = {"tokens": tokens, "mask": np.array([True, True, False])}
     got = interpreted(entanglement.log_prob)(params, answer)
     np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_products_of_tokens_add_up_to_those_of_answers():
+    params = entanglement.init(jax.random.key(0), 5, 3, 4)
+    pairs = entanglement.draw_pairs(jax.random.key(1), 1, 2, 2, 5)
+    pair = tuple({k: v[0] for k, v in answer.items()} for answer in pairs)
+    inner, cosines = entanglement.token_products(params, pair)
+    assert inner.shape == cosines.shape == (3, 3)
+    grads = [jax.grad(entanglement.log_prob)(params, answer) for answer in pair]
+    whole = sum(
+        jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, grads), strict=True)
+    )
+    np.testing.assert_allclose(inner.sum(), whole, rtol=1e-10)
+    alike = entanglement.token_products(params, (pair[0], pair[0]))[1]
+    np.testing.assert_allclose(jnp.diagonal(alike), 1, rtol=1e-10)
 
 
 def test_pairs_differ_in_one_token():
@@ -47,7 +64,7 @@ def test_what_cannot_be_run_is_not_built(refused, key, value, message):
 @pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("preference:entanglement")
-    assert done.figures == ["cosine", "ratio", "training"]
+    assert done.figures == ["cosine", "ratio", "tokens", "training"]
     first, alike, *_ = done.verdicts.values()
     assert first.verdict == alike.verdict == "reproduced"
     curve = done.results["normalised_6"].arrays["chosen_curve"]
