@@ -97,7 +97,7 @@ def _noise(config):
 
 def _ensloss(config):
     config.data = dict(data_dir="")
-    config.rates, config.train, config.features, config.seeds = (0.0, 0.2), 455, 30, 20
+    config.rates, config.train, config.features, config.seeds = (0.2,), 455, 30, 20
     config.widths, config.running = (512, 512), 0.9  # momentum of the batch norm
     config.learning_rate, config.momentum = 0.01, 0.9
     config.epochs, config.batch_size = 60, 64
@@ -324,7 +324,7 @@ def _spherical(config):
     config.words = dict(modules=60, vocabulary=512, width=32)
     config.words.update(batches=480, batch_size=128, validation=20_000, test=30_000)
     config.words.update(learning_rates=(5e-3, 2e-2), steps=800)
-    config.offsets = (0.0, 4.0, 8.0, 16.0, 28.0)  # b of the Z-loss
+    config.offsets = (0.0, 4.0, 16.0)  # b of the Z-loss
     config.tolerances = dict(digits=1.0, words=2.0, beats=0.0, offset=0.0)  # points
 
 

@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pytest
 
 from configs.classification import get_config
 from experiments.classification import _words, spherical
@@ -35,6 +36,7 @@ def test_the_best_arm_is_chosen_by_validation():
     assert spherical._best(config, "ce", results) is None
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("classification:spherical")
     assert done.figures == ["digits", "words", "words_top_5"]
