@@ -8,6 +8,10 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
   ensloss    a random loss at each step against BCE and the hinge, breast cancer with
              wrong labels
   hl_gauss   classification against regression of a value with heavy-tailed errors
+  value_learning  the same of a value learned by bootstrapping: HL-Gauss, two-hot and
+             C51; one minute, needs scikit-learn
+  aggregate  means of labels over bags, private ones too: between bags and instances;
+             seconds
   presto     rare classes: shrinking towards proportional odds against none and all;
              five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
@@ -238,3 +242,44 @@ SMOKE = dict(
     breast_cancer=_breast_cancer_smoke,
     naive_bayes=_naive_bayes_smoke,
 )
+
+
+def _value_learning(config):
+    config.seeds, config.train = 8, 1300
+    config.stay, config.discount = 0.6, 0.8
+    config.noise = dict(degrees=2.0, scales=(0.0, 1.0))  # Student's t
+    config.bins = dict(vmin=-8.0, vmax=8.0, count=51, sigma_ratio=0.75)
+    config.widths, config.learning_rate, config.copy_rate = (64, 64), 1e-3, 0.02
+    config.steps, config.batch_size = 1600, 64
+    config.tolerances = dict(error_over_mse=0.8)
+
+
+def _value_learning_smoke(config):
+    config.steps, config.widths, config.noise.scales = 3, (8,), (1.0,)
+
+
+def _aggregate(config):
+    config.seeds, config.features, config.deviation = 30, 50, 1.0
+    config.rhos = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+    # Bags, their size, and the rho that was best in the prototype.
+    config.settings = ((60, 5, 0.2), (200, 5, 0.05), (400, 2, 0.1))
+    # The best size is near 1 + 8 features clip^2 / (samples budget^2), 8 for 0.5.
+    config.private = dict(
+        samples=2000,
+        sizes=(1, 2, 5, 10, 20, 50, 100),
+        best=10,
+        clip=3.0,
+        budgets=(0.5, 1.0, 4.0),
+        rho=1.0,
+    )
+    config.tolerances = dict(gain=5.0)  # percent of the error
+
+
+def _aggregate_smoke(config):
+    config.features, config.rhos = 4, (0.0, 0.2, 1.0)
+    config.settings = ((20, 2, 0.2), (40, 2, 0.2))
+    config.private.update(samples=20, sizes=(1, 10, 20), budgets=(0.5, 4.0))
+
+
+VARIANTS |= dict(value_learning=_value_learning, aggregate=_aggregate)
+SMOKE |= dict(value_learning=_value_learning_smoke, aggregate=_aggregate_smoke)
