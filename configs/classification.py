@@ -12,6 +12,9 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
              C51; one minute, needs scikit-learn
   aggregate  means of labels over bags, private ones too: between bags and instances;
              seconds
+  multilabel  labels that occur together: a hybrid loss and its parts; half a minute
+  gru_svm    rows of digits as sequences: squared hinge against cross-entropy; two
+             minutes, needs scikit-learn
   presto     rare classes: shrinking towards proportional odds against none and all;
              five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
@@ -245,12 +248,12 @@ SMOKE = dict(
 
 
 def _value_learning(config):
-    config.seeds, config.train = 8, 1300
+    config.seeds, config.train = 6, 1300
     config.stay, config.discount = 0.6, 0.8
     config.noise = dict(degrees=2.0, scales=(0.0, 1.0))  # Student's t
     config.bins = dict(vmin=-8.0, vmax=8.0, count=51, sigma_ratio=0.75)
-    config.widths, config.learning_rate, config.copy_rate = (64, 64), 1e-3, 0.02
-    config.steps, config.batch_size = 1600, 64
+    config.widths, config.learning_rate, config.copy_rate = (64,), 3e-3, 0.02
+    config.steps, config.batch_size = 1000, 64
     config.tolerances = dict(error_over_mse=0.8)
 
 
@@ -281,5 +284,42 @@ def _aggregate_smoke(config):
     config.private.update(samples=20, sizes=(1, 10, 20), budgets=(0.5, 4.0))
 
 
-VARIANTS |= dict(value_learning=_value_learning, aggregate=_aggregate)
-SMOKE |= dict(value_learning=_value_learning_smoke, aggregate=_aggregate_smoke)
+def _multilabel(config):
+    config.seeds, config.train, config.test = 10, 1000, 4000
+    config.blocks, config.correlation, config.most = (4, 4, 3), 0.6, 0.4
+    config.features, config.noise = 20, 0.3
+    config.width, config.embedding = 64, 32
+    config.learning_rate, config.steps, config.batch_size = 3e-3, 600, 64
+    config.coefficients = dict(correlations=0.1, contrast=0.1)
+    config.margin = 0.5
+    config.tolerances = dict(macro=3.0, micro=1.0)  # points
+
+
+def _multilabel_smoke(config):
+    config.train, config.test, config.steps, config.width = 64, 64, 3, 8
+
+
+def _gru_svm(config):
+    config.seeds, config.train, config.held = 5, 1000, 300
+    config.hidden, config.c = 32, 0.5
+    config.learning_rates = (3e-3, 1e-2, 3e-2)
+    config.steps, config.batch_size = 300, 32
+    config.tolerances = dict(alike=2.0, ahead=10.0, right=84.15)  # points
+
+
+def _gru_svm_smoke(config):
+    config.steps, config.hidden, config.learning_rates = 2, 4, (1e-2,)
+
+
+VARIANTS |= dict(
+    value_learning=_value_learning,
+    aggregate=_aggregate,
+    multilabel=_multilabel,
+    gru_svm=_gru_svm,
+)
+SMOKE |= dict(
+    value_learning=_value_learning_smoke,
+    aggregate=_aggregate_smoke,
+    multilabel=_multilabel_smoke,
+    gru_svm=_gru_svm_smoke,
+)

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from experiments.common.claims import ahead
-from experiments.common.datasets import check_train, divide, images
+from experiments.common.datasets import check_train, digits
 from experiments.common.keys import all_seeds_at_once
 from experiments.common.references import stated
 from logitlab import losses, models, report, targets
@@ -119,7 +119,7 @@ def true_values(config) -> np.ndarray:
 
 
 class Rows(NamedTuple):
-    """Transitions of the images to learn from, and images to test.
+    """Transitions of the images to learn from, images to test, and batches.
 
     Attributes:
       x: images [N, 64].
@@ -128,104 +128,135 @@ class Rows(NamedTuple):
       error: of the reward, of scale 1.
       test_x: other images.
       test_value: true values of these.
+      batches: rows of each step.
     """
 
-    x: jax.Array
-    next: jax.Array
-    reward: jax.Array
-    error: jax.Array
-    test_x: jax.Array
-    test_value: jax.Array
+    x: np.ndarray
+    next: np.ndarray
+    reward: np.ndarray
+    error: np.ndarray
+    test_x: np.ndarray
+    test_value: np.ndarray
+    batches: np.ndarray
 
 
-def transitions(key: jax.Array, x: jax.Array, y: jax.Array, config) -> Rows:
-    """One transition from each image of a random part."""
-    keys = jax.random.split(key, 4)
-    parts = divide(keys[0], x, y, config.train)
-    chances = jnp.asarray(walk(config.stay), jnp.float32)
-    following = jax.random.categorical(keys[1], jnp.log(chances)[parts.y])
-    same = following[:, None] == parts.y[None]
-    picked = jax.random.categorical(keys[2], jnp.where(same, 0.0, -jnp.inf))
+def transitions(key: jax.Array, x: np.ndarray, y: np.ndarray, config) -> Rows:
+    """One transition from each image of a random part, drawn on the host."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    mine, others = np.split(rng.permutation(len(y)), [config.train])
+    chances, state = walk(config.stay), y[mine]
+    following = np.array([rng.choice(STATES, p=chances[s]) for s in state])
+    picked = [rng.choice(mine[state == s]) for s in following]
     return Rows(
-        parts.x,
-        parts.x[picked],
-        jnp.asarray(rewards(), jnp.float32)[parts.y],
-        jax.random.t(keys[3], config.noise.degrees, parts.y.shape),
-        parts.test_x,
-        jnp.asarray(true_values(config), jnp.float32)[parts.test_y],
+        x[mine],
+        x[picked],
+        rewards()[state],
+        rng.standard_t(config.noise.degrees, len(mine)),
+        x[others],
+        true_values(config)[y[others]],
+        rng.integers(config.train, size=(config.steps, config.batch_size)),
     )
 
 
 def _arms(config) -> dict:
-    """An arm for each cell; the scales of a method are learned in one program."""
-    draw = all_seeds_at_once(config, lambda key: transitions(key, *images(), config))
-    scales, arms = config.noise.scales, {}
-    for method in LABELS:
+    """An arm for each cell; all of them are learned in one program."""
+    cells = [(m, scale) for scale in config.noise.scales for m in range(len(LABELS))]
 
-        def make(key, rows, method=method):
-            return jax.vmap(lambda size: learned(key, rows, config, method, size))(
-                jnp.array(scales)
-            )
+    def draw(key):
+        x, y = digits()
+        return jax.tree.map(_narrow, transitions(key, x, y, config))
 
-        errors = all_seeds_at_once(config, make, draw)
-        for place, scale in enumerate(scales):
-            arms[arm_name(method, scale)] = Compute(
-                lambda key, errors=errors, place=place: {ERROR: errors(key)[place]}
-            )
-    return arms
-
-
-def _support(method, bins):
-    """What the outputs of a network stand for."""
-    half = (bins.vmax - bins.vmin) / bins.count / 2 * (method == "hl_gauss")
-    return jnp.linspace(bins.vmin + half, bins.vmax - half, bins.count)
+    errors = all_seeds_at_once(
+        config, lambda key, rows: learned(key, rows, config, cells), draw
+    )
+    return {
+        arm_name(list(LABELS)[m], scale): Compute(
+            lambda key, place=place: {ERROR: errors(key)[place]}
+        )
+        for place, (m, scale) in enumerate(cells)
+    }
 
 
-def learned(key: jax.Array, rows: Rows, config, method: str, scale: jax.Array):
-    """The final squared error of a network on images that it has not seen."""
-    keys = jax.random.split(key)
-    data = {"x": rows.x, "next": rows.next}
-    data["reward"] = rows.reward + scale * rows.error
-    bins, regressed = config.bins, method in (MSE, CLIPPED)
-    ends, support = dict(vmin=bins.vmin, vmax=bins.vmax), _support(method, bins)
-    model = models.MLP(tuple(config.widths), 1 if regressed else bins.count)
+def _narrow(a):
+    return a.astype(np.float32 if a.dtype.kind == "f" else np.int32)
+
+
+def values_of(outputs: jax.Array, method: jax.Array, bins) -> jax.Array:
+    """Values that the outputs of a network stand for, by the place of its method."""
+    atoms = jnp.linspace(bins.vmin, bins.vmax, bins.count)
+    centers = (atoms * (bins.count - 1) / bins.count) + (bins.vmin + bins.vmax) / (
+        2 * bins.count
+    )
+    number = list(LABELS).index
+    support = jnp.where(method == number("hl_gauss"), centers, atoms)
+    regressed = (method == number(MSE)) | (method == number(CLIPPED))
+    return jnp.where(
+        regressed, outputs[:, 0], targets.categorical_value(outputs, support)
+    )
+
+
+def costs(outputs, later, reward, method, config) -> jax.Array:
+    """Losses [B] of a method, by its place, on outputs here and at the next image."""
+    bins, g = config.bins, jnp.float32(config.discount)
+    ends = dict(vmin=bins.vmin, vmax=bins.vmax)
+    target = reward + g * values_of(later, method, bins)
+    clipped = jnp.clip(target, bins.vmin, bins.vmax)
+
+    def c51(z):
+        atoms, probs = (
+            jnp.linspace(bins.vmin, bins.vmax, bins.count),
+            jax.nn.softmax(later),
+        )
+        return losses.c51_loss(z, probs, reward, g, atoms)
+
+    ways = {
+        MSE: lambda z: jnp.square(z[:, 0] - target),
+        CLIPPED: lambda z: jnp.square(z[:, 0] - clipped),
+        "hl_gauss": lambda z: losses.hl_gauss_loss(
+            z, target, **ends, sigma_ratio=bins.sigma_ratio
+        ),
+        "two_hot": lambda z: losses.two_hot_loss(z, target, **ends),
+        "c51": c51,
+    }
+    return jax.lax.switch(method, [ways[name] for name in LABELS], outputs)
+
+
+def learned(key: jax.Array, rows: Rows, config, cells) -> jax.Array:
+    """Final squared errors, for each cell, on images that were not learned from.
+
+    Every network has an output for each bin; a regression learns the first alone.
+    """
+    model = models.MLP(tuple(config.widths), config.bins.count)
     optimizer = optax.adam(config.learning_rate)
+    start = model.init(key, rows.x[:1])["params"]
 
-    def value(out):
-        return out[:, 0] if regressed else targets.categorical_value(out, support)
+    def train(cell):
+        method, scale = cell
+        reward = rows.reward + scale * rows.error
 
-    def loss(params, copy, batch):
-        out = model.apply({"params": params}, batch["x"])
-        later = model.apply({"params": copy}, batch["next"])
-        if method == "c51":
-            probs, g = jax.nn.softmax(later), jnp.float32(config.discount)
-            return losses.c51_loss(out, probs, batch["reward"], g, support).mean()
-        target = batch["reward"] + config.discount * value(later)
-        if method == "two_hot":
-            return losses.two_hot_loss(out, target, **ends).mean()
-        if method == "hl_gauss":
-            return losses.hl_gauss_loss(
-                out, target, **ends, sigma_ratio=bins.sigma_ratio
-            ).mean()
-        if method == CLIPPED:
-            target = jnp.clip(target, bins.vmin, bins.vmax)
-        return jnp.square(out[:, 0] - target).mean()
+        def loss(params, copy, chosen):
+            out, later = (
+                model.apply({"params": tree}, x[chosen])
+                for tree, x in ((params, rows.x), (copy, rows.next))
+            )
+            return costs(out, later, reward[chosen], method, config).mean()
 
-    def step(state, chosen):
-        params, copy, inner = state
-        batch = jax.tree.map(lambda a: a[chosen], data)
-        change, inner = optimizer.update(jax.grad(loss)(params, copy, batch), inner)
-        params = optax.apply_updates(params, change)
-        copy = optax.incremental_update(params, copy, config.copy_rate)
-        return (params, copy, inner), None
+        def step(state, chosen):
+            params, copy, inner = state
+            grads = jax.grad(loss)(params, copy, chosen)
+            change, inner = optimizer.update(grads, inner)
+            params = optax.apply_updates(params, change)
+            copy = optax.incremental_update(params, copy, config.copy_rate)
+            return (params, copy, inner), None
 
-    params = model.init(keys[0], rows.x[:1])["params"]
-    state = params, params, optimizer.init(params)
-    batches = (config.steps, config.batch_size)
-    chosen = jax.random.randint(keys[1], batches, 0, config.train)
-    (params, *_), _ = jax.lax.scan(step, state, chosen)
-    error = value(model.apply({"params": params}, rows.test_x)) - rows.test_value
-    return jnp.square(error).mean()
+        state = start, start, optimizer.init(start)
+        (params, *_), _ = jax.lax.scan(step, state, rows.batches)
+        value = values_of(
+            model.apply({"params": params}, rows.test_x), method, config.bins
+        )
+        return jnp.square(value - rows.test_value).mean()
+
+    return jax.lax.map(train, tuple(map(jnp.array, zip(*cells, strict=True))))
 
 
 def _claims(config):

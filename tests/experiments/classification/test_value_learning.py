@@ -34,6 +34,28 @@ def test_transitions_go_to_neighbors_and_pay_what_the_digit_pays():
     np.testing.assert_allclose(got, 0, atol=1e-6)
 
 
+def test_values_are_read_from_outputs_and_costs_are_the_losses():
+    config = get_config("value_learning")
+    rng = np.random.default_rng(0)
+    z, later = rng.normal(size=(2, 4, 51)).astype("f4")
+    reward, bins = rng.normal(size=4).astype("f4"), config.bins
+    p = np.exp(later) / np.exp(later).sum(1, keepdims=True)
+    q = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    edges, atoms = np.linspace(-8, 8, 52), np.linspace(-8, 8, 51)
+    read = [later[:, 0], later[:, 0], p @ (edges[1:] + edges[:-1]) / 2, p @ atoms]
+    for method, want in enumerate([*read, read[-1]]):
+        got = value_learning.values_of(later, method, bins)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    cost = [value_learning.costs(z, later, reward, m, config) for m in range(5)]
+    target = reward + 0.8 * read[0]
+    np.testing.assert_allclose(cost[0], (z[:, 0] - target) ** 2, rtol=1e-5)
+    share = (reward + 0.8 * read[3] + 8) / 16 * 50  # two-hot: of the atom above
+    low = np.floor(share).astype(int)
+    rows, part = np.arange(4), share - low
+    want = -(1 - part) * np.log(q)[rows, low] - part * np.log(q)[rows, low + 1]
+    np.testing.assert_allclose(cost[3], want, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
