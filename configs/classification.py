@@ -15,6 +15,8 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
   multilabel  labels that occur together: a hybrid loss and its parts; half a minute
   gru_svm    rows of digits as sequences: squared hinge against cross-entropy; two
              minutes, needs scikit-learn
+  utility    logits as utilities of answers: the largest expected gain against the
+             largest utility; seconds
   presto     rare classes: shrinking towards proportional odds against none and all;
              five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
@@ -311,15 +313,31 @@ def _gru_svm_smoke(config):
     config.steps, config.hidden, config.learning_rates = 2, 4, (1e-2,)
 
 
+def _utility(config):
+    config.seeds, config.features = 10, 8
+    config.train, config.held, config.test = (300, 2000), 300, 300
+    config.bit_utility, config.spike, config.spike_from = 0.5, 3.0, 1.5
+    config.width, config.learning_rate = 64, 3e-3
+    config.steps, config.batch_size = 500, 64
+    config.tolerances = dict(over_map=1.0, step=1e-6)  # points
+
+
+def _utility_smoke(config):
+    config.train, config.held, config.test = (20, 30), 10, 10
+    config.steps, config.width = 2, 8
+
+
 VARIANTS |= dict(
     value_learning=_value_learning,
     aggregate=_aggregate,
     multilabel=_multilabel,
     gru_svm=_gru_svm,
+    utility=_utility,
 )
 SMOKE |= dict(
     value_learning=_value_learning_smoke,
     aggregate=_aggregate_smoke,
     multilabel=_multilabel_smoke,
     gru_svm=_gru_svm_smoke,
+    utility=_utility_smoke,
 )
