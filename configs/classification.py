@@ -17,6 +17,10 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
              minutes, needs scikit-learn
   utility    logits as utilities of answers: the largest expected gain against the
              largest utility; seconds
+  tempnet    characters of Python: a temperature for each context against the best
+             single one; half a minute
+  few_shot   naive Bayes and logistic regression on trained features, from two
+             examples of a class on; half a minute, needs scikit-learn
   presto     rare classes: shrinking towards proportional odds against none and all;
              five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
@@ -327,12 +331,42 @@ def _utility_smoke(config):
     config.steps, config.width = 2, 8
 
 
+def _tempnet(config):
+    config.modules, config.vocabulary = 60, 64
+    config.shares = (0.74, 0.4, 0.6)  # rho over log V; the first as for GPT-2
+    config.tau_min, config.tau_max, config.grid = 0.25, 4.0, 41
+    config.hidden, config.learning_rate = 64, 3e-3
+    config.train, config.test = 20_000, 10_000
+    config.steps, config.batch_size = 1000, 128
+    config.tolerances = dict(gap=1e-6)
+
+
+def _tempnet_smoke(config):
+    config.modules, config.shares, config.grid, config.hidden = 3, (0.74,), 3, 8
+    config.train, config.test, config.steps = 100, 100, 2
+
+
+def _few_shot(config):
+    config.seed, config.seeds = 100, 20
+    config.seen, config.width = (0, 1, 2, 3, 4), 64
+    config.learning_rate, config.steps, config.batch_size = 3e-3, 400, 64
+    config.shots, config.test = (2, 3, 5, 10, 20, 50, 100), 350
+    config.inverse_penalty, config.fit_steps, config.var_eps = 1.0, 100, 1e-6
+    config.tolerances = dict(few=3, many=50, few_ahead=0.0, many_ahead=1.0)  # points
+
+
+def _few_shot_smoke(config):
+    config.shots, config.width, config.steps, config.fit_steps = (2, 50), 8, 2, 5
+
+
 VARIANTS |= dict(
     value_learning=_value_learning,
     aggregate=_aggregate,
     multilabel=_multilabel,
     gru_svm=_gru_svm,
     utility=_utility,
+    tempnet=_tempnet,
+    few_shot=_few_shot,
 )
 SMOKE |= dict(
     value_learning=_value_learning_smoke,
@@ -340,4 +374,6 @@ SMOKE |= dict(
     multilabel=_multilabel_smoke,
     gru_svm=_gru_svm_smoke,
     utility=_utility_smoke,
+    tempnet=_tempnet_smoke,
+    few_shot=_few_shot_smoke,
 )
