@@ -21,6 +21,8 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
              single one; half a minute
   few_shot   naive Bayes and logistic regression on trained features, from two
              examples of a class on; half a minute, needs scikit-learn
+  depict     clusters of digits in three stages, with balanced targets; two minutes,
+             needs scikit-learn
   presto     rare classes: shrinking towards proportional odds against none and all;
              five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
@@ -359,6 +361,18 @@ def _few_shot_smoke(config):
     config.shots, config.width, config.steps, config.fit_steps = (2, 50), 8, 2, 5
 
 
+def _depict(config):
+    config.seeds, config.hidden, config.dropout = 5, 64, 0.1
+    config.hidden_weight, config.learning_rate, config.batch_size = 0.1, 2e-3, 64
+    config.epochs = dict(first=30, second=5, third=25)
+    config.tolerances = dict(over_pixels=3.0, lose=0.2)  # points; a share of the seeds
+
+
+def _depict_smoke(config):
+    config.epochs = dict(first=1, second=1, third=1)
+    config.batch_size, config.hidden = 800, 8
+
+
 VARIANTS |= dict(
     value_learning=_value_learning,
     aggregate=_aggregate,
@@ -367,6 +381,7 @@ VARIANTS |= dict(
     utility=_utility,
     tempnet=_tempnet,
     few_shot=_few_shot,
+    depict=_depict,
 )
 SMOKE |= dict(
     value_learning=_value_learning_smoke,
@@ -376,4 +391,5 @@ SMOKE |= dict(
     utility=_utility_smoke,
     tempnet=_tempnet_smoke,
     few_shot=_few_shot_smoke,
+    depict=_depict_smoke,
 )
