@@ -107,8 +107,8 @@ def build(config) -> Study:
             f"All {datasets.DIGITS} digits, an encoder 64-{config.hidden}-{CLUSTERS} "
             f"with dropout {config.dropout:g}; {config.epochs.first}, "
             f"{config.epochs.second} and {config.epochs.third} epochs of the three "
-            "stages, targets of the last made anew for each epoch. Accuracies are those "
-            "of the best renaming of the clusters."
+            "stages, targets of the last made anew for each epoch. Accuracies are "
+            "those of the best renaming of the clusters."
         ),
         captions={"accuracy": "After the last epoch, and of k-means before."},
     )
@@ -213,7 +213,7 @@ def pretrained(key: jax.Array, x: jax.Array, batches: jax.Array, config) -> dict
 
 
 def refined(key, x, batches: Batches, params: dict, labels, config) -> jax.Array:
-    """Clusters [rules, N] after the second and third stage, for each rule of targets."""
+    """Clusters [rules, N] after the third stage, for each rule of targets."""
     optimizer, step = step_of(x, config)
 
     def probs(params):
