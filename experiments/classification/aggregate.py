@@ -28,7 +28,9 @@ def build(config) -> Study:
     _check(config)
     settings = [(bags, size) for bags, size, _ in config.settings]
     private, budgets = config.private, config.private.budgets
-    errors = all_seeds_at_once(config, lambda key: private_errors(key, config))
+    errors = all_seeds_at_once(
+        config, lambda key: private_errors(key, config), by="map"
+    )
     arms = {
         bag_arm(*setting): Compute(
             all_seeds_at_once(
@@ -45,12 +47,7 @@ def build(config) -> Study:
     return Study(
         arms=arms,
         figures={
-            "rho": report.trends(
-                {rho: f"rho/{rho:g}" for rho in config.rhos},
-                label="squared error of the weights",
-                across="ρ: 0 bags alone, 1 instances alone",
-                log=True,
-            ),
+            "rho": _draw_rhos(config),
             "private": report.trends(
                 {size: f"size/{size}" for size in private.sizes},
                 label="squared error of the weights",
@@ -84,6 +81,24 @@ def bag_arm(bags: int, size: int) -> str:
 def budget_arm(epsilon: float) -> str:
     """Name of the arm of a privacy budget."""
     return f"epsilon_{epsilon:g}"
+
+
+def _draw_rhos(config):
+    """Errors against rho, whose ticks are so close at 0 that some have no label."""
+    draw = report.trends(
+        {rho: f"rho/{rho:g}" for rho in config.rhos},
+        label="squared error of the weights",
+        across="ρ: 0 bags alone, 1 instances alone",
+        log=True,
+    )
+
+    def with_labels(results):
+        figure = draw(results)
+        shown = [rho for rho in config.rhos if rho == 0 or rho >= 0.1]
+        figure.axes[0].set_xticks(shown, [f"{rho:g}" for rho in shown])
+        return figure
+
+    return with_labels
 
 
 def _check(config):
@@ -124,31 +139,33 @@ def bag_errors(key: jax.Array, config, bags: int, size: int) -> dict:
 
 
 def private_errors(key: jax.Array, config) -> dict:
-    """Squared errors of the weights [budgets], for each size of the bags."""
+    """Squared errors of the weights [budgets], for each size of the bags.
+
+    All sizes have as many bags as there are examples, the last of them empty: one fit
+    for all.
+    """
     private = config.private
     draw_key, noise_key = jax.random.split(key)
     x, y, theta = _draw(draw_key, config, private.samples)
 
     def error(epsilon, size):
-        ids, bags = jnp.arange(private.samples) // size, private.samples // size
+        ids = jnp.arange(private.samples) // size
         means = targets.private_aggregate_labels(
             jax.random.fold_in(noise_key, size),
             y,
             ids,
-            bags,
+            private.samples,
             clip=private.clip,
             epsilon=epsilon,
         )
         fit = estimators.aggregate_ridge(x, ids, means, private.rho)
         return jnp.sum(jnp.square(fit - theta))
 
-    budgets = jnp.array(private.budgets)
-    return {
-        f"size/{size}": jax.vmap(lambda epsilon, size=size: error(epsilon, size))(
-            budgets
-        )
-        for size in private.sizes
-    }
+    budgets, sizes = jnp.array(private.budgets), jnp.array(private.sizes)
+    errors = jax.lax.map(
+        lambda size: jax.vmap(lambda epsilon: error(epsilon, size))(budgets), sizes
+    )
+    return {f"size/{size}": errors[i] for i, size in enumerate(private.sizes)}
 
 
 def _finals(results, arm, names):
