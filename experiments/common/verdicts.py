@@ -17,6 +17,9 @@ COUNTED = {  # table -> config:variant -> question
         "classification:noise": "comp-sum and robust losses under label noise",
         "classification:ensloss": "EnsLoss against BCE and hinge under label noise",
         "classification:hl_gauss": "classification against regression of a value",
+        "classification:aggregate": (
+            "means of labels over bags, private ones too: bags or instances"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
