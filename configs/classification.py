@@ -337,9 +337,9 @@ def _tempnet(config):
     config.modules, config.vocabulary = 60, 64
     config.shares = (0.74, 0.4, 0.6)  # rho over log V; the first as for GPT-2
     config.tau_min, config.tau_max, config.grid = 0.25, 4.0, 41
-    config.hidden, config.learning_rate = 64, 3e-3
+    config.hidden, config.learning_rate = 32, 1e-2
     config.train, config.test = 20_000, 10_000
-    config.steps, config.batch_size = 1000, 128
+    config.steps, config.batch_size = 600, 128
     config.tolerances = dict(gap=1e-6)
 
 
