@@ -140,13 +140,13 @@ def learned(key: jax.Array, config, count: int) -> dict:
     chosen = {
         MAP: test.argmax(-1),
         RAW: mbr(decisions.candidate_probs(test)),
-        FITTED: mbr(decisions.candidate_probs(test, temperature=fitted.value)),
+        FITTED: mbr(decisions.candidate_probs(test, temperature=fitted.temperature)),
         TRUE: mbr(truth),
     }
     return {
         rule: {
             GAIN: jnp.mean(jnp.sum(truth * gains[answers], -1)),
-            "temperature": fitted.value,
+            "temperature": fitted.temperature,
         }
         for rule, answers in chosen.items()
     }

@@ -20,6 +20,12 @@ COUNTED = {  # table -> config:variant -> question
         "classification:aggregate": (
             "means of labels over bags, private ones too: bags or instances"
         ),
+        "classification:value_learning": (
+            "the same of values learned by bootstrapping: HL-Gauss, two-hot, C51"
+        ),
+        "classification:multilabel": (
+            "a hybrid loss for labels that occur together, and its parts"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
