@@ -40,9 +40,9 @@ points ahead of the cross-entropy, and so is the absolute error, against expecta
 `meco` and `breast_cancer`: everything that was expected. Of `dice`: all but the two on
 maps of at most 10 pixels, where RMA loses up to 0.1 of the expected Dice. Of
 `naive_bayes`: all but the lead of naive Bayes on few digits, which logistic regression
-has from 2 of each class on. Of `aggregate`: everything. Of `value_learning`: HL-Gauss and
-C51 ahead of regression and of two-hot, by less than was asked without errors in the
-rewards. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
+has from 2 of each class on. Of `aggregate`: everything. Of `value_learning`: HL-Gauss
+and C51 ahead of regression and of two-hot, by less than was asked where rewards have no
+errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
 alone.
 """
 

@@ -26,6 +26,9 @@ COUNTED = {  # table -> config:variant -> question
         "classification:multilabel": (
             "a hybrid loss for labels that occur together, and its parts"
         ),
+        "classification:few_shot": (
+            "naive Bayes on trained features, from two examples of a class on"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
