@@ -43,7 +43,9 @@ maps of at most 10 pixels, where RMA loses up to 0.1 of the expected Dice. Of
 has from 2 of each class on. Of `aggregate`: everything. Of `value_learning`: HL-Gauss
 and C51 ahead of regression and of two-hot, by less than was asked where rewards have no
 errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
-alone.
+alone. Of `few_shot`: the lead of logistic regression, on two examples of a class too.
+Of `tempnet`: nothing but duality; temperatures of the robust loss make all contexts
+equally certain, which costs 0.2 nats of a character.
 """
 
 from ml_collections import ConfigDict

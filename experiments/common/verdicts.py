@@ -29,6 +29,9 @@ COUNTED = {  # table -> config:variant -> question
         "classification:few_shot": (
             "naive Bayes on trained features, from two examples of a class on"
         ),
+        "classification:tempnet": (
+            "a temperature for each context against the best single one: TempNet"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
