@@ -8,6 +8,21 @@ Variants, after a colon (`--config=configs/classification.py:hl_gauss`):
   ensloss    a random loss at each step against BCE and the hinge, breast cancer with
              wrong labels
   hl_gauss   classification against regression of a value with heavy-tailed errors
+  value_learning  the same of a value learned by bootstrapping: HL-Gauss, two-hot and
+             C51; one minute, needs scikit-learn
+  aggregate  means of labels over bags, private ones too: between bags and instances;
+             seconds
+  multilabel  labels that occur together: a hybrid loss and its parts; half a minute
+  gru_svm    rows of digits as sequences: squared hinge against cross-entropy; two
+             minutes, needs scikit-learn
+  utility    logits as utilities of answers: the largest expected gain against the
+             largest utility; seconds
+  tempnet    characters of Python: a temperature for each context against the best
+             single one; half a minute
+  few_shot   naive Bayes and logistic regression on trained features, from two
+             examples of a class on; half a minute, needs scikit-learn
+  depict     clusters of digits in three stages, with balanced targets; two minutes,
+             needs scikit-learn
   presto     rare classes: shrinking towards proportional odds against none and all;
              five minutes
   meco       the likelihood (MECO) against noise contrast (NCE) for an unnormalised
@@ -43,6 +58,12 @@ setting, but test accuracy gains at 60 % only, and with weight decay it is behin
 the F1 of the losses of a batch, not of those of each example. Of `reweighting`: what
 the paper says, and nothing that a larger learning rate would not give. Of `equity`: the
 rare cluster gains, and so do all images together.
+has from 2 of each class on. Of `aggregate`: everything. Of `value_learning`: HL-Gauss
+and C51 ahead of regression and of two-hot, by less than was asked where rewards have no
+errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
+alone. Of `few_shot`: the lead of logistic regression, on two examples of a class too.
+Of `tempnet`: nothing but duality; temperatures of the robust loss make all contexts
+equally certain, which costs 0.2 nats of a character.
 """
 
 from ml_collections import ConfigDict
@@ -402,4 +423,144 @@ SMOKE = dict(
     spherical=_spherical_smoke,
     equity=_equity_smoke,
     reweighting=_reweighting_smoke,
+)
+
+
+def _value_learning(config):
+    config.seeds, config.train = 6, 1300
+    config.stay, config.discount = 0.6, 0.8
+    config.noise = dict(degrees=2.0, scales=(0.0, 1.0))  # Student's t
+    config.bins = dict(vmin=-8.0, vmax=8.0, count=51, sigma_ratio=0.75)
+    config.widths, config.learning_rate, config.copy_rate = (64,), 3e-3, 0.02
+    config.steps, config.batch_size = 1000, 64
+    config.tolerances = dict(error_over_mse=0.8)
+
+
+def _value_learning_smoke(config):
+    config.steps, config.widths, config.noise.scales = 3, (8,), (1.0,)
+
+
+def _aggregate(config):
+    config.seeds, config.features, config.deviation = 30, 50, 1.0
+    config.rhos = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+    # Bags, their size, and the rho that was best in the prototype.
+    config.settings = ((60, 5, 0.2), (200, 5, 0.05), (400, 2, 0.1))
+    # The best size is near 1 + 8 features clip^2 / (samples budget^2), 8 for 0.5.
+    config.private = dict(
+        samples=2000,
+        sizes=(1, 2, 5, 10, 20, 50, 100),
+        best=10,
+        clip=3.0,
+        budgets=(0.5, 1.0, 4.0),
+        rho=1.0,
+    )
+    config.tolerances = dict(gain=5.0)  # percent of the error
+
+
+def _aggregate_smoke(config):
+    config.features, config.rhos = 4, (0.0, 0.2, 1.0)
+    config.settings = ((20, 2, 0.2), (40, 2, 0.2))
+    config.private.update(samples=20, sizes=(1, 10, 20), budgets=(0.5, 4.0))
+
+
+def _multilabel(config):
+    config.seeds, config.train, config.test = 10, 1000, 4000
+    config.blocks, config.correlation, config.most = (4, 4, 3), 0.6, 0.4
+    config.features, config.noise = 20, 0.3
+    config.width, config.embedding = 64, 32
+    config.learning_rate, config.steps, config.batch_size = 3e-3, 600, 64
+    config.coefficients = dict(correlations=0.1, contrast=0.1)
+    config.margin = 0.5
+    config.tolerances = dict(macro=3.0, micro=1.0)  # points
+
+
+def _multilabel_smoke(config):
+    config.train, config.test, config.steps, config.width = 64, 64, 3, 8
+
+
+def _gru_svm(config):
+    config.seeds, config.train, config.held = 5, 1000, 300
+    config.hidden, config.c = 32, 0.5
+    config.learning_rates = (3e-3, 1e-2, 3e-2)
+    config.steps, config.batch_size = 300, 32
+    config.tolerances = dict(alike=2.0, ahead=10.0, right=84.15)  # points
+
+
+def _gru_svm_smoke(config):
+    config.steps, config.hidden, config.learning_rates = 2, 4, (1e-2,)
+
+
+def _utility(config):
+    config.seeds, config.features = 10, 8
+    config.train, config.held, config.test = (300, 2000), 300, 300
+    config.bit_utility, config.spike, config.spike_from = 0.5, 3.0, 1.5
+    config.width, config.learning_rate = 64, 3e-3
+    config.steps, config.batch_size = 500, 64
+    config.tolerances = dict(over_map=1.0, step=1e-6)  # points
+
+
+def _utility_smoke(config):
+    config.train, config.held, config.test = (20, 30), 10, 10
+    config.steps, config.width = 2, 8
+
+
+def _tempnet(config):
+    config.modules, config.vocabulary = 60, 64
+    config.shares = (0.74, 0.4, 0.6)  # rho over log V; the first as for GPT-2
+    config.tau_min, config.tau_max, config.grid = 0.25, 4.0, 41
+    config.hidden, config.learning_rate = 32, 1e-2
+    config.train, config.test = 20_000, 10_000
+    config.steps, config.batch_size = 600, 128
+    config.tolerances = dict(gap=1e-6)
+
+
+def _tempnet_smoke(config):
+    config.modules, config.shares, config.grid, config.hidden = 3, (0.74,), 3, 8
+    config.train, config.test, config.steps = 100, 100, 2
+
+
+def _few_shot(config):
+    config.seed, config.seeds = 100, 20
+    config.seen, config.width = (0, 1, 2, 3, 4), 64
+    config.learning_rate, config.steps, config.batch_size = 3e-3, 400, 64
+    config.shots, config.test = (2, 3, 5, 10, 20, 50, 100), 350
+    config.inverse_penalty, config.fit_steps, config.var_eps = 1.0, 100, 1e-6
+    config.tolerances = dict(few=3, many=50, few_ahead=0.0, many_ahead=1.0)  # points
+
+
+def _few_shot_smoke(config):
+    config.shots, config.width, config.steps, config.fit_steps = (2, 50), 8, 2, 5
+
+
+def _depict(config):
+    config.seeds, config.hidden, config.dropout = 5, 64, 0.1
+    config.hidden_weight, config.learning_rate, config.batch_size = 0.1, 2e-3, 64
+    config.epochs = dict(first=30, second=5, third=25)
+    config.tolerances = dict(over_pixels=3.0, lose=0.2)  # points; a share of the seeds
+
+
+def _depict_smoke(config):
+    config.epochs = dict(first=1, second=1, third=1)
+    config.batch_size, config.hidden = 800, 8
+
+
+VARIANTS |= dict(
+    value_learning=_value_learning,
+    aggregate=_aggregate,
+    multilabel=_multilabel,
+    gru_svm=_gru_svm,
+    utility=_utility,
+    tempnet=_tempnet,
+    few_shot=_few_shot,
+    depict=_depict,
+)
+SMOKE |= dict(
+    value_learning=_value_learning_smoke,
+    aggregate=_aggregate_smoke,
+    multilabel=_multilabel_smoke,
+    gru_svm=_gru_svm_smoke,
+    utility=_utility_smoke,
+    tempnet=_tempnet_smoke,
+    few_shot=_few_shot_smoke,
+    depict=_depict_smoke,
 )

@@ -234,6 +234,7 @@ OWN_TESTS = {
     "ppca_log_likelihood": "takes a fit",
     "presto_lambda_max": "the number of classes is static",
     "presto_logits": "takes a fit",
+    "private_aggregate_labels": "takes a key",
     "prototypes": "the number of classes is static",
     "r_precision": "a reference needs labels",
     "rankseg_rma": "the shape follows the mode",

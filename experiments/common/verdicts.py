@@ -17,6 +17,21 @@ COUNTED = {  # table -> config:variant -> question
         "classification:noise": "comp-sum and robust losses under label noise",
         "classification:ensloss": "EnsLoss against BCE and hinge under label noise",
         "classification:hl_gauss": "classification against regression of a value",
+        "classification:aggregate": (
+            "means of labels over bags, private ones too: bags or instances"
+        ),
+        "classification:value_learning": (
+            "the same of values learned by bootstrapping: HL-Gauss, two-hot, C51"
+        ),
+        "classification:multilabel": (
+            "a hybrid loss for labels that occur together, and its parts"
+        ),
+        "classification:few_shot": (
+            "naive Bayes on trained features, from two examples of a class on"
+        ),
+        "classification:tempnet": (
+            "a temperature for each context against the best single one: TempNet"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
