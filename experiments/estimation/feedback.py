@@ -90,7 +90,7 @@ def build(config) -> Study:
         summary=(
             f"{config.num_users} users like some of {config.num_items} items, by "
             f"{config.rank} factors. Each has clicked {config.liked} that they like "
-            f"and {_random(config)} at random; {config.wanted} more that they like are the "
+            f"and {_random(config)} at random; {config.wanted} more are the "
             f"test, ranked among all that they have not clicked. From epoch "
             f"{config.warm_up} on one of {config.pool} clicks is drawn by its loss."
         ),

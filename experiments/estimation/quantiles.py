@@ -46,6 +46,9 @@ WIS = "score"
 HOW = {"plain": "as predicted", "cqr": "CQR, one fold", "cv": "CV+, all folds"}
 
 
+_leaf_smoother = jax.jit(estimators.leaf_smoother)
+
+
 class Fits(NamedTuple):
     """One split of the patients, and what all models predict.
 
@@ -180,7 +183,7 @@ def _others(config, seed, x, y, rows):
         forest = ensemble.RandomForestRegressor(
             config.trees, min_samples_leaf=config.leaf, random_state=seed
         ).fit(mine, own)
-        weights = estimators.leaf_smoother(
+        weights = _leaf_smoother(
             jnp.asarray(forest.apply(mine)), jnp.asarray(forest.apply(x))
         )
         boosted = each(
