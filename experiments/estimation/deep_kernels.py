@@ -65,13 +65,6 @@ def build(config) -> Study:
                 across="depth",
                 bound=(config.tolerances.agree, "the bound of the claim"),
             ),
-            "relu": report.trends(
-                {depth: f"2d/{depth}" for depth in config.relu.depths},
-                arms=(RELU,),
-                label="points given to the majority",
-                across="depth",
-                log_across=True,
-            ),
         },
         claims=_claims(config, last),
         labels=LABELS,
@@ -86,7 +79,6 @@ def build(config) -> Study:
             "rows_2": "Test accuracy in two dimensions.",
             "rows_3": "Test accuracy in three dimensions.",
             "power": "How the kernel of r² becomes the nearest neighbor, 2 dimensions.",
-            "relu": "How that of ReLU becomes the majority's vote, 2 dimensions.",
         },
     )
 
