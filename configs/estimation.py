@@ -133,7 +133,7 @@ def _auctions(config):
         gain=0.0,
         ahead=0.02,  # of the welfare
         revenue=0.0,
-        promised=0.01,
+        promised=0.03,
     )
 
 

@@ -167,7 +167,8 @@ def _trained(key, x, y, *, name, train, widths, bits, steps, rates, guidance):
     )
     middle = jax.random.randint(bit_key, (steps,), 1, len(bits) - 1)
     rate = optax.cosine_decay_schedule(rates[0], steps)
-    optimizer = optax.chain(optax.clip(clip), optax.adamw(rate, weight_decay=rates[1]))
+    decayed = optax.adamw(rate, weight_decay=rates[1], mask=lambda _: (True, False))
+    optimizer = optax.chain(optax.clip(clip), decayed)  # steps of grids do not shrink
     (params, logs), _ = descended(
         jax.grad(loss), (params, logs), optimizer, batches=(rows, middle)
     )

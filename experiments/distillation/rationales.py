@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.common.claims import ahead
 from experiments.common.references import stated
 from experiments.common.solvers import descended
 from logitlab import losses, models, report, sequences
@@ -124,7 +125,7 @@ def corrupt(key: jax.Array, explanations: jax.Array, share: float) -> jax.Array:
     wrong = jax.random.bernoulli(which_key, share, lead)
     place = jax.random.randint(place_key, lead, 0, EXPLANATION)
     more = jax.random.randint(digit_key, lead, 1, 10)
-    at = (jnp.arange(EXPLANATION) == place[..., None]) & wrong[..., None]
+    at = jax.nn.one_hot(place, EXPLANATION, dtype=bool) & wrong[..., None]
     return jnp.where(at, (explanations + more[..., None]) % 10, explanations)
 
 
@@ -166,7 +167,7 @@ def _judged(key, sums, good, steps):
     fake = corrupt(key, sums.told, 1.0)
     seen = trigrams(questions, sums.told)
     rows = jnp.concatenate([seen, trigrams(questions, fake)], 1)
-    labels = jnp.concatenate([good, jnp.zeros_like(good)], 1)
+    labels = jnp.concatenate([good, jnp.zeros_like(good)], 1).astype("float32")
 
     def loss(w):
         z = w[rows].sum(-1)
@@ -261,6 +262,7 @@ def _inputs(questions, digits, task):
     many, width = digits.shape[-1], EXPLANATION
     padded = jnp.pad(digits, [(0, 0)] * (digits.ndim - 1) + [(0, width - many)])
     before = jnp.arange(width)[None] < jnp.arange(many)[:, None]
+    before = before.reshape((1,) * (digits.ndim - 1) + before.shape)
     seen = jnp.where(before, padded[..., None, :], -1)
     flat = (*digits.shape, -1)
     question = jax.nn.one_hot(questions, 10).reshape(*digits.shape[:-1], 1, -1)
@@ -309,16 +311,6 @@ def _rules(config, key):
 
 def _claims(config):
     bounds = config.tolerances
-
-    def ahead(text, metric, arm, other, **claim):
-        return report.Claim(
-            text=text,
-            ours=report.ahead(metric, arm, other, scale=claim.pop("scale", 1.0)),
-            over="mean",
-            needs=(arm, other),
-            **claim,
-        )
-
     return [
         report.Claim(
             text="a bad explanation beyond the margin has no gradient, nor has one "
@@ -344,6 +336,7 @@ def _claims(config):
             reference=stated("the student learns to tell bad rationales"),
             at_least=bounds.unlikely,
             unit="nats per digit",
+            over="mean",
         ),
         ahead(
             "also bad explanations of new additions",
@@ -353,6 +346,7 @@ def _claims(config):
             reference=stated("the student learns to tell bad rationales"),
             at_least=0.0,
             unit="nats per digit",
+            over="mean",
         ),
         ahead(
             "it costs no answers",
@@ -363,6 +357,7 @@ def _claims(config):
             at_least=-bounds.cost,
             unit="points of the digits",
             scale=100,
+            over="mean",
         ),
         ahead(
             "nor does it with weights by quality",
@@ -373,6 +368,7 @@ def _claims(config):
             at_least=-bounds.cost,
             unit="points of the digits",
             scale=100,
+            over="mean",
         ),
         ahead(
             "good explanations help with the answers",
@@ -383,6 +379,7 @@ def _claims(config):
             at_least=0.0,
             unit="points of the digits",
             scale=100,
+            over="mean",
         ),
         report.Claim(
             text="the discriminator thinks more of right explanations than of wrong",
