@@ -98,7 +98,7 @@ def build(config) -> Study:
         summary=(
             f"Diabetes, {config.train.diabetes} patients to learn from, and digits, "
             f"odd or even, {config.train.digits} images to learn from. Outcomes are "
-            "told apart by noise of 1e-6, so that a tree grows until every example "
+            "told apart by noise of 1e-3, so that a tree grows until every example "
             "has a leaf of its own. Splits see a third of the features. Test points "
             "are in thirds by their distance from the nearest training point."
         ),
@@ -123,7 +123,7 @@ def rows(data: str, train: int, rng: np.random.Generator) -> Rows:
         x, y = digits()
         y = (y % 2).astype(float)
     order = rng.permutation(len(y))[: train + MOST]
-    x, y = x[order], y[order] + 1e-6 * rng.normal(size=len(order))
+    x, y = x[order], y[order] + 1e-3 * rng.normal(size=len(order))
     apart = distance.cdist(x[train:], x[:train]).min(1)
     test = train + np.argsort(apart)
     return Rows(x[:train], y[:train], x[test], y[test])
