@@ -82,6 +82,8 @@ COUNTED = {  # table -> config:variant -> question
         "distillation:flips": "negative flips of an update, against its accuracy",
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
+        "distillation:bit_widths": "all bit-widths in one set of weights (EQ-Net)",
+        "distillation:rationales": "good and bad explanations (QCRD)",
         "distillation:sid": "one-step generators (SiD)",
         "distillation:speculative_draft": "what a draft model should learn",
     },
@@ -198,6 +200,13 @@ COUNTED = {  # table -> config:variant -> question
         "shifts:foundations": "what pre-training expects, and means of several",
         "shifts:colours": "heads for source domains: DRM",
         "shifts:averaging": "means of models and of their weights: BANG",
+    },
+    "estimation": {
+        "estimation:quantiles": "five models' quantiles, combined and calibrated",
+        "estimation:deep_kernels": "networks of infinite width and depth",
+        "estimation:feedback": "clicks at random, and clicks drawn by their loss",
+        "estimation:forests": "effective parameters of forests",
+        "estimation:auctions": "positions of ads that compete for one click",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",
