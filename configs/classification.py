@@ -57,8 +57,8 @@ setting, but test accuracy gains at 60 % only, and with weight decay it is behin
 `anyloss`: all gains, and none over a threshold that is chosen after training. Of `dsc`:
 the F1 of the losses of a batch, not of those of each example. Of `reweighting`: what
 the paper says, and nothing that a larger learning rate would not give. Of `equity`: the
-rare cluster gains, and so do all images together.
-has from 2 of each class on. Of `aggregate`: everything. Of `value_learning`: HL-Gauss
+rare cluster gains, and so do all images together. Of `aggregate`: everything. Of
+`value_learning`: HL-Gauss
 and C51 ahead of regression and of two-hot, by less than was asked where rewards have no
 errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
 alone. Of `few_shot`: the lead of logistic regression, on two examples of a class too.
