@@ -9,6 +9,10 @@ Variants, after a colon (`--config=configs/decisions.py:grouped_actions`):
   shared_features  bandits that learn their common features together, or each alone
   transfer         which of fifty tasks to train on, so that all of them profit
   smoke            seconds; for tests
+Expected: VaGraM has a lower error of the value and a higher one of the state than
+squared errors; clusters and single actions cross at about 200 samples; a bandit that
+learns features with others has 0.57 of the regret alone; MBTL is above tasks at random
+after every task, and behind equal distances on a steep line for most of the way.
 """
 
 from ml_collections import ConfigDict
