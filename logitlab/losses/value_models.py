@@ -223,7 +223,6 @@ def _clipped(g, keep, quantile, floor):
     top = jnp.where(top > 0, top, 1)
     norm = top * jnp.sqrt(jnp.square(g / top).sum(-1, keepdims=True))  # no overflow
     # One number for each example, all of them on each device.
-    # One number for each example, all of them on each device.
     rows, there = (numerics.unsharded(a) for a in (norm[..., 0], keep))
     most = kept_quantile(rows, there, jnp.asarray([quantile], g.dtype))[0]
     steep = (norm > most) & (norm > jnp.asarray(floor, g.dtype))
