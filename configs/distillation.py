@@ -17,7 +17,10 @@ Variants, after a colon (`--config=configs/distillation.py:scales`):
                 seconds
   bits          weights for few bits: kurtosis (EQ-Net), guidance; two minutes, needs
                 scikit-learn
+  bit_widths    one set of weights for all bit-widths, random middle, grids, learned
+                steps (EQ-Net); a minute, needs scikit-learn
   sid           a one-step generator from a denoiser, all in closed form; one minute
+  rationales    a teacher's good and bad explanations of additions (QCRD); half a minute
   speculative_draft  a character model of the standard library's source and its draft,
                 which learns from its logits and features (SpecVLM); three minutes
   smoke      seconds; for tests
@@ -376,6 +379,20 @@ def _bits(config):
     )
 
 
+def _bit_widths(config):
+    config.seeds = 8
+    config.train, config.widths = 1000, (64, 64)
+    config.steps, config.batch_size = 400, 128
+    config.learning_rate, config.weight_decay = 3e-3, 1e-2
+    config.bits = (2, 3, 4, 6, 8)
+    config.weight, config.clip = 0.5, 1.0
+    config.tolerances = dict(
+        lost=1.0,  # points of the most bits
+        trained=1.5,  # points ahead in the fewest bits
+        grids=0.0,
+    )
+
+
 def _sid(config):
     config.seeds = 5
     config.data = dict(mean=1.5, deviation=0.6)
@@ -441,6 +458,30 @@ def _bits_smoke(config):
     config.guidance.bits, config.pick = (8, 2), ("even", "guided")
 
 
+def _rationales(config):
+    config.seeds = 10
+    config.train, config.test, config.explanations = 200, 500, 5
+    config.corrupted = 0.3  # share of the explanations
+    config.width, config.learning_rate = 128, 3e-3
+    config.steps, config.batch_size, config.discriminator_steps = 500, 40, 100
+    config.beta, config.margin = 0.2, 3.0
+    config.tolerances = dict(
+        unlikely=0.1,  # nats per digit
+        cost=1.0,  # points of the digits
+        tells=0.1,  # of the probability of being good
+    )
+
+
+def _rationales_smoke(config):
+    config.train, config.test, config.width = 20, 10, 4
+    config.steps, config.batch_size, config.discriminator_steps = 3, 5, 3
+
+
+def _bit_widths_smoke(config):
+    config.steps, config.widths, config.bits = 2, (4,), (2, 3, 8)
+    config.train, config.batch_size = 50, 8
+
+
 def _sid_smoke(config):
     config.after, config.identity_draws = (5, 20), 1000
 
@@ -455,7 +496,9 @@ VARIANTS = dict(
     flips=_flips,
     kernel_ridge=_kernel_ridge,
     bits=_bits,
+    bit_widths=_bit_widths,
     sid=_sid,
+    rationales=_rationales,
     speculative_draft=_speculative_draft,
 )
 SMOKE = dict(
@@ -464,6 +507,8 @@ SMOKE = dict(
     flips=_flips_smoke,
     kernel_ridge=_kernel_ridge_smoke,
     bits=_bits_smoke,
+    bit_widths=_bit_widths_smoke,
     sid=_sid_smoke,
+    rationales=_rationales_smoke,
     speculative_draft=_speculative_draft_smoke,
 )

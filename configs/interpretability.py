@@ -69,7 +69,8 @@ def _explanations_smoke(config):
 def _influence(config):
     config.seeds = 5
     config.train, config.queries, config.removed = 1000, 24, 6
-    config.widths, config.steps, config.decay = (16,), 300, 1e-3
+    config.widths, config.steps, config.decay = (64,), 300, 1e-3  # 4810 parameters
+    config.dampings = (0.1, 1.0, 10.0)  # over the mean eigenvalue of a layer
     config.draws, config.share, config.chunk = 4, 0.1, 250
     config.tolerances = dict(correlation=0.9)
 

@@ -84,7 +84,7 @@ def _one_shot(config):
         saturated=0.95,
         gains_on=0.01,
         ablation_within=0.05,
-        entropy_gains=0.0,
+        entropy_gains=0.01,  # the prototype gained 0.015
         entropy_most=0.2,
     )
 
@@ -138,9 +138,10 @@ def _sampler(config):
         warm=200,  # updates before, with the right answers, for a warm start
         learning_rate=3e-3,
         eps=0.2,
+        entropy=0.02,  # reward for a nat of a digit's entropy, in the arms that pay it
     )
     config.tolerances = dict(
-        early=0.07, later=0.02, oracle=0.0, forgetting=0.0, accuracy=0.0
+        early=0.07, later=0.02, oracle=0.0, forgetting=0.0, accuracy=0.0, mixed=0.0
     )
 
 

@@ -108,6 +108,7 @@ def _attacks(config):
     config.attack = dict(eps=0.1, steps=10, step_size=0.025)
     config.eps, config.test_steps = 0.15, 40
     config.scales = (1.0, 20.0, 100.0, 1000.0)
+    config.queries = 100  # of Square, within robust_accuracy
     config.tolerances = dict(
         margin=0.02,  # shares that the probability margin breaks more than others
         blind=0.002,  # difference over scales that rounding may make: one image
@@ -120,7 +121,7 @@ def _attacks(config):
 def _attacks_smoke(config):
     config.widths, config.steps, config.batch_size = (16,), 3, 16
     config.train, config.scales = 1750, (1.0, 20.0)
-    config.attack.steps = config.test_steps = 2
+    config.attack.steps = config.test_steps = config.queries = 2
 
 
 def _comp_sum(config):

@@ -9,16 +9,23 @@ Variants, after a colon (`--config=configs/scaling.py:links`):
               about five minutes on two cores
   links       does the exponent move? Softmax, StableMax and two comp-sum losses, each
               judged by the probabilities that its own minimiser means; 5 sizes x 3
+  temperature  the same questions of logits over 4, a head over the root of its width,
+              and squared errors, whose temperature is fitted afterwards; 5 sizes x 3
   classes     4 to 1024 classes of next byte (the most frequent ones and one for all
               others) or next pair (all bytes and the most frequent pairs); 3 sizes
+  attention   causal transformers of width 16 to 64 on 125,000 to 500,000 bytes, and 2
+              points held out: ten minutes on two cores
   transformer    causal transformers of width 64 to 512, context 256: for accelerators
   smoke       seconds; for tests
 Expected of `default`: the law fitted on 24 runs predicts the two held-out ones within
 3 %, a power law misses by twice that; error-entropy follows a power law of the size as
-closely as the cross-entropy, but its share does not fall.
+closely as the cross-entropy, but its share does not fall. Of `attention`: no law, since
+the larger models have too few steps.
 Sources: Kaplan et al. 2020, arXiv:2001.08361; Hoffmann et al. 2022, arXiv:2203.15556;
 What Scales in Cross-Entropy Scaling Law?, Yan et al. 2025, arXiv:2510.04067.
 """
+
+import functools
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -50,6 +57,9 @@ def _common(config):
     config.model = dict(name="WindowMLP", width=64, embedding=16)  # of WindowMLP
     config.model.update(layers=4, heads=4, dtype="float32")  # of CausalTransformer
     config.loss = dict(link="", tau=1.0)  # of logitlab.links; of comp_sum_loss
+    config.loss.update(
+        temperature=1.0, squared=False
+    )  # squared: against one-hot labels
     config.optim = dict(learning_rate=1e-2, warmup=0.05, b1=0.9, b2=0.98)
     config.batch_size, config.tokens = 512, 250_000  # predictions to train on, in all
     config.series, config.held_out = "", False  # which law a run belongs to, if any
@@ -118,14 +128,29 @@ OBJECTIVES = {
 }
 
 
-def _links(config):
+TEMPERATURES = {
+    "softmax": dict(),
+    "logits over 4": dict(temperature=4.0),
+    "head over root H": dict(temperature="root"),
+    "squared error": dict(squared=True),
+}
+
+
+def _series(config, objectives):
     arms = {}
-    for series, loss in OBJECTIVES.items():
+    for series, loss in objectives.items():
         prefix = series.lower().replace("-", "_").replace(" ", "_").replace(".", "_")
         widths, amounts = (8, 16, 32, 64, 128), (125_000, 250_000, 500_000)
         arms |= _ladder(widths, amounts, series, f"{prefix}_", loss=loss)
-    config.arms, config.order = arms, tuple(OBJECTIVES)
+    config.arms, config.order = arms, tuple(objectives)
     config.tolerances = dict(identity=1e-9, exponent_moves=0.1, slope_moves=0.02)
+
+
+def _temperature(config):
+    _series(config, TEMPERATURES)
+    for arm in config.arms.values():
+        if arm.loss.get("temperature") == "root":
+            arm.loss = dict(temperature=arm.model.width**0.5)
 
 
 CLASSES = (4, 16, 64, 256, 1024)
@@ -143,6 +168,25 @@ def _classes(config):
         )
     config.arms, config.order = arms, tuple(f"C={classes}" for classes in CLASSES)
     config.tolerances = dict(identity=1e-9, share=0.0)
+
+
+def _attention(config):
+    config.data.update(context=32, positions=61_440, chunk=60)
+    config.model.update(name="CausalTransformer", layers=2)
+    config.batch_size, config.optim.learning_rate = 16, 3e-3
+    config.fit.leave_out_below, config.fit.leave_out_above = 24, 48
+    config.arms = {
+        **_ladder((16, 24, 32, 48, 64), (125_000, 250_000, 500_000)),
+        **_ladder((96,), (500_000,), held_out=True),
+        **_ladder((64,), (1_000_000,), held_out=True),
+    }
+    config.tolerances = dict(
+        law_within=0.03,
+        power_misses_by=0.06,
+        identity=1e-9,
+        r2_within=0.03,
+        exponent_spread=0.1,
+    )
 
 
 def _transformer(config):
@@ -182,8 +226,10 @@ def _default_smoke(config):
 
 VARIANTS = dict(
     default=_default,
-    links=_links,
+    links=functools.partial(_series, objectives=OBJECTIVES),
+    temperature=_temperature,
     classes=_classes,
+    attention=_attention,
     transformer=_transformer,
 )
 SMOKE = dict(default=_default_smoke)

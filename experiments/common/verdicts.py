@@ -17,6 +17,21 @@ COUNTED = {  # table -> config:variant -> question
         "classification:noise": "comp-sum and robust losses under label noise",
         "classification:ensloss": "EnsLoss against BCE and hinge under label noise",
         "classification:hl_gauss": "classification against regression of a value",
+        "classification:aggregate": (
+            "means of labels over bags, private ones too: bags or instances"
+        ),
+        "classification:value_learning": (
+            "the same of values learned by bootstrapping: HL-Gauss, two-hot, C51"
+        ),
+        "classification:multilabel": (
+            "a hybrid loss for labels that occur together, and its parts"
+        ),
+        "classification:few_shot": (
+            "naive Bayes on trained features, from two examples of a class on"
+        ),
+        "classification:tempnet": (
+            "a temperature for each context against the best single one: TempNet"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
@@ -24,6 +39,10 @@ COUNTED = {  # table -> config:variant -> question
         "classification:naive_bayes": (
             "examples that naive Bayes and logistic regression need"
         ),
+        "classification:ldr": "a temperature for every example: ALDR-KL, wrong labels",
+        "classification:anyloss": "training for F1 and balanced accuracy: AnyLoss",
+        "classification:dsc": "Dice, Tversky and self-adjusting losses, rare positives",
+        "classification:equity": "weights for images unlike the others: DatasetEquity",
     },
     "checkered": {
         "checkered:saddle": "four clouds, gradients and cross-gradients from zero",
@@ -40,6 +59,8 @@ COUNTED = {  # table -> config:variant -> question
     },
     "scaling_variants": {
         "scaling:links": "whether the exponents move with the objective",
+        "scaling:temperature": "the same of temperatures and squared errors",
+        "scaling:attention": "whether small transformers follow the law",
         "scaling:classes": (
             "whether the share of error-entropy falls for 4 to 1024 classes"
         ),
@@ -61,6 +82,8 @@ COUNTED = {  # table -> config:variant -> question
         "distillation:flips": "negative flips of an update, against its accuracy",
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
+        "distillation:bit_widths": "all bit-widths in one set of weights (EQ-Net)",
+        "distillation:rationales": "good and bad explanations (QCRD)",
         "distillation:sid": "one-step generators (SiD)",
         "distillation:speculative_draft": "what a draft model should learn",
     },
@@ -162,6 +185,12 @@ COUNTED = {  # table -> config:variant -> question
         "federated:tails": "a long tail over clients, and realigned heads: FedLoGe",
         "federated:exploration": "gradients guided by where clients explored: FedLEx",
     },
+    "decisions": {
+        "decisions:value_gradient": "a model too small for its state: VaGraM",
+        "decisions:grouped_actions": "one estimate for several actions",
+        "decisions:shared_features": "bandits that share their features: GFUCB",
+        "decisions:transfer": "which tasks to train on: MBTL",
+    },
     "shifts": {
         "shifts:stable": "weights that make variables independent: L2R-GNN",
         "shifts:motifs": "the same for graphs of motifs, whose sizes mislead",
@@ -171,6 +200,13 @@ COUNTED = {  # table -> config:variant -> question
         "shifts:foundations": "what pre-training expects, and means of several",
         "shifts:colours": "heads for source domains: DRM",
         "shifts:averaging": "means of models and of their weights: BANG",
+    },
+    "estimation": {
+        "estimation:quantiles": "five models' quantiles, combined and calibrated",
+        "estimation:deep_kernels": "networks of infinite width and depth",
+        "estimation:feedback": "clicks at random, and clicks drawn by their loss",
+        "estimation:forests": "effective parameters of forests",
+        "estimation:auctions": "positions of ads that compete for one click",
     },
     "policy_gradient": {
         "policy_gradient:groups": "groups that are all wrong: NGRPO",

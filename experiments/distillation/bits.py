@@ -6,7 +6,7 @@ bits at once, in one set of weights: in one of them the fewer bits learn from th
 (GPG), in the other all learn from the labels alone.
 
 Source: EQ-Net, Xu et al. 2023, arXiv:2308.07650. Its middle bit-width is drawn at every
-step and its steps are learned; here both are fixed.
+step and its steps are learned; here both are fixed, in ``bit_widths`` they are not.
 """
 
 import functools

@@ -19,7 +19,7 @@ from experiments.common.references import prototype, stated
 from experiments.common.solvers import descended
 from experiments.policy_gradient import _answers
 from experiments.policy_gradient.groups import task_of
-from logitlab import losses, report, rl
+from logitlab import losses, metrics, report, rl
 from logitlab.train import Compute, Study
 
 METHODS = {
@@ -29,7 +29,11 @@ METHODS = {
     "oracle": "known success",
 }
 LEARNERS = ("uniform", "vade")  # of what a policy can know
-STARTS = {"scratch": "from scratch", "warm": "shown answers before"}
+STARTS = {
+    "scratch": "from scratch",
+    "warm": "shown answers before",
+    "entropy": "paid for entropy",
+}
 
 
 def build(config) -> Study:
@@ -60,22 +64,23 @@ def build(config) -> Study:
         return values
 
     def learned(start, method, key):
-        accuracy = accuracies(
+        accuracy, mixed = accuracies(
             task_of(learner),
             method,
             key,
             prompts=learner.prompts,
             rollouts=learner.rollouts,
             points=learner.points,
-            every=learner.steps // learner.points,
+            every=_every(learner),
             rate=learner.learning_rate,
             eps=learner.eps,
+            entropy=learner.entropy if start == "entropy" else 0.0,
             warm=learner.warm if start == "warm" else 0,
             **decays,
         )
         return {
             f"accuracy/{n}": a for n, a in zip(_steps(learner), accuracy, strict=True)
-        }
+        } | {f"mixed/{n}": m for n, m in zip(_steps(learner)[1:], mixed, strict=True)}
 
     return Study(
         arms={name: Compute(functools.partial(simulated, name)) for name in METHODS}
@@ -95,6 +100,11 @@ def build(config) -> Study:
                 label="probability of the right answer",
                 across="update",
             ),
+            "mixed": report.trends(
+                {n: f"mixed/{n}" for n in _steps(learner)[1:]},
+                label="groups that teach (share)",
+                across=f"update (means over the {_every(learner)} before)",
+            ),
         },
         claims=_claims(config),
         labels=METHODS
@@ -111,19 +121,24 @@ def build(config) -> Study:
             f"skill, every update {world.drift:g} to all. Policy: sums modulo "
             f"{learner.task.base}^{learner.task.digits}, {learner.prompts} prompts "
             f"with {learner.rollouts} answers an update, GRPO; from scratch, or after "
-            f"{learner.warm} updates that were shown right answers. All have the same "
-            "number of answers."
+            f"{learner.warm} updates that were shown right answers, or from scratch "
+            f"with {learner.entropy:g} times the entropy of every digit as a reward. "
+            "All have the same number of answers."
         ),
         captions={
             "share": "Simulation: groups with both right and wrong answers.",
             "accuracy": "Policy: exact, over all prompts.",
+            "mixed": "Policy: groups with both right and wrong answers.",
         },
     )
 
 
+def _every(learner):
+    return learner.steps // learner.points
+
+
 def _steps(learner):
-    every = learner.steps // learner.points
-    return [every * i for i in range(learner.points + 1)]
+    return [_every(learner) * i for i in range(learner.points + 1)]
 
 
 def _check(config):
@@ -236,14 +251,16 @@ def accuracies(
     every: int,
     rate: float,
     eps: float,
+    entropy: float,
     warm: int,
     decay_sample: float,
     decay_global: float,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """Probability of the right answer before training and at each point after.
 
     The policy is shown the right answers for the first ``warm`` updates, which come
-    before; then it has rewards alone.
+    before; then it has rewards alone, and ``entropy`` for each nat of a digit. The
+    second result is the share of groups that taught something, between the points.
     """
     decays = _decays(method, decay_sample, decay_global)
     every_prompt, keys = task.prompts(), jax.random.split(key)
@@ -268,16 +285,20 @@ def accuracies(
                 clip_low=eps,
                 clip_high=eps,
             )
-            return each.mean(), r.sum(-1).astype(jnp.int32)
+            sure = metrics.neg_entropy_score(
+                task.logits(params, batch["x"], batch["y"])
+            )
+            return each.mean() + entropy * sure.mean(), r.sum(-1).astype(jnp.int32)
 
         grads, right = jax.grad(loss, has_aux=True)(params)
         change, inner = optimizer.update(grads, inner)
         sampler = rl.beta_sampler_update(sampler, at, right, rollouts, **decays)
-        return (optax.apply_updates(params, change), inner, sampler), None
+        mixed = (right > 0) & (right < rollouts)
+        return (optax.apply_updates(params, change), inner, sampler), mixed.mean()
 
     def stretch(state, keys):
-        state, _ = jax.lax.scan(update, state, keys)
-        return state, success(state[0])
+        state, mixed = jax.lax.scan(update, state, keys)
+        return state, (success(state[0]), mixed.mean())
 
     def success(params):
         mean = _answers.success(task, params, every_prompt)
@@ -297,8 +318,8 @@ def accuracies(
     sampler = rl.beta_sampler_init(len(every_prompt["x"]))
     stretches = jax.random.split(keys[1], (points, every))
     start = params, optimizer.init(params), sampler
-    _, after = jax.lax.scan(stretch, start, stretches)
-    return jnp.append(success(params), after)
+    _, (after, mixed) = jax.lax.scan(stretch, start, stretches)
+    return jnp.append(success(params), after), mixed
 
 
 def _claims(config):
@@ -316,6 +337,9 @@ def _claims(config):
             over="mean",
             unit=f"{unit} more",
         )
+
+    def mean_share(arm):
+        return sum(arm.final(f"mixed/{n}") for n in steps[1:]) / len(steps[1:])
 
     def known(results):
         """How far knowing the success is ahead, when that is the least."""
@@ -366,6 +390,20 @@ def _claims(config):
                 t.accuracy,
                 stated("faster learning"),
                 unit="probability of the right answer",
+            )
+            for start, words in STARTS.items()
+        ],
+        *[
+            report.Claim(
+                text=f"it finds more groups that teach a policy {words}",
+                reference=stated("more informative groups"),
+                ours=lambda r, start=start: (
+                    mean_share(r[f"{start}_vade"]) - mean_share(r[f"{start}_uniform"])
+                ),
+                at_least=t.mixed,
+                over="mean",
+                unit="of the groups more, over all updates",
+                needs=(f"{start}_vade", f"{start}_uniform"),
             )
             for start, words in STARTS.items()
         ],

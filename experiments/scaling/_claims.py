@@ -13,7 +13,7 @@ IDENTITY = "validation/identity_error"
 def claims_of(config, points) -> list:
     """The claims of a variant; those that lack a tolerance are not made."""
     claims = [_identity(config, points)]
-    if config.variant == "links":
+    if config.variant in ("links", "temperature"):
         return claims + _links(config, points)
     if config.variant == "classes":
         return claims + _classes(config, points)

@@ -23,10 +23,10 @@ _PARTS = {
 
 def figures_of(config, points) -> tuple[dict, dict]:
     """Functions of the results that draw, and captions; by variant."""
-    if config.variant in ("links", "classes"):
+    if config.variant in ("links", "temperature", "classes"):
         drawn = {"loss": functools.partial(_by_series, points)}
         captions = {"loss": "Held-out cross-entropy against parameters, at each D."}
-        if config.variant == "links":
+        if config.variant != "classes":
             exponents = functools.partial(_exponents, _series_sets(points), config.fit)
             drawn["exponents"] = exponents
             captions["exponents"] = _EXPONENTS.format("of each objective's law")
@@ -329,9 +329,19 @@ def _name_rows(axes, heights, name):
     """Names the values of ``tokens`` or ``width`` where their rows end on the right."""
     letter = {"tokens": "D", "width": "H"}[name]
     look = dict(ha="left", va="center", fontsize=7.5, color="#222222")
-    for value, height in heights.items():
+    line = 0.04 * np.ptp(np.log(axes.get_ylim()))  # the height of one name
+    groups: list[list] = []  # of rows that end too close for a name each
+    for value, height in sorted(heights.items(), key=lambda row: row[1]):
+        if not groups or np.log(height / groups[-1][-1][1]) > line:
+            groups.append([])
+        groups[-1].append((value, height))
+    for group in groups:
+        values = sorted(value for value, _ in group)
+        ends = dict.fromkeys(at.amount(value) for value in (values[0], values[-1]))
+        height = np.mean([height for _, height in group])
         place = dict(xycoords=("axes fraction", "data"), annotation_clip=False)
-        axes.annotate(f"{letter}={at.amount(value)}", (1.01, height), **place, **look)
+        text = f"{letter}=" + " to ".join(ends)
+        axes.annotate(text, (1.01, height), **place, **look)
 
 
 def _add_law(axes, points, name, fit):

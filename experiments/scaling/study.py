@@ -19,7 +19,7 @@ import optax
 from experiments.scaling import _figures as drawn
 from experiments.scaling._claims import claims_of
 from experiments.scaling._points import Point
-from logitlab import data, links, losses, metrics, models, numerics
+from logitlab import data, links, losses, metrics, models, numerics, transforms
 from logitlab.train import Compute, Run, Study, arm_configs, log_points, pick
 from logitlab.train.config import check_name
 
@@ -85,15 +85,26 @@ def _run(config) -> Run:
         return values.reshape(len(x), -1).mean(-1)
 
     def evaluate(params, parts):
+        chunks = jax.tree.map(
+            lambda a: a.reshape(-1, c.chunk, *a.shape[1:]), parts["validation"]
+        )
+
+        def logits(x):
+            return model.apply({"params": params}, x)
+
+        def temperature():
+            z = jax.lax.map(logits, chunks["x"])
+            y = chunks["y"].astype(jnp.int32)
+            return transforms.fit_temperature(z, y).temperature
+
+        t = temperature() if config.loss.squared else 1.0
+
         def judge(chunk):
-            z = scores(model.apply({"params": params}, chunk["x"]))
+            z = scores(logits(chunk["x"])) / t
             z, y = z.astype(_widest()), chunk["y"].astype(jnp.int32)
             nll = numerics.label_nll(z, y)
             return metrics.mean_of(nll), metrics.rank_stats(z, y)
 
-        chunks = jax.tree.map(
-            lambda a: a.reshape(-1, c.chunk, *a.shape[1:]), parts["validation"]
-        )
         sums = jax.tree.map(lambda a: a.sum(0), jax.lax.map(judge, chunks))
         ce, terms = sums[0].value, sums[1].value
         ee, sa = terms["error_entropy"], terms["self_alignment"]
@@ -164,11 +175,21 @@ def _objective(config):
 
     The comp-sum loss of tau is least in expectation where the softmax is proportional
     to the probabilities to the power 1 / (2 - tau): (2 - tau) times the logits are the
-    log-probabilities that it has learned. For the cross-entropy, tau is 1.
+    log-probabilities that it has learned. For the cross-entropy, tau is 1. Outputs that
+    the squared error brings close to one-hot labels are scores up to a temperature.
     """
+    if config.squared:
+        return lambda z: z, _squared_error
     if not 0 <= config.tau < 2:
         raise ValueError(f"config.loss.tau is {config.tau}, expected it in [0, 2)")
-    link = pick(links, config.link) if config.link else lambda logits: logits
+    if not config.temperature > 0:
+        raise ValueError(
+            f"config.loss.temperature is {config.temperature}, expected above 0"
+        )
+    pure = pick(links, config.link) if config.link else lambda logits: logits
+
+    def link(logits):
+        return pure(logits / config.temperature)
 
     def scores(logits):
         return (2 - config.tau) * link(logits)
@@ -179,6 +200,11 @@ def _objective(config):
         return losses.comp_sum_loss(link(logits), labels, tau=config.tau)
 
     return scores, loss_of
+
+
+def _squared_error(logits, labels):
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return losses.logit_mse_loss(logits, targets)
 
 
 def _optimizer(config, steps):

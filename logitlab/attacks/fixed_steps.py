@@ -116,6 +116,7 @@ def pma_attack(
     *,
     eps: ArrayLike,
     steps: int = 100,
+    temperature: ArrayLike = 1.0,
     norm: Norm = "inf",
     bounds: Bounds = (0.0, 1.0),
     key: jax.Array | None = None,
@@ -143,17 +144,21 @@ def pma_attack(
       labels: ints [B] in ``[0, C)``, or negative for an example without a label.
       eps: radius of the ball, above 0, a number or [B]; may be traced.
       steps: K, the steps of each pass, a Python integer.
+      temperature: what the logits are divided by before each objective, above 0, a
+        number or [B]. Unlike a margin of logits, the objectives change with their
+        scale: a large factor leaves them the best wrong class alone.
       norm: "inf", as in the paper, 2 or 1.
       bounds: as in ``pgd``.
       key: for random starts of both passes, as in the paper.
       mask: bool [B], the examples to attack.
 
     Returns:
-      An ``Attack`` whose losses are ``log_probability_margin``. It costs
-      ``2 (steps + 1)`` gradients, and one forward pass if starts are random.
+      An ``Attack`` whose losses are ``log_probability_margin``, of the logits over
+      the temperature. It costs ``2 (steps + 1)`` gradients, and one forward pass if
+      starts are random.
 
     Raises:
-      TypeError, ValueError: as ``pgd``.
+      TypeError, ValueError: as ``pgd``; ``temperature`` is not above 0.
 
     Source: PMA, arXiv:2411.15210.
 
@@ -163,17 +168,23 @@ def pma_attack(
     >>> pma_attack(lambda x: 50 * x, x, y, eps=0.25, steps=4).broken
     Array([ True], dtype=bool)
     """
+
+    def loss(z, y):
+        return log_probability_margin(z / unit, y)
+
     problem, x = check_problem(
         logits_fn,
         inputs,
         labels,
-        loss=log_probability_margin,
+        loss=loss,
         eps=eps,
         norm=norm,
         bounds=bounds,
         steps=steps,
         mask=mask,
     )
+    rows = problem.labels[:, None].astype(x.dtype)
+    unit = check_radius(temperature, rows, "temperature")
     i, half = np.arange(steps), steps // 2
     turns = np.where(i <= half, i - 1, i - half - 1) / (steps - half)
     sizes = jnp.asarray(np.append(1 + np.cos(np.pi * turns), 0), x.dtype)
@@ -184,7 +195,7 @@ def pma_attack(
     def one(found, at):
         phases, key = at
         start = problem.start(None, key)
-        return _ascend(problem, found, start, sizes, problem.eps, phases), None
+        return _ascend(problem, found, start, sizes, problem.eps, phases, unit), None
 
     keys = None if key is None else jax.random.split(key)
     found, _ = jax.lax.scan(one, problem.nothing_found(), (jnp.asarray(phases), keys))
@@ -198,13 +209,14 @@ def _ascend(
     sizes: jax.Array,
     unit: jax.Array,
     phases: jax.Array | None = None,
+    temperature: ArrayLike = 1.0,
 ) -> Found:
     """Steps of ``sizes * unit``; the last entry is that of a step after the end."""
 
     def body(state, at):
         points, found = state
         size, phase = at
-        objective = None if phase is None else _steered(phase)
+        objective = None if phase is None else _steered(phase, temperature)
         values = problem.evaluate(points, objective)
         found = update(found, points, values)
         step = size * unit * steepest(values.grad, problem.norm, _SHARE)
@@ -213,7 +225,7 @@ def _ascend(
     return jax.lax.scan(body, (start, found), (sizes, phases))[0][1]
 
 
-def _steered(phase):
+def _steered(phase, temperature):
     """The objective of a phase of PMA."""
 
     def keep_label(z, y):
@@ -226,6 +238,6 @@ def _steered(phase):
     objectives = [keep_label, label_odds, raise_best, log_probability_margin]
 
     def objective(z, y):
-        return jax.lax.switch(phase, objectives, z, y)
+        return jax.lax.switch(phase, objectives, z / temperature, y)
 
     return objective

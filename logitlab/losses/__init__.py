@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from logitlab.losses.smooth_adversarial import *
     from logitlab.losses.spherical import *
     from logitlab.losses.topk import *
+    from logitlab.losses.value_models import *
 
 _FAMILIES = {
     "comp_sums": (
@@ -171,6 +172,10 @@ _FAMILIES = {
         "triplet_margin_loss circle_loss multi_similarity_loss proto_triplet_loss "
         "icnn_loss groco_loss group_order_bce_loss amcl_simclr_loss "
         "adaptive_temperature advflyp_loss",
+    ),
+    "value_models": (
+        "models of the next state, judged by a value function",
+        "vagram_loss taylor_vaml_loss value_gradient",
     ),
     "ctc": (
         "label sequences without an alignment",

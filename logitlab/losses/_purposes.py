@@ -248,6 +248,16 @@ PURPOSES = (
         ),
     ),
     Purpose(
+        "Models that decisions are made with",
+        "Errors of predicted states, weighted by what they do to a value; "
+        "`losses.value_gradient` makes the weights. `x0_regression_loss` is the "
+        "unweighted error.",
+        (
+            "vagram_loss",
+            "taylor_vaml_loss",
+        ),
+    ),
+    Purpose(
         "Ranking, recommendation and choice",
         "Start with `listwise_softmax_loss` for lists with relevances and with "
         "`bpr_loss` for clicks.",

@@ -30,6 +30,7 @@ PARTS = {
     "presto_penalty": "a penalty of parameters, added to cumulative_logit_loss",
     "progressive_guidance_loss": "kd_loss and cross_entropy of a list of logits",
     "uskd_parts": "the terms of uskd_loss, as a dict",
+    "value_gradient": "the weights of vagram_loss and taylor_vaml_loss",
 }
 """Public functions without a row, and what they are a part of or made of."""
 

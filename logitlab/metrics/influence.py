@@ -15,7 +15,7 @@ Factors are sums over examples: those of batches, devices and processes add, by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -252,7 +252,7 @@ def ekfac_ihvp(
     state: EkfacState,
     gradients: dict[str, ArrayLike],
     *,
-    damping: ArrayLike | None = None,
+    damping: Mapping[str, ArrayLike] | ArrayLike | None = None,
 ) -> dict[str, jax.Array]:
     r"""Gradients of the layers times the inverse of the damped Gauss-Newton matrix.
 
@@ -262,15 +262,17 @@ def ekfac_ihvp(
       state: of :func:`ekfac_fit`.
       gradients: name -> gradients of the kernel, over that of the bias,
         [..., I + 1, O].
-      damping: lambda, positive, in loss squared over parameters squared; by default a
-        tenth of the mean eigenvalue of each layer.
+      damping: lambda, positive, in loss squared over parameters squared, for all layers
+        or name -> that of the layer; by default a tenth of the mean eigenvalue of each
+        layer. The more of it, the closer scores are to those of the exact matrix, and
+        to plain products of gradients.
 
     Returns:
       Name -> [..., I + 1, O].
 
     Raises:
       ValueError: a layer is not known, a shape is wrong, or ``damping`` is not
-        positive.
+        positive or lacks a layer.
 
     Source: Grosse et al. 2023, arXiv:2308.03296.
     """
@@ -299,7 +301,7 @@ def influence_scores(
     train: Any,
     *,
     state: EkfacState | None,
-    damping: ArrayLike | None = None,
+    damping: Mapping[str, ArrayLike] | ArrayLike | None = None,
     measure: TappedLoss | None = None,
     chunk: int | None = None,
     query_chunk: int | None = None,
@@ -375,6 +377,15 @@ def influence_scores(
     return scores.reshape(-1, trained.rows)[: asked.rows]
 
 
+def _of_layer(damping, name, dtype):
+    label = "damping"
+    if isinstance(damping, Mapping):
+        if name not in damping:
+            raise ValueError(f"damping names {sorted(damping)}, expected {name!r} too")
+        label, damping = f"damping[{name!r}]", damping[name]
+    return hyper(label, damping, dtype, lambda d: d > 0, "positive")
+
+
 def _solve(state, name, v, damping):
     """Of gradients in units, without the last division by it."""
     left, right = state.input_vectors[name], state.output_vectors[name]
@@ -383,7 +394,7 @@ def _solve(state, name, v, damping):
         damped = values + 0.1 * jnp.mean(values)
         damped = jnp.where(damped > 0, damped, 1)  # of a layer without gradients
     else:
-        given = hyper("damping", damping, v.dtype, lambda d: d > 0, "positive")
+        given = _of_layer(damping, name, v.dtype)
         damped = values + given / state.unit / state.unit
     rotated = jnp.einsum("ki,...kl,lo->...io", left, v, right, precision="highest")
     rotated = rotated / jnp.expand_dims(damped, range(v.ndim - 2))

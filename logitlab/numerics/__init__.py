@@ -17,7 +17,7 @@ from logitlab.numerics._checks import (
     wide_labels,
 )
 from logitlab.numerics._divergences import rise, terms
-from logitlab.numerics._explicit import unsharded
+from logitlab.numerics._explicit import look_up, unsharded
 from logitlab.numerics._log_softmax import (
     below_top,
     exact_log_sum,
@@ -43,6 +43,7 @@ from logitlab.numerics._special import (
 
 __all__ = [
     "below_top",
+    "look_up",
     "prepare_logits",
     "exp_excess",
     "expm1",

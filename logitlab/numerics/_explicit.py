@@ -24,3 +24,21 @@ def unsharded(array: jax.Array, axis: int | None = None) -> jax.Array:
         return array
     spec = jax.sharding.PartitionSpec(*spec)
     return jax.sharding.reshard(array, jax.sharding.NamedSharding(sharding.mesh, spec))
+
+
+def look_up(table: jax.Array, indices: jax.Array) -> jax.Array:
+    """The entries of a table at indices, laid out over an Explicit mesh as these are.
+
+    Indices outside are moved to the nearest end.
+
+    >>> import jax.numpy as jnp
+    >>> from logitlab.numerics import look_up
+    >>> look_up(jnp.float32([3, 5]), jnp.array([1, 0, 9]))
+    Array([5., 3., 5.], dtype=float32)
+    """
+    sharding = jax.typeof(indices).sharding
+    if not any(sharding.spec):
+        return table.at[indices].get(mode="clip")
+    spec = jax.sharding.PartitionSpec(*sharding.spec, *[None] * (table.ndim - 1))
+    spread = jax.sharding.NamedSharding(sharding.mesh, spec)
+    return table.at[indices].get(mode="clip", out_sharding=spread)

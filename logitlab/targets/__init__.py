@@ -13,6 +13,7 @@ from logitlab.targets.clusters import (
     aggregate_labels,
     cluster_targets,
     label_correlation,
+    private_aggregate_labels,
 )
 from logitlab.targets.factors import dirichlet_responsibilities
 from logitlab.targets.mining import (
@@ -46,6 +47,7 @@ __all__ = [
     "multi_similarity_pairs",
     "omd_target",
     "pair_probs",
+    "private_aggregate_labels",
     "teacher_optimal_ranking",
     "top_k_logits",
     "two_hot_probs",

@@ -173,9 +173,9 @@ def ngram_counts(prior: NgramPrior, context: ArrayLike) -> tuple[jax.Array, jax.
         raise ValueError(
             f"context reaches {np.max(context)}, expected ids below {classes}"
         )
-    shape = context.shape[:-1]
-    counts = [jnp.broadcast_to(prior.counts[0], (*shape, classes))]
-    matched = [jnp.ones(shape, bool)]
+    always = (context == context).all(-1)  # laid out as the rows are
+    counts = [jnp.where(always[..., None], prior.counts[0], 0)]
+    matched = [always]
     for n in range(2, order + 1):
         # Down the tree, from the first token of the context to the last.
         place = context[..., context.shape[-1] - n + 1]
@@ -194,7 +194,7 @@ def _range(prior, level, place, there):
     """Where the entries of the next order begin and end that go on from a place."""
     children = prior.children[level - 1]
     at = jnp.where(there, place, 0)
-    low, high = children[at], children[at + 1]
+    low, high = numerics.look_up(children, at), numerics.look_up(children, at + 1)
     return low, jnp.where(there, high, low)
 
 
@@ -208,13 +208,13 @@ def _child(prior, level, place, there, token):
     def step(_, ends):
         low, high = ends
         middle = (low + high) // 2
-        before = tokens[jnp.minimum(middle, tokens.shape[0] - 1)] < token
+        before = numerics.look_up(tokens, middle) < token
         before &= low < high
         return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
 
     low, _ = jax.lax.fori_loop(0, int(tokens.shape[0]).bit_length(), step, (low, end))
     at = jnp.minimum(low, tokens.shape[0] - 1)
-    return at, (low < end) & (tokens[at] == token)
+    return at, (low < end) & (numerics.look_up(tokens, at) == token)
 
 
 def _spread(prior, level, place, there, classes):
@@ -233,16 +233,14 @@ def _spread(prior, level, place, there, classes):
     def step(_, ends):
         low, high = ends
         middle = (low + high) // 2
-        before = (tokens[jnp.minimum(middle, tokens.shape[0] - 1)] < every) & (
-            low < high
-        )
+        before = (numerics.look_up(tokens, middle) < every) & (low < high)
         return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
 
     steps = min(int(tokens.shape[0]), classes).bit_length()
     place, _ = jax.lax.fori_loop(0, steps, step, (low, high))
     at = jnp.minimum(place, tokens.shape[0] - 1)
-    hit = (place < high) & (tokens[at] == every)
-    return jnp.where(hit, counts[at], 0), low[..., 0] < high[..., 0]
+    hit = (place < high) & (numerics.look_up(tokens, at) == every)
+    return jnp.where(hit, numerics.look_up(counts, at), 0), low[..., 0] < high[..., 0]
 
 
 def ngram_log_probs(

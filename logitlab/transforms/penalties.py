@@ -245,7 +245,7 @@ def no_repeat_ngrams(n: int, *, max_length: int) -> Processor:
             same &= (past[:, i : i + count] == last) & (last >= 0)
         ids = jnp.where(same, past[:, n - 1 :], z.shape[1])
         mark = jax.vmap(lambda row, i: row.at[i].set(True, mode="drop"))
-        return jnp.where(mark(jnp.zeros(z.shape, bool), ids), -jnp.inf, z), past
+        return jnp.where(mark(jnp.zeros_like(z, bool), ids), -jnp.inf, z), past
 
     return processor(lambda batch: jnp.full((batch, max_length), -1, jnp.int32), step)
 

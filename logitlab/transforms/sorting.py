@@ -78,7 +78,8 @@ def diff_sort(
       where it is small, so that the complement of a probability is the sum of the other
       columns.
 
-    Source: Petersen et al. 2021, arXiv:2105.04019, and 2022, arXiv:2203.09630.
+    Source: Petersen et al. 2021, arXiv:2105.04019; monotone relaxations, Petersen et
+      al. 2022, arXiv:2203.09630.
 
     >>> import jax.numpy as jnp
     >>> from logitlab.transforms import diff_sort

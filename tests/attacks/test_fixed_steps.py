@@ -112,6 +112,16 @@ def test_pma_is_as_written(x64, steps):
         found = run(attacks.pma_attack, net, X, Y, eps=eps, steps=steps)
         np.testing.assert_allclose(np.expm1(found.losses), margin, 1e-9)
         np.testing.assert_array_equal(found.broken, broken)
+        hot = run(
+            attacks.pma_attack,
+            lambda x: 16 * net(x),
+            X,
+            Y,
+            eps=eps,
+            steps=steps,
+            temperature=np.full(len(X), 16.0),
+        )
+        np.testing.assert_array_equal(hot.losses, found.losses)
 
 
 def test_pma_does_not_round_to_zero():
@@ -217,6 +227,14 @@ def test_bad_input():
         (lambda: attack(targets=Y[:2]), r"targets has shape \(2,\), expected \(5,\)"),
         (lambda: attack(y=Y + 1), r"labels outside \[0, 3\)"),
         (lambda: attack(norm=0), "norm is 0, expected"),
+        (
+            lambda: attack(attack=attacks.pma_attack, temperature=0.0),
+            "temperature is 0.0, expected above 0",
+        ),
+        (
+            lambda: attack(attack=attacks.pma_attack, temperature=np.ones(2)),
+            r"temperature has shape \(2,\), expected",
+        ),
         (
             lambda: attack(attack=attacks.apgd, start=x, key=jax.random.key(0)),
             "start and key are both given",

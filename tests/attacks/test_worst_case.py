@@ -51,6 +51,14 @@ def test_gradients_that_are_masked_are_found_out():
     assert 0.1 < robust[0] < 0.9
 
 
+def test_a_factor_of_the_logits_defends_against_nothing():
+    one = evaluate(smooth)
+    for scale in (1 / 64, 1024):  # powers of two: bit for bit the same attack
+        found = evaluate(lambda x, scale=scale: scale * smooth(x))
+        for name, broken in found.broken.items():
+            np.testing.assert_array_equal(broken, one.broken[name], name)
+
+
 @pytest.mark.parametrize("norm", [2, 1])
 def test_worst_of_all(norm):
     eps = {2: 0.2, 1: 0.4}[norm]

@@ -118,6 +118,13 @@ def rooms():
     ]
 
 
+def test_every_family_of_studies_is_in_the_table():
+    text = (ROOT / "experiments/README.md").read_text()
+    for page in sorted((ROOT / "experiments").glob("*/README.md")):
+        if page.parent.name != "results":
+            assert f"| [`{page.parent.name}`](" in text, page.parent.name
+
+
 def test_every_room_has_a_page():
     missing = [room for room in rooms() if not (room / "README.md").is_file()]
     assert not missing

@@ -24,6 +24,6 @@ def test_grokking_quick(tmp_path):
         "softmax cross-entropy in float64 does not, all else equal",
         "in float16 every row of the training set collapses",
         "and the gradient is then exactly zero",
-        "perpGrad generalises no later than it memorises (perp)",
+        "perpGrad has generalised by the time that it memorises (perp)",
     ):
         assert verdicts[text] == "reproduced"

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -365,3 +367,14 @@ def test_the_share_of_a_label_far_behind():
     p = np.exp(-40.0)
     want = -(p + 40 * p) / (40 + p) ** 2
     np.testing.assert_allclose(slope, [want, -want], rtol=1e-5)
+
+
+def test_generalized_cross_entropy_trains_a_network_from_its_start():
+    """Truncated at one half it would not: every label has the probability 1/4."""
+    z, y = jnp.zeros((3, 4)), np.arange(3)
+    for k, slope in ((0.0, 0.25**0.7 * 0.75), (0.5, 0.0)):
+        total = functools.partial(robust.generalized_cross_entropy, labels=y, k=k)
+        grad = jax.grad(lambda z, total=total: total(z).sum())(z)
+        np.testing.assert_allclose(grad[np.arange(3), y], -slope, rtol=1e-6)
+    default = robust.generalized_cross_entropy(z, y)
+    np.testing.assert_array_equal(default, robust.generalized_cross_entropy(z, y, k=0))

@@ -113,6 +113,8 @@ def test_the_inverse_is_exact_in_its_basis(x64):
     want = np.linalg.solve(gauss_newton + 0.3 * np.eye(8), v.reshape(5, 8).T).T
     got = metrics.ekfac_ihvp(state, {"w": v}, damping=0.3)["w"]
     np.testing.assert_allclose(got.reshape(5, 8), want, rtol=1e-9)
+    named = metrics.ekfac_ihvp(state, {"w": v}, damping={"w": 0.3})["w"]
+    np.testing.assert_array_equal(named, got)
     refined = metrics.ekfac_fit(linear, w, data)
     again = metrics.ekfac_ihvp(refined, {"w": v}, damping=0.3)["w"]
     np.testing.assert_allclose(again, got, rtol=1e-9)
@@ -285,3 +287,5 @@ def test_bad_input():
         ihvp({"0": np.ones((4, 3))})
     with pytest.raises(ValueError, match="damping is 0.0, expected positive"):
         ihvp({"0": np.ones((4, 4))}, damping=0.0)
+    with pytest.raises(ValueError, match=r"damping names \['1'\], expected '0' too"):
+        ihvp({"0": np.ones((4, 4))}, damping={"1": 1.0})

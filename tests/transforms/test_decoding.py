@@ -4,7 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.cases import quick_jit
 from harness.interpreter import interpreted
+from harness.meshes import COLLECTIVE
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from logitlab import transforms
 
@@ -21,7 +25,7 @@ def apply(processor, z, tokens=NONE, state=None):
     return interpreted(processor.apply)(z, tokens, state)
 
 
-def whole_chain():
+def whole_chain(temperatures=(0.7, 1.3)):
     prior = transforms.fit_ngram_prior([0, 1, 2, 0, 1, 3], V)
     return transforms.chain(
         transforms.suppress(vocab_size=V, decay=0.5),
@@ -32,7 +36,7 @@ def whole_chain():
         transforms.no_repeat_ngrams(2, max_length=6),
         transforms.min_length(2, end=0),
         transforms.add_bias(np.arange(V) / 10),
-        transforms.divide_by_temperature(np.float32([0.7, 1.3])),
+        transforms.divide_by_temperature(np.float32(temperatures)),
         transforms.top_k(5),
         transforms.typical_p(0.99),
         transforms.top_p(0.95),
@@ -139,7 +143,25 @@ def test_drafts_see_their_own_past():
                     np.testing.assert_array_equal(a[row], b[row])
 
 
-def test_a_batch_may_be_sharded_or_mapped():
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_batch_may_be_sharded(kind):
+    chain = whole_chain(np.linspace(0.7, 1.3, 8))
+    z, tokens = draw(0, 8, V), np.arange(8, dtype=np.int32)[:, None] % V - 1
+    state = chain.init(8)
+    want, after = interpreted(chain.apply)(z, tokens, state)
+    mesh = jax.make_mesh((4,), ("data",), (kind,))
+    rows = NamedSharding(mesh, P("data"))
+    placed = jax.device_put((z, tokens, state), rows)
+    program = quick_jit(chain.apply).lower(*placed).compile()
+    assert not COLLECTIVE.findall(program.as_text())
+    got, moved_on = program(*placed)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert got.sharding.is_equivalent_to(rows, 2)
+    for a, b in zip(jax.tree.leaves(moved_on), jax.tree.leaves(after), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_batch_may_be_mapped():
     chain = whole_chain()
     z = draw(0, 4, 2, V)
     states = jax.tree.map(lambda a: jnp.stack([a] * 4), chain.init(2))

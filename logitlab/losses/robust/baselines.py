@@ -95,8 +95,9 @@ def generalized_cross_entropy(
 
     The same as ``comp_sum_loss`` with ``tau = 1 + q`` where it is not truncated.
     ``k=0.5`` is the paper's truncated version: examples with :math:`p_y \le k` cost a
-    constant. It is off by default, since it is another loss. Of a distribution over
-    classes it is the mean, :math:`\sum_c q_c \ell_c`.
+    constant. It is off by default: an untrained network of three classes or more has no
+    slope under it, so that it is for one that was trained with ``k=0`` before. Of a
+    distribution over classes it is the mean, :math:`\sum_c q_c \ell_c`.
 
     Shapes: logits [..., C], labels [...], where [..., C] -> [...]
 

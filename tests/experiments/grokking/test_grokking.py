@@ -194,24 +194,24 @@ def verdict(claims, text, **results):
 @pytest.mark.parametrize(
     ("memorised", "generalised", "expected"),
     [
-        (50, 40, ("reproduced", [10])),
-        (40, 40, ("reproduced", [0])),
-        (40, 50, ("not reproduced", [-10])),
-        (NEVER, 50, ("reproduced", [np.inf])),  # it generalises all the same
-        (40, NEVER, ("not reproduced", [-np.inf])),
-        (NEVER, NEVER, ("not tested", [np.nan])),
+        (50, 40, "reproduced"),
+        (40, 40, "reproduced"),
+        (40, 50, "not reproduced"),
+        (NEVER, 50, "reproduced"),  # it generalises all the same
+        (40, NEVER, "not reproduced"),
+        (NEVER, NEVER, "not reproduced"),
     ],
 )
 def test_delay(claims, memorised, generalised, expected):
     perp = arm(train__accuracy=reaches(memorised), test__accuracy=reaches(generalised))
-    got = verdict(claims, "no later than it memorises (perp)", perp=perp)
-    np.testing.assert_equal(got, expected)
+    got = verdict(claims, "by the time that it memorises (perp)", perp=perp)
+    assert got == (expected, [float(expected == "reproduced")])
 
 
 def test_every_seed_has_to_pass(claims):
     perp = arm(train__accuracy=reaches(50, 50, 50), test__accuracy=reaches(40, 50, 60))
-    got = verdict(claims, "no later than it memorises (perp)", perp=perp)
-    assert got == ("not reproduced", [10, 0, -10])
+    got = verdict(claims, "by the time that it memorises (perp)", perp=perp)
+    assert got == ("not reproduced", [1, 1, 0])
 
 
 @pytest.mark.parametrize("text", ["float32 collapses later", "float64 collapses later"])

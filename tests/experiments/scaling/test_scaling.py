@@ -164,12 +164,16 @@ def test_classes_are_nested():
     assert tables[300][ord("z"), ord("z")] == ord("z")
 
 
-@pytest.mark.parametrize(("link", "tau"), [("", 1.0), ("", 0.5), ("", 1.5), ("s", 1)])
-def test_scores_are_what_the_objective_means(link, tau):
+@pytest.mark.parametrize(
+    ("link", "tau", "temperature"),
+    [("", 1.0, 1.0), ("", 0.5, 1.0), ("", 1.5, 1.0), ("s", 1, 1.0), ("", 1.5, 0.5)],
+)
+def test_scores_are_what_the_objective_means(link, tau, temperature):
     """At the least expected loss, the softmax of the scores is the distribution."""
     config = get_config().loss
     with config.unlocked():
         config.link, config.tau = "stablemax" if link else "", float(tau)
+        config.temperature = temperature
     scores, loss_of = scaling._objective(config)
     truth = jnp.array([0.2, 0.5, 0.3])
 
@@ -183,6 +187,28 @@ def test_scores_are_what_the_objective_means(link, tau):
     np.testing.assert_allclose(jax.nn.softmax(scores(z)), truth, atol=2e-3)
     if link:
         np.testing.assert_allclose(scores(z), links.stablemax(z), rtol=1e-6)
+
+
+def test_squared_errors_are_against_one_hot_labels():
+    assert config_of("temperature").arms["squared_error_h8_d125k"].loss["squared"]
+    _, loss_of = scaling._objective(config_of("temperature", loss__squared=True).loss)
+    z = np.float32([[0.5, 2.0, -1.0]])
+    np.testing.assert_allclose(loss_of(z, np.array([1])), [(0.25 + 1 + 1) / 6], 1e-6)
+
+
+def test_outputs_of_squared_errors_are_judged_at_the_best_temperature():
+    name = "squared_error_h8_d125k"
+    config = config_of("temperature", data__positions=800, data__chunk=50)
+    with config.unlocked():
+        config.batch_size, config.arms = 64, {name: config.arms[name]}
+        config.order = ("squared error",)
+    run = scaling.build(config).arms[name]
+    params, judge = run.init(jax.random.key(0)), jax.jit(run.evaluate)
+    params["head"]["bias"] = jnp.zeros(256).at[ord(" ")].set(3.0)  # the most frequent
+    larger = params | {"head": jax.tree.map(lambda a: 3 * a, params["head"])}
+    losses = [float(judge(p, run.data)["validation/ce"]) for p in (params, larger)]
+    assert losses[0] == pytest.approx(losses[1], 1e-5)
+    assert losses[0] < np.log(256) - 0.1
 
 
 def test_a_small_transformer_trains():
@@ -297,6 +323,7 @@ def test_exponents_of_the_same_losses_under_every_objective():
         ({"model__dtype": "float61"}, "config.model.dtype has no 'float61'"),
         ({"loss__link": "stabelmax"}, "has no 'stabelmax'; did you mean stablemax"),
         ({"loss__tau": 2.0}, "config.loss.tau is 2.0, expected it in"),
+        ({"loss__temperature": 0.0}, "config.loss.temperature is 0.0, expected above"),
         ({"data__classes": 1}, "config.data.classes is 1, expected at least 2"),
         ({"data__context": 0}, "config.data.context is 0, expected at least 1"),
         ({"data__positions": 1250}, "config.data.positions is 1250, expected whole"),

@@ -1,0 +1,1 @@
+"""Small problems of deciding whose regret can be computed."""

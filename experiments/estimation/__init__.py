@@ -1,0 +1,1 @@
+"""What is estimated rather than trained: quantiles, votes, effective parameters."""
