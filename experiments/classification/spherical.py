@@ -124,7 +124,7 @@ def build(config) -> Study:
             f"the mean of {config.seeds} seeds, and so is b of the Z-loss, with a = 1."
         ),
         captions={
-            "digits": "Ten classes: all of them will do.",
+            "digits": "Ten classes, after the last epoch.",
             "words": "The next word, test pairs.",
             "words_top_5": "Learning rates are those with the best top-5 error.",
         },
@@ -181,7 +181,7 @@ def _digits_run(config, name) -> Run:
         optimizer=optax.adam(c.learning_rate),
         evaluate=lambda params, data: {
             "test/accuracy": metrics.accuracy(
-                logits(params, data["test"]), data["test"]["y"]
+                ranked(name, logits(params, data["test"])), data["test"]["y"]
             )
         },
         steps=steps,
@@ -208,17 +208,9 @@ def _words_run(config, name, values) -> Run:
     def logits(params, x):
         return params["words"][x] @ params["kernel"]
 
-    def scores(params):
-        """Of the next words after each word, [V, V], by which guesses are ordered."""
-        z = logits(params, jnp.arange(c.vocabulary))
-        if name == SPHERICAL:  # blind to the sign
-            return jnp.abs(z)
-        if name == TAYLOR:  # least at -1
-            return jnp.abs(z + 1)
-        return z
-
     def evaluate(params, data):
-        rank = jnp.argsort(jnp.argsort(-scores(params), -1), -1)
+        z = ranked(name, logits(params, jnp.arange(c.vocabulary)))
+        rank = jnp.argsort(jnp.argsort(-z, -1), -1)  # of each word after each
         return {
             f"{part}/top_{k}": metrics.mean_of(
                 rank[data[part]["x"], data[part]["y"]] >= k
@@ -242,6 +234,15 @@ def _words_run(config, name, values) -> Run:
         evaluate_at=(c.steps,),
         show=("test/top_1",),
     )
+
+
+def ranked(name: str, logits: jax.Array) -> jax.Array:
+    """Numbers in the order of a loss's probabilities."""
+    if name == SPHERICAL:  # blind to the sign
+        return jnp.abs(logits)
+    if name == TAYLOR:  # least at -1
+        return jnp.abs(logits + 1)
+    return logits
 
 
 def _best(config, name, results, k=TOP):

@@ -21,6 +21,19 @@ def test_pairs_are_words_that_follow_each_other():
     assert {tuple(pair) for pair in rows.tolist()} <= seen
 
 
+def test_guesses_are_in_the_order_of_the_probabilities():
+    z = jax.random.normal(jax.random.key(0), (5, 7)) * 3
+    for name, p in [
+        ("ce", jax.nn.softmax(z)),
+        ("taylor", 1 + z + z**2 / 2),
+        ("spherical", z**2),
+        ("z", z),
+    ]:
+        np.testing.assert_array_equal(
+            np.argsort(spherical.ranked(name, z)), np.argsort(p)
+        )
+
+
 def test_the_best_arm_is_chosen_by_validation():
     config = get_config("spherical-smoke")
 
