@@ -41,7 +41,7 @@ has from 2 of each class on. Of `ensloss`: no lead. Of `ldr`: wrong labels get t
 setting, but test accuracy gains at 60 % only, and with weight decay it is behind. Of
 `anyloss`: all gains, and none over a threshold that is chosen after training. Of `dsc`:
 the F1 of the losses of a batch, not of those of each example. Of `reweighting`: what
-the paper says, and nothing that a larger learning rate would not give. Of `equity`: the
+the paper says; a larger learning rate gives more. Of `equity`: the
 rare cluster gains, and so do all images together.
 """
 
