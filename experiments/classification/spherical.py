@@ -63,15 +63,15 @@ def build(config) -> Study:
     names = {name: LABELS[name] for name in LOSSES}
     shifted = {offset(b): f"Z-loss, b = {b:g}" for b in offsets}
 
-    def chosen(draw_figure, wanted):
-        """A figure of the best learning rate of each loss."""
+    def chosen(draw_figure, wanted, k):
+        """A figure of the learning rate of each loss that is best for the first k."""
 
         def draw_chosen(results):
             return draw_figure(
                 {
                     name: _relabeled(results[best], words)
                     for name, words in wanted.items()
-                    if (best := _best(config, name, results)) is not None
+                    if (best := _best(config, name, results, k)) is not None
                 }
             )
 
@@ -95,6 +95,7 @@ def build(config) -> Study:
                     label="error of the first guess",
                 ),
                 everything,
+                1,
             ),
             "words_top_5": chosen(
                 report.intervals(
@@ -104,6 +105,7 @@ def build(config) -> Study:
                     label=f"label not among the first {TOP}",
                 ),
                 everything,
+                TOP,
             ),
         },
         claims=_claims(config),
@@ -126,7 +128,7 @@ def build(config) -> Study:
         captions={
             "digits": "Ten classes, after the last epoch.",
             "words": "The next word, test pairs.",
-            "words_top_5": "Learning rates are those with the best top-5 error.",
+            "words_top_5": "The same pairs, each with its five best guesses.",
         },
     )
 
@@ -245,7 +247,7 @@ def ranked(name: str, logits: jax.Array) -> jax.Array:
     return logits
 
 
-def _best(config, name, results, k=TOP):
+def _best(config, name, results, k):
     """The arm of a loss with the least validation error of the first k."""
     names = [offset(b) for b in config.offsets] if name == Z else [name]
     here = [

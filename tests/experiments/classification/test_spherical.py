@@ -44,9 +44,9 @@ def test_the_best_arm_is_chosen_by_validation():
         return Result({"validation/top_5": np.array([error, error])})
 
     results = {"words_z_0_0.01": result(0.4), "words_z_4_0.01": result(0.3)}
-    assert spherical._best(config, "z", results) == "words_z_4_0.01"
-    assert spherical._best(config, "z_0", results) == "words_z_0_0.01"
-    assert spherical._best(config, "ce", results) is None
+    assert spherical._best(config, "z", results, 5) == "words_z_4_0.01"
+    assert spherical._best(config, "z_0", results, 5) == "words_z_0_0.01"
+    assert spherical._best(config, "ce", results, 5) is None
 
 
 @pytest.mark.slow
