@@ -63,15 +63,15 @@ def build(config) -> Study:
     names = {name: LABELS[name] for name in LOSSES}
     shifted = {offset(b): f"Z-loss, b = {b:g}" for b in offsets}
 
-    def chosen(draw_figure, wanted):
-        """A figure of the best learning rate of each loss."""
+    def chosen(draw_figure, wanted, k):
+        """A figure of the learning rate of each loss that is best for the first k."""
 
         def draw_chosen(results):
             return draw_figure(
                 {
                     name: _relabeled(results[best], words)
                     for name, words in wanted.items()
-                    if (best := _best(config, name, results)) is not None
+                    if (best := _best(config, name, results, k)) is not None
                 }
             )
 
@@ -95,6 +95,7 @@ def build(config) -> Study:
                     label="error of the first guess",
                 ),
                 everything,
+                1,
             ),
             "words_top_5": chosen(
                 report.intervals(
@@ -104,6 +105,7 @@ def build(config) -> Study:
                     label=f"label not among the first {TOP}",
                 ),
                 everything,
+                TOP,
             ),
         },
         claims=_claims(config),
@@ -124,9 +126,9 @@ def build(config) -> Study:
             f"the mean of {config.seeds} seeds, and so is b of the Z-loss, with a = 1."
         ),
         captions={
-            "digits": "Ten classes: all of them will do.",
+            "digits": "Ten classes, after the last epoch.",
             "words": "The next word, test pairs.",
-            "words_top_5": "Learning rates are those with the best top-5 error.",
+            "words_top_5": "The same pairs, each with its five best guesses.",
         },
     )
 
@@ -181,7 +183,7 @@ def _digits_run(config, name) -> Run:
         optimizer=optax.adam(c.learning_rate),
         evaluate=lambda params, data: {
             "test/accuracy": metrics.accuracy(
-                logits(params, data["test"]), data["test"]["y"]
+                ranked(name, logits(params, data["test"])), data["test"]["y"]
             )
         },
         steps=steps,
@@ -208,17 +210,9 @@ def _words_run(config, name, values) -> Run:
     def logits(params, x):
         return params["words"][x] @ params["kernel"]
 
-    def scores(params):
-        """Of the next words after each word, [V, V], by which guesses are ordered."""
-        z = logits(params, jnp.arange(c.vocabulary))
-        if name == SPHERICAL:  # blind to the sign
-            return jnp.abs(z)
-        if name == TAYLOR:  # least at -1
-            return jnp.abs(z + 1)
-        return z
-
     def evaluate(params, data):
-        rank = jnp.argsort(jnp.argsort(-scores(params), -1), -1)
+        z = ranked(name, logits(params, jnp.arange(c.vocabulary)))
+        rank = jnp.argsort(jnp.argsort(-z, -1), -1)  # of each word after each
         return {
             f"{part}/top_{k}": metrics.mean_of(
                 rank[data[part]["x"], data[part]["y"]] >= k
@@ -244,7 +238,16 @@ def _words_run(config, name, values) -> Run:
     )
 
 
-def _best(config, name, results, k=TOP):
+def ranked(name: str, logits: jax.Array) -> jax.Array:
+    """Numbers in the order of a loss's probabilities."""
+    if name == SPHERICAL:  # blind to the sign
+        return jnp.abs(logits)
+    if name == TAYLOR:  # least at -1
+        return jnp.abs(logits + 1)
+    return logits
+
+
+def _best(config, name, results, k):
     """The arm of a loss with the least validation error of the first k."""
     names = [offset(b) for b in config.offsets] if name == Z else [name]
     here = [

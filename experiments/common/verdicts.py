@@ -42,7 +42,9 @@ COUNTED = {  # table -> config:variant -> question
         "classification:ldr": "a temperature for every example: ALDR-KL, wrong labels",
         "classification:anyloss": "training for F1 and balanced accuracy: AnyLoss",
         "classification:dsc": "Dice, Tversky and self-adjusting losses, rare positives",
+        "classification:spherical": "losses of sums and squares of logits: the Z-loss",
         "classification:equity": "weights for images unlike the others: DatasetEquity",
+        "classification:reweighting": "weights by the losses of a batch",
     },
     "checkered": {
         "checkered:saddle": "four clouds, gradients and cross-gradients from zero",

@@ -21,6 +21,19 @@ def test_pairs_are_words_that_follow_each_other():
     assert {tuple(pair) for pair in rows.tolist()} <= seen
 
 
+def test_guesses_are_in_the_order_of_the_probabilities():
+    z = jax.random.normal(jax.random.key(0), (5, 7)) * 3
+    for name, p in [
+        ("ce", jax.nn.softmax(z)),
+        ("taylor", 1 + z + z**2 / 2),
+        ("spherical", z**2),
+        ("z", z),
+    ]:
+        np.testing.assert_array_equal(
+            np.argsort(spherical.ranked(name, z)), np.argsort(p)
+        )
+
+
 def test_the_best_arm_is_chosen_by_validation():
     config = get_config("spherical-smoke")
 
@@ -31,9 +44,9 @@ def test_the_best_arm_is_chosen_by_validation():
         return Result({"validation/top_5": np.array([error, error])})
 
     results = {"words_z_0_0.01": result(0.4), "words_z_4_0.01": result(0.3)}
-    assert spherical._best(config, "z", results) == "words_z_4_0.01"
-    assert spherical._best(config, "z_0", results) == "words_z_0_0.01"
-    assert spherical._best(config, "ce", results) is None
+    assert spherical._best(config, "z", results, 5) == "words_z_4_0.01"
+    assert spherical._best(config, "z_0", results, 5) == "words_z_0_0.01"
+    assert spherical._best(config, "ce", results, 5) is None
 
 
 @pytest.mark.slow
