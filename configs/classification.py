@@ -45,7 +45,8 @@ and C51 ahead of regression and of two-hot, by less than was asked where rewards
 errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
 alone. Of `few_shot`: the lead of logistic regression, on two examples of a class too.
 Of `tempnet`: nothing but duality; temperatures of the robust loss make all contexts
-equally certain, which costs 0.2 nats of a character.
+equally certain, which costs 0.2 nats of a character. Of `utility`: 3 points over the
+largest utility; the fitted temperature matters with 300 answers, not with 2000.
 """
 
 from ml_collections import ConfigDict

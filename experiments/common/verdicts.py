@@ -32,6 +32,9 @@ COUNTED = {  # table -> config:variant -> question
         "classification:tempnet": (
             "a temperature for each context against the best single one: TempNet"
         ),
+        "classification:utility": (
+            "utilities of answers: largest expected gain against the largest"
+        ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
