@@ -46,7 +46,8 @@ errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its we
 alone. Of `few_shot`: the lead of logistic regression, on two examples of a class too.
 Of `tempnet`: nothing but duality; temperatures of the robust loss make all contexts
 equally certain, which costs 0.2 nats of a character. Of `utility`: 3 points over the
-largest utility; the fitted temperature matters with 300 answers, not with 2000.
+largest utility; the fitted temperature matters with 300 answers, not with 2000. Of
+`gru_svm`: no difference at equal tuning, and 36 points at rates in the paper's ratio.
 """
 
 from ml_collections import ConfigDict
@@ -318,7 +319,7 @@ def _gru_svm(config):
     config.hidden, config.c = 32, 0.5
     config.learning_rates = (3e-3, 1e-2, 3e-2)
     config.steps, config.batch_size = 300, 32
-    config.tolerances = dict(alike=2.0, ahead=10.0, right=84.15)  # points
+    config.tolerances = dict(alike=2.0, ahead=10.0)  # points
 
 
 def _gru_svm_smoke(config):
@@ -368,9 +369,11 @@ def _few_shot_smoke(config):
 
 
 def _depict(config):
-    config.seeds, config.hidden, config.dropout = 5, 64, 0.1
-    config.hidden_weight, config.learning_rate, config.batch_size = 0.1, 2e-3, 64
-    config.epochs = dict(first=30, second=5, third=25)
+    config.seed, config.seeds = 100, 5
+    config.hidden, config.dropout = 64, 0.1
+    config.hidden_weight, config.batch_size = 0.1, 64
+    config.learning_rate, config.last_rate = 2e-3, 3e-4
+    config.epochs = dict(first=30, second=40, third=30)
     config.tolerances = dict(over_pixels=3.0, lose=0.2)  # points; a share of the seeds
 
 
