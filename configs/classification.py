@@ -71,6 +71,10 @@ chosen after training. Of `dsc`: the F1 of the losses of a batch, not of those o
 example. Of `reweighting`: what the paper says; a larger learning rate gives more. Of
 `spherical`: the Z-loss is ahead of its relatives on words and level with the softmax.
 Of `equity`: the rare cluster gains, and so do all images together.
+equally certain, which costs 0.2 nats of a character. Of `utility`: 3 points over the
+largest utility; the fitted temperature matters with 300 answers, not with 2000. Of
+`gru_svm`: no difference at equal tuning, and 36 points at rates in the paper's ratio.
+Of `depict`: half a point over the head it starts from, 7 behind k-means of pixels.
 """
 
 from ml_collections import ConfigDict
@@ -490,7 +494,7 @@ def _gru_svm(config):
     config.hidden, config.c = 32, 0.5
     config.learning_rates = (3e-3, 1e-2, 3e-2)
     config.steps, config.batch_size = 300, 32
-    config.tolerances = dict(alike=2.0, ahead=10.0, right=84.15)  # points
+    config.tolerances = dict(alike=2.0, ahead=10.0)  # points
 
 
 def _gru_svm_smoke(config):
@@ -540,9 +544,11 @@ def _few_shot_smoke(config):
 
 
 def _depict(config):
-    config.seeds, config.hidden, config.dropout = 5, 64, 0.1
-    config.hidden_weight, config.learning_rate, config.batch_size = 0.1, 2e-3, 64
-    config.epochs = dict(first=30, second=5, third=25)
+    config.seed, config.seeds = 100, 5
+    config.hidden, config.dropout = 64, 0.1
+    config.hidden_weight, config.batch_size = 0.1, 64
+    config.learning_rate, config.last_rate = 2e-3, 3e-4
+    config.epochs = dict(first=30, second=40, third=30)
     config.tolerances = dict(over_pixels=3.0, lose=0.2)  # points; a share of the seeds
 
 

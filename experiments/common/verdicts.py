@@ -17,11 +17,11 @@ COUNTED = {  # table -> config:variant -> question
         "classification:noise": "comp-sum and robust losses under label noise",
         "classification:ensloss": "EnsLoss against BCE and hinge under label noise",
         "classification:hl_gauss": "classification against regression of a value",
+        "classification:value_learning": (
+            "regression and classification of values learned by bootstrapping"
+        ),
         "classification:aggregate": (
             "means of labels over bags, private ones too: bags or instances"
-        ),
-        "classification:value_learning": (
-            "the same of values learned by bootstrapping: HL-Gauss, two-hot, C51"
         ),
         "classification:multilabel": (
             "a hybrid loss for labels that occur together, and its parts"
@@ -31,6 +31,13 @@ COUNTED = {  # table -> config:variant -> question
         ),
         "classification:tempnet": (
             "a temperature for each context against the best single one: TempNet"
+        ),
+        "classification:utility": (
+            "utilities of answers: largest expected gain against the largest"
+        ),
+        "classification:gru_svm": ("a squared hinge or a softmax behind a GRU"),
+        "classification:depict": (
+            "clusters of digits from balanced targets: DEPICT"
         ),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
