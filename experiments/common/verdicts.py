@@ -91,7 +91,6 @@ COUNTED = {  # table -> config:variant -> question
         "distillation:flips": "negative flips of an update, against its accuracy",
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
-        "distillation:bit_widths": "all bit-widths in one set of weights (EQ-Net)",
         "distillation:rationales": "good and bad explanations (QCRD)",
         "distillation:sid": "one-step generators (SiD)",
         "distillation:speculative_draft": "what a draft model should learn",
@@ -212,8 +211,6 @@ COUNTED = {  # table -> config:variant -> question
     },
     "estimation": {
         "estimation:quantiles": "five models' quantiles, combined and calibrated",
-        "estimation:deep_kernels": "networks of infinite width and depth",
-        "estimation:feedback": "clicks at random, and clicks drawn by their loss",
         "estimation:forests": "effective parameters of forests",
         "estimation:auctions": "positions of ads that compete for one click",
     },

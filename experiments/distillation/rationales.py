@@ -75,7 +75,7 @@ def build(config) -> Study:
                 {"seen": TRAINED},
                 TICKS,
                 "bad_nll",
-                label="cross-entropy of the bad explanations (nats)",
+                label="nats per digit of bad ones",
                 across="what is learned from",
             ),
             "digits": report.intervals(

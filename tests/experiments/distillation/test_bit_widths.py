@@ -33,6 +33,7 @@ def test_what_cannot_be_run_is_not_built(refused, bits):
     refused("distillation:bit_widths", "bits", bits, "config.bits is")
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("distillation:bit_widths")
     assert done.figures == ["bits", "grids"]

@@ -55,6 +55,7 @@ def test_what_cannot_be_run_is_not_built(refused, key, value, message):
     refused("distillation:rationales", key, value, message)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("distillation:rationales")
     assert done.figures == ["digits", "unlikely"]

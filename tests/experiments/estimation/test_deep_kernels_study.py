@@ -34,6 +34,7 @@ def test_what_cannot_be_run_is_not_built(refused, key, value, message):
     refused("estimation:deep_kernels", key, value, message)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_study):
     done = run_study("estimation:deep_kernels")
     assert done.figures == ["power", "rows_2", "rows_3"]
