@@ -10,6 +10,7 @@ Variants, after a colon (`--config=configs/distillation.py:scales`):
   self_knowledge   no teacher at all: USKD against label smoothing, 40 seeds; half a
              minute
   aspects    a large model's answers to ten questions about each digit; half a minute
+  companions  a learned temperature, assistants, generations, fellows; two minutes
   mnist1d    the losses of `digits` on MNIST-1D; two minutes
   flips         an update with more classes: negative flips against accuracy; a
                 minute, needs scikit-learn
@@ -280,6 +281,62 @@ def _aspects(config):
     config.tolerances = dict(gains=0.5, harm=1.5)
 
 
+def _companions(config):
+    _protocol(config)
+    config.experiment = "distillation.companions"
+    for unused in ("scales", "foreign", "beside"):
+        del config[unused]
+    config.temperature = 4.0  # at which those before the students learn
+    config.before = dict(  # in this order
+        assistant=dict(like="teacher", widths=(32,), learns_from="teacher"),
+        first=dict(like="student", learns_from="labels"),
+        second=dict(like="student", learns_from="first"),
+        third=dict(like="student", learns_from="second"),
+    )
+    config.curriculum = dict(
+        lowest=1.0, width=20.0, ramp=100, learning_rate=0.05, momentum=0.9
+    )
+    config.methods = dict(
+        ce=_companion("cross-entropy"),
+        kd=_companion("KD, T = 4", "teacher"),
+        ctkd=_companion("KD, learned T (CTKD)", "teacher", way="curriculum"),
+        takd=_companion("KD from an assistant (TAKD)", "assistant"),
+        dgkd=_companion("KD from both (DGKD)", "teacher", "assistant"),
+        kd_1=_companion("KD, T = 1", "teacher", temperature=1.0),
+        adaptive=_companion("AlphaNet's divergence", "teacher", divergence="adaptive"),
+        born_1=_companion("born again once", "first", share=1.0),
+        born_3=_companion(
+            "born again, third time",
+            "third",
+            share=1.0,
+            beside=("first", "second", "third"),
+        ),
+        mutual=_companion("mutual learning", way="mutual"),
+    )
+    config.tolerances = dict(kd=2.0, points=0.0)  # of test accuracy, means
+
+
+def _companion(
+    label,
+    *learns_from,
+    share=0.9,
+    temperature=4.0,
+    divergence="kd",
+    way="alone",
+    beside=(),
+):
+    """A student of other models' logits, ``beside`` which it predicts as well."""
+    return dict(
+        label=label,
+        learns_from=learns_from,
+        share=share,
+        temperature=temperature,
+        divergence=divergence,
+        way=way,
+        beside=beside,
+    )
+
+
 def _mnist1d(config):
     _digits(config)
     config.data = dict(name="mnist1d", data_dir="", scale=1.0, known=4000, seen=500)
@@ -428,6 +485,12 @@ def _aspects_smoke(config):
     config.methods = {name: config.methods[name] for name in ("ce", "soft")}
 
 
+def _companions_smoke(config):
+    _short(config)
+    config.methods = {name: config.methods[name] for name in ("ce", "ctkd")}
+    config.before = dict()
+
+
 def _flips_smoke(config):
     config.steps, config.methods.mpt_lm.kind = 3, "kl"
 
@@ -451,6 +514,7 @@ VARIANTS = dict(
     vocabularies=_vocabularies,
     self_knowledge=_self_knowledge,
     aspects=_aspects,
+    companions=_companions,
     mnist1d=_mnist1d,
     flips=_flips,
     kernel_ridge=_kernel_ridge,
@@ -461,6 +525,7 @@ VARIANTS = dict(
 SMOKE = dict(
     digits=_digits_smoke,
     aspects=_aspects_smoke,
+    companions=_companions_smoke,
     flips=_flips_smoke,
     kernel_ridge=_kernel_ridge_smoke,
     bits=_bits_smoke,

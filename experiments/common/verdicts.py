@@ -58,6 +58,9 @@ COUNTED = {  # table -> config:variant -> question
         ),
         "distillation:self_knowledge": "no teacher: USKD",
         "distillation:aspects": "a large model's answers to questions (MaKD)",
+        "distillation:companions": (
+            "learned temperatures, assistants, generations and fellows"
+        ),
         "distillation:flips": "negative flips of an update, against its accuracy",
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
