@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.common.keys import all_at_once
 from experiments.common.references import stated
 from experiments.common.solvers import descended
 from logitlab import losses, report, targets
@@ -48,13 +49,11 @@ def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
     world = functools.partial(_world, **_sizes(config))
-    arms = {
-        way: Compute(lambda key, way=way: _trained(key, config, way)) for way in WAYS
-    }
-    arms[SWEEP] = Compute(
-        lambda key: _swept(world(key), tuple(config.weights), config.scale)
-    )
-    arms[THEOREM] = Compute(lambda key: _theorem(key, world(key), config.beta))
+    seeds = range(config.seed, config.seed + config.seeds)
+    made = {way: functools.partial(_trained, config, way) for way in WAYS}
+    made[SWEEP] = lambda key: _swept(world(key), tuple(config.weights), config.scale)
+    made[THEOREM] = lambda key: _theorem(key, world(key), config.beta)
+    arms = {name: Compute(all_at_once(seeds, values)) for name, values in made.items()}
     after = tuple(config.after)
     weights = tuple(config.weights)
     return Study(
@@ -224,7 +223,7 @@ def _path(key, world, beta, scale, *, way, steps, batch_size, learning_rate):
     )[1]
 
 
-def _trained(key, config, way):
+def _trained(config, way, key):
     world = _world(key, **_sizes(config))
     path = _path(
         jax.random.fold_in(key, 1),
@@ -237,8 +236,9 @@ def _trained(key, config, way):
         learning_rate=config.learning_rate,
     )
     goal = outcome(world.dpo, world)[0]
-    there = jnp.flatnonzero(path[:, 0] >= goal)
-    numbers = {"arrived": there[0] if there.size else jnp.inf, "dpo": goal}
+    there = path[:, 0] >= goal
+    arrived = jnp.where(there.any(), jnp.argmax(there) * 1.0, jnp.inf)
+    numbers = {"arrived": arrived, "dpo": goal}
     for n in config.after:
         numbers[f"reward/{n}"], numbers[f"kl/{n}"] = path[n]
     return numbers
