@@ -62,6 +62,9 @@ COUNTED = {  # table -> config:variant -> question
             "learned temperatures, assistants, generations and fellows"
         ),
         "distillation:flips": "negative flips of an update, against its accuracy",
+        "distillation:aligndistil": (
+            "token-level alignment: distributions against token rewards (AlignDistil)"
+        ),
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
         "distillation:sid": "one-step generators (SiD)",

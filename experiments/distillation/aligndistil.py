@@ -67,16 +67,18 @@ def build(config) -> Study:
                 log_across=True,
             ),
             "weights": report.trends(
-                {w: f"weight_reward/{w:g}" for w in weights},
+                {w: f"weight_reward/{w:g}" for w in weights if w},
                 label="true reward of a sequence",
                 across="constant weight of the extrapolation",
                 arms=(SWEEP,),
+                log_across=True,
             ),
             "divergence": report.trends(
-                {w: f"weight_kl/{w:g}" for w in weights},
+                {w: f"weight_kl/{w:g}" for w in weights if w},
                 label="nats from the reference",
                 across="constant weight of the extrapolation",
                 arms=(SWEEP,),
+                log_across=True,
             ),
         },
         claims=_claims(config),
@@ -92,7 +94,7 @@ def build(config) -> Study:
         ),
         captions={
             "reward": "Expected reward of the policy while it learns.",
-            "weights": "Expected reward of the teachers; weight 0 is DPO's model.",
+            "weights": "Expected reward of the teachers; DPO's model has weight 0.",
             "divergence": "Their divergence from the reference, over a sequence.",
         },
     )
@@ -305,6 +307,8 @@ def _claims(config):
 
     def sooner(results):
         late, early = (results[w].final("arrived") for w in ("reinforce", "distill"))
+        neither = np.isinf(late) & np.isinf(early)
+        late, early = (np.where(neither, 1.0, steps) for steps in (late, early))
         return late / early
 
     return [
