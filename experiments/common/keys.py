@@ -27,14 +27,14 @@ def all_at_once(
 
     Args:
       seeds: of the study.
-      values: key -> named arrays; is mapped over the keys.
+      values: key -> named arrays, jitted where it matters; is mapped over the keys.
     """
     made = {}
 
     def get(key):
         if not made:
             keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))
-            rows = jax.device_get(jax.jit(jax.vmap(values))(keys))
+            rows = jax.device_get(jax.vmap(values)(keys))
             for i, data in enumerate(jax.random.key_data(keys)):
                 made[data.tobytes()] = {name: a[i] for name, a in rows.items()}
         return made[jax.random.key_data(key).tobytes()]

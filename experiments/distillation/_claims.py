@@ -284,9 +284,6 @@ def _architecture(t, nkd, uskd):
         ahead("NKD is ahead of the cross-entropy", "nkd", "ce", t.points, paper=nkd),
         ahead("USKD is ahead of it without a teacher", "uskd", "ce", t.points,
               paper=uskd),
-        ahead("USKD is ahead of label smoothing", "uskd", "smooth", t.points,
-              question=True),
-        ahead("NKD is ahead of KD at T = 4", "nkd", "kd", t.points, question=True),
     ]  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def build(config) -> Study:
     seeds = range(config.seed, config.seed + config.seeds)
     arms = {
         arm_name(steps): Compute(
-            all_at_once(seeds, functools.partial(values, config, steps))
+            all_at_once(seeds, jax.jit(functools.partial(values, config, steps)))
         )
         for steps in config.generator_steps
     }
