@@ -575,8 +575,9 @@ def _architecture_smoke(config):
 
 def _companions_smoke(config):
     _short(config)
-    config.methods = {name: config.methods[name] for name in ("ce", "ctkd")}
-    config.before = dict()
+    config.methods = {name: config.methods[name] for name in ("ce", "ctkd", "born_3")}
+    config.methods.born_3.beside = config.methods.born_3.learns_from = ("first",)
+    config.before = {"first": config.before.first}
 
 
 def _flips_smoke(config):

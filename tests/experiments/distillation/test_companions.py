@@ -128,10 +128,5 @@ def test_what_cannot_be_run_is_not_built(refused, key, value, message):
 
 @pytest.mark.slow
 def test_end_to_end(run_study):
-    before = dict(CONFIG.before)
-    done = run_study(
-        "distillation:companions",
-        before=before,
-        methods={name: CONFIG.methods[name] for name in ("ce", "born_3", "mutual")},
-    )
+    done = run_study("distillation:companions")
     assert done.figures == ["gains"]
