@@ -57,6 +57,7 @@ COUNTED = {  # table -> config:variant -> question
             "a teacher whose classes have other names: ULD, GLD"
         ),
         "distillation:self_knowledge": "no teacher: USKD",
+        "distillation:cnn": "NKD and USKD on a convolutional network",
         "distillation:aspects": "a large model's answers to questions (MaKD)",
         "distillation:companions": (
             "learned temperatures, assistants, generations and fellows"
