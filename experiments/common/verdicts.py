@@ -58,6 +58,7 @@ COUNTED = {  # table -> config:variant -> question
         ),
         "distillation:self_knowledge": "no teacher: USKD",
         "distillation:cnn": "NKD and USKD on a convolutional network",
+        "distillation:vit": "NKD and USKD on a small vision transformer",
         "distillation:aspects": "a large model's answers to questions (MaKD)",
         "distillation:companions": (
             "learned temperatures, assistants, generations and fellows"
