@@ -6,13 +6,16 @@ Variants, after a colon (`--config=configs/distillation.py:scales`):
   digits     the losses against each other on 150 digits (the default): three minutes
   scales     the teacher's logits times 0.1, 1 and 10, with and without standardisation;
              one minute
-  vocabularies   a teacher whose classes have other names; half a minute
+  vocabularies   a teacher whose classes have other names, 40 seeds; two minutes
   self_knowledge   no teacher at all: USKD against label smoothing, 40 seeds; half a
              minute
+  cnn  vit    NKD and USKD on other architectures; two minutes each
   aspects    a large model's answers to ten questions about each digit; half a minute
+  companions  a learned temperature, assistants, generations, fellows; two minutes
   mnist1d    the losses of `digits` on MNIST-1D; two minutes
   flips         an update with more classes: negative flips against accuracy; a
                 minute, needs scikit-learn
+  aligndistil   a language model of tables learns from two DPO models; half a minute
   kernel_ridge  kernel ridge regression fitted to its own predictions, in closed form:
                 seconds
   bits          weights for few bits: kurtosis (EQ-Net), guidance; two minutes, needs
@@ -52,6 +55,34 @@ is ahead of the last by 0.17 to 0.22, not by the 0.2 of the claim in every seed.
 text is that of the running Python: numbers differ a little between versions.
 Of `rationales`: bad explanations become less likely and answers lose nothing by that,
 but explanations do not help with the answers.
+`vocabularies`: ULD gains 2.1 points where KD is right on 1 %; GLD on standardized
+logits gains 0.1 ± 0.1 points with a weight of 10 and costs 1.4 with 1000. Of
+`self_knowledge`: both expectations are met. Of `cnn`: USKD gains 1.9 ± 0.3 points and
+NKD 0.9 ± 0.5 on 83.2 %. Of `vit`: NKD gains 1.9 ± 0.8 and USKD 0.3 ± 0.5 on 81.0 %. Of
+`aspects`: random answers harm, and softened ones help by 0.5 ± 0.2 points, which leaves
+undecided whether by half a point. Of `mnist1d`: gains of 5 to 8 points on 30.6 %, more
+at T = 4 than at T = 1. Of `companions`: a temperature learned against the student gains
+0.5 points on T = 4, an assistant costs 0.5, but 0.1 with its teacher beside it;
+generations do not gain, their ensemble does by 0.8; a fellow adds 0.2 ± 0.2, and
+AlphaNet's divergence 0.15 to the KL at T = 1.
+Expected of `flips`: flips fall as the bias grows, from 5.0 to 1.9 %, but so does the
+accuracy, at b = 1 by 1.4 points. Distillation keeps accuracy at the same bias, 15
+points of it at b = 4, where it has fewer flips too; at b = 1 it has more of them by 0.4
+± 0.15 points. Positive-congruent training changes nothing, 0.0 ± 0.1. Of `aligndistil`:
+whole distributions reach the reward of DPO's model in 49 steps and token rewards in 80,
+1.6 times as many, where twice as many were asked for; the reward rises with the weight
+up to 4 and then hardly falls, and the divergence cannot explode beyond the greedy
+policy's. Of `kernel_ridge`: all published digits and theorems; with true targets the
+ratios of the factors overshoot, so that not every step is sparser than the one before.
+Of `bits`: the kurtosis falls from 2.96 to 2.02, which misses by little, and from 2.62
+to 1.87; two bits gain 1.45 ± 0.30 points without the first matrix, where 1.5 were asked
+for, and 2.4 with it. Of `sid`: with one pixel alpha = 1.2 and 2 diverge and alpha = 0
+is no sooner than 0.5; with 16 pixels all find the data, and one seed in 25 has then
+been thrown off again by Adam. Of `speculative_draft`: of five drafts 2.90 are accepted
+after logits and features, 2.83 after logits alone, 2.80 after features alone and 2.61
+after the text alone; the third is ahead of the last by 0.17 to 0.22, not by the 0.2 of
+the claim in every seed. The text is that of the running Python: numbers differ a little
+between versions.
 """
 
 from ml_collections import ConfigDict
@@ -216,18 +247,22 @@ def _vocabularies(config):
     config.foreign = True
     ce = dict(weight=1.0)
     uld = dict(weight=1.0, student_temperature=4.0, teacher_temperature=4.0)
-    gld, less = (dict(weight=weight, k=10) for weight in (0.1, 0.001))
+    config.seed, config.seeds = 100, 40
+    # Raw logits of deviation 10 would ask for 0.1 and 0.001: GLD is of fourth order.
+    gld, less = (
+        dict(weight=weight, k=3, standardized=True) for weight in (1000.0, 10.0)
+    )
     config.methods = dict(
         ce=_method("cross-entropy", cross_entropy=ce),
         kd=_method("KD by position, T = 4", **_kd()),
         uld=_method("CE + ULD, T = 4", cross_entropy=ce, uld_loss=uld),
-        gld=_method("CE + 0.1 GLD", cross_entropy=ce, gld_loss=gld),
-        gld_less=_method("CE + 0.001 GLD", cross_entropy=ce, gld_loss=less),
+        gld=_method("CE + 1000 GLD", cross_entropy=ce, gld_loss=gld),
+        gld_less=_method("CE + 10 GLD", cross_entropy=ce, gld_loss=less),
         uld_gld=_method(
-            "CE + ULD + 0.1 GLD", cross_entropy=ce, uld_loss=uld, gld_loss=gld
+            "CE + ULD + 1000 GLD", cross_entropy=ce, uld_loss=uld, gld_loss=gld
         ),
         uld_gld_less=_method(
-            "CE + ULD + 0.001 GLD", cross_entropy=ce, uld_loss=uld, gld_loss=less
+            "CE + ULD + 10 GLD", cross_entropy=ce, uld_loss=uld, gld_loss=less
         ),
     )
     config.beside = ("kd",)
@@ -254,6 +289,45 @@ def _self_knowledge(config):
         ),
     )
     config.tolerances = dict(self_knowledge=dict(errors=2.0, points=0.0))
+
+
+def _cnn(config):
+    _architecture(config)
+    config.student.network = dict(name="SmallCNN", widths=(8, 16))
+    config.student.features = "pooled"
+    config.student.learning_rate = 1e-2
+    config.tolerances = dict(cnn=dict(points=0.0))
+
+
+def _vit(config):
+    _architecture(config)
+    config.student.network = dict(
+        name="SmallViT", patch=4, width=32, layers=2, heads=4, expansion=2
+    )
+    config.student.features = "class_token"
+    config.student.learning_rate = 3e-3
+    config.tolerances = dict(vit=dict(points=0.0))
+
+
+def _architecture(config):
+    _protocol(config)
+    config.student.image = (8, 8)
+    config.student.weight_decay, config.student.steps = 1e-3, 400
+    config.evaluate_at = (400,)
+    ce = dict(weight=1.0)
+    config.methods = dict(
+        ce=_method("cross-entropy", cross_entropy=ce),
+        nkd=_method(
+            "NKD, T = 1, γ = 1.5",
+            cross_entropy=ce,
+            nkd_loss=dict(weight=1.0, temperature=1.0, gamma=1.5),
+        ),
+        uskd=_method(
+            "USKD, no teacher",
+            cross_entropy=ce,
+            uskd_loss=dict(weight=1.0, alpha=0.1, beta=0.1, mu=0.1),
+        ),
+    )
 
 
 def _aspects(config):
@@ -285,6 +359,62 @@ def _aspects(config):
     config.tolerances = dict(gains=0.5, harm=1.5)
 
 
+def _companions(config):
+    _protocol(config)
+    config.experiment = "distillation.companions"
+    for unused in ("scales", "foreign", "beside"):
+        del config[unused]
+    config.temperature = 4.0  # at which those before the students learn
+    config.before = dict(  # in this order
+        assistant=dict(like="teacher", widths=(32,), learns_from="teacher"),
+        first=dict(like="student", learns_from="labels"),
+        second=dict(like="student", learns_from="first"),
+        third=dict(like="student", learns_from="second"),
+    )
+    config.curriculum = dict(
+        lowest=1.0, width=20.0, ramp=100, learning_rate=0.05, momentum=0.9
+    )
+    config.methods = dict(
+        ce=_companion("cross-entropy"),
+        kd=_companion("KD, T = 4", "teacher"),
+        ctkd=_companion("KD, learned T (CTKD)", "teacher", way="curriculum"),
+        takd=_companion("KD from an assistant (TAKD)", "assistant"),
+        dgkd=_companion("KD from both (DGKD)", "teacher", "assistant"),
+        kd_1=_companion("KD, T = 1", "teacher", temperature=1.0),
+        adaptive=_companion("AlphaNet's divergence", "teacher", divergence="adaptive"),
+        born_1=_companion("born again once", "first", share=1.0),
+        born_3=_companion(
+            "born again, third time",
+            "third",
+            share=1.0,
+            beside=("first", "second", "third"),
+        ),
+        mutual=_companion("mutual learning", way="mutual"),
+    )
+    config.tolerances = dict(kd=2.0, points=0.0)  # of test accuracy, means
+
+
+def _companion(
+    label,
+    *learns_from,
+    share=0.9,
+    temperature=4.0,
+    divergence="kd",
+    way="alone",
+    beside=(),
+):
+    """A student of other models' logits, ``beside`` which it predicts as well."""
+    return dict(
+        label=label,
+        learns_from=learns_from,
+        share=share,
+        temperature=temperature,
+        divergence=divergence,
+        way=way,
+        beside=beside,
+    )
+
+
 def _mnist1d(config):
     _digits(config)
     config.data = dict(name="mnist1d", data_dir="", scale=1.0, known=4000, seen=500)
@@ -307,7 +437,7 @@ def _short(config):
 
 
 def _flips(config):
-    config.seeds = 12
+    config.seed, config.seeds = 100, 40
     config.train, config.old_classes = 600, 5
     config.widths = (8,)
     config.steps, config.batch_size = 600, 128
@@ -327,10 +457,23 @@ def _flips(config):
     )
     config.tolerances = dict(
         falls=0.001,  # flips, from one margin to the next
-        wins=10 / 12,
-        wins_at=1.0,
+        at=1.0,  # the margin that is compared with no treatment
+        fewer=0.0,
         behind=0.0,  # of margin-preserving training, at the same margin
         accuracy_lost=0.0,
+    )
+
+
+def _aligndistil(config):
+    config.seeds = 20
+    config.tokens, config.length = 12, 8
+    config.reward, config.noise, config.beta = 0.1, 0.1, 0.1
+    config.scale = 2.0  # tables differ more than language models: 20 there
+    config.weights = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    config.batch_size, config.learning_rate = 16, 0.05
+    config.after = (25, 50, 100, 200, 400)
+    config.tolerances = dict(
+        theorem=1e-5, sooner=2.0, reward=0.0, falls=0.01, explodes=1.5
     )
 
 
@@ -447,8 +590,26 @@ def _aspects_smoke(config):
     config.methods = {name: config.methods[name] for name in ("ce", "soft")}
 
 
+def _architecture_smoke(config):
+    _short(config)
+    config.student.steps, config.evaluate_at = 2, (2,)
+    config.methods = {name: config.methods[name] for name in ("ce", "uskd")}
+
+
+def _companions_smoke(config):
+    _short(config)
+    config.methods = {name: config.methods[name] for name in ("ce", "ctkd", "born_3")}
+    config.methods.born_3.beside = config.methods.born_3.learns_from = ("first",)
+    config.before = {"first": config.before.first}
+
+
 def _flips_smoke(config):
     config.steps, config.methods.mpt_lm.kind = 3, "kl"
+
+
+def _aligndistil_smoke(config):
+    config.after, config.weights = (2, 3), (0.0, 0.5, 1.0)
+    config.tokens, config.length = 3, 2
 
 
 def _kernel_ridge_smoke(config):
@@ -493,9 +654,13 @@ VARIANTS = dict(
     scales=_scales,
     vocabularies=_vocabularies,
     self_knowledge=_self_knowledge,
+    cnn=_cnn,
+    vit=_vit,
     aspects=_aspects,
+    companions=_companions,
     mnist1d=_mnist1d,
     flips=_flips,
+    aligndistil=_aligndistil,
     kernel_ridge=_kernel_ridge,
     bits=_bits,
     bit_widths=_bit_widths,
@@ -505,8 +670,12 @@ VARIANTS = dict(
 )
 SMOKE = dict(
     digits=_digits_smoke,
+    cnn=_architecture_smoke,
+    vit=_architecture_smoke,
     aspects=_aspects_smoke,
+    companions=_companions_smoke,
     flips=_flips_smoke,
+    aligndistil=_aligndistil_smoke,
     kernel_ridge=_kernel_ridge_smoke,
     bits=_bits_smoke,
     bit_widths=_bit_widths_smoke,

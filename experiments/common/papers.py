@@ -31,6 +31,8 @@ TESTED = {
     "distillation:scales": ("1503.02531", "2403.01427"),
     "distillation:vocabularies": ("2402.12030", "2505.13893"),
     "distillation:self_knowledge": ("2303.13005",),
+    "distillation:cnn": ("1503.02531", "2303.13005"),
+    "distillation:vit": ("1503.02531", "2303.13005"),
 }
 TITLES = {  # arXiv id or title -> a title that says more, or that others use
     "1301.3781": "Mikolov et al. 2013",

@@ -87,8 +87,16 @@ COUNTED = {  # table -> config:variant -> question
             "a teacher whose classes have other names: ULD, GLD"
         ),
         "distillation:self_knowledge": "no teacher: USKD",
+        "distillation:cnn": "NKD and USKD on a convolutional network",
+        "distillation:vit": "NKD and USKD on a small vision transformer",
         "distillation:aspects": "a large model's answers to questions (MaKD)",
+        "distillation:companions": (
+            "learned temperatures, assistants, generations and fellows"
+        ),
         "distillation:flips": "negative flips of an update, against its accuracy",
+        "distillation:aligndistil": (
+            "token-level alignment: distributions against token rewards (AlignDistil)"
+        ),
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
         "distillation:rationales": "good and bad explanations (QCRD)",

@@ -1,6 +1,7 @@
 """What the studies of distillation share: rows, networks, trainings, paired gains."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from flax import linen as nn
 from experiments.common import claims, datasets
 from logitlab import metrics, models, optim, report
 from logitlab.train import Run, advance, init_state, make_step
+from logitlab.train.config import pick
 from logitlab.train.feeds import sample_feed, whole_feed
 
 
@@ -34,6 +36,55 @@ class Network(nn.Module):
             x = nn.relu(nn.Dense(width, kernel_init=init, name=f"hidden_{i}")(x))
             layers.append(x)
         return models.DualHead(self.outputs, name="heads")(x, layers[self.aux_layer])
+
+
+class WithWeakHead(NamedTuple):
+    """A network of images [H, W] given as rows, with a second head on a middle layer.
+
+    Attributes:
+      network: a model of ``logitlab.models`` that sows its features.
+      image: H and W.
+      features: the name under which it sows them.
+      outputs: of either head.
+    """
+
+    network: nn.Module
+    image: tuple[int, int]
+    features: str
+    outputs: int
+
+    def init(self, key, x):
+        """The parameters of the network, and of the weak head."""
+        params = self.network.init(key, self._images(x))["params"]
+        _, features = self._seen(params, x)
+        shape = features.shape[-1], self.outputs
+        kernel = nn.initializers.lecun_normal()(jax.random.fold_in(key, 1), shape)
+        weak = {"kernel": kernel, "bias": jnp.zeros(self.outputs)}
+        return {"params": {"network": params, "weak": weak}}
+
+    def apply(self, variables, x):
+        """Logits of the network, and of the weak head."""
+        network, weak = (variables["params"][name] for name in ("network", "weak"))
+        logits, features = self._seen(network, x)
+        return logits, features @ weak["kernel"] + weak["bias"][None]
+
+    def _images(self, x):
+        return x.reshape(-1, *self.image)
+
+    def _seen(self, params, x):
+        """Logits, and the features of the last stage but one."""
+        logits, kept = self.network.apply(
+            {"params": params}, self._images(x), mutable="intermediates"
+        )
+        return logits, kept["intermediates"][self.features][-2]
+
+
+def network(settings, outputs):
+    """The student's network: a dense one, or what ``settings.network`` names."""
+    if "network" not in settings:
+        return Network(tuple(settings.widths), outputs, settings.aux_layer)
+    model = pick(models, **settings.network)(classes=outputs)
+    return WithWeakHead(model, tuple(settings.image), settings.features, outputs)
 
 
 def load(config):
@@ -78,7 +129,7 @@ def fit(config, model, loss, rows, key):
 
 def student(
     config,
-    model: Network,
+    model: Network | WithWeakHead,
     draw: Callable,
     inputs: int,
     objective: Callable,

@@ -23,7 +23,7 @@ import optax
 
 from experiments.distillation import _students
 from experiments.distillation._claims import claims
-from logitlab import losses, metrics, report
+from logitlab import losses, metrics, report, transforms
 from logitlab.losses.catalogue import CATALOGUE
 from logitlab.train import Compute, Study
 from logitlab.train.config import check_name
@@ -102,15 +102,20 @@ def build(config) -> Study:
         title="Distillation from few examples",
         summary=(
             f"{config.data.name}: a teacher of widths {tuple(config.teacher.widths)} "
-            f"sees {config.data.known} rows, students of widths "
-            f"{tuple(config.student.widths)} see {config.data.seen} of them; "
-            f"{y.size - config.data.known} rows are for testing. {config.seeds} seeds, "
-            "each its own split, teacher, start and batches. No loss has a learning "
-            "rate of its own."
+            f"sees {config.data.known} rows, {_network(config.student)} see "
+            f"{config.data.seen} of them; {y.size - config.data.known} rows are for "
+            f"testing. {config.seeds} seeds, each its own split, teacher, start and "
+            "batches. No loss has a learning rate of its own."
         ),
         captions=captions,
         table=_students.table(BASE),
     )
+
+
+def _network(settings):
+    if "network" in settings:
+        return f"students that are a {settings.network.name}"
+    return f"students of widths {tuple(settings.widths)}"
 
 
 def _terms(name, method):
@@ -125,7 +130,8 @@ def _terms(name, method):
 def _term(where, name, entry, heads):
     row = CATALOGUE[check_name(name, CATALOGUE, where)]
     parameters = inspect.signature(row.loss).parameters
-    hyper = {key: entry[key] for key in entry if key != "weight"}
+    hyper = {key: entry[key] for key in entry if key not in ("weight", "standardized")}
+    shape = transforms.standardize_logits if entry.get("standardized") else jnp.asarray
     for key in hyper:
         check_name(key, parameters, f"{where}.{name}")
     arrays = [
@@ -141,7 +147,10 @@ def _term(where, name, entry, heads):
     def rows(main, aux, batch):
         logits = aux if heads == 2 and "teacher_logits" in arrays else main
         given = dict(logits=logits, student_logits=logits, weak_logits=aux)
-        given |= dict(labels=batch["y"], teacher_logits=batch.get("teacher"))
+        if "teacher" in batch:
+            given["teacher_logits"] = batch["teacher"]
+        given = {name: shape(logits) for name, logits in given.items()}
+        given["labels"] = batch["y"]
         values = row.loss(*(given[array] for array in arrays), **hyper)
         return jnp.broadcast_to(values, batch["y"].shape)
 
@@ -189,7 +198,7 @@ def _arms(config, draw, name, method, terms, x, y):
     """The arms of a method, which share a program: one for each scale it can see."""
     classes, asks = int(y.max()) + 1, any(term.asks_teacher for term in terms)
     settings = config.student
-    model = _students.Network(tuple(settings.widths), classes, settings.aux_layer)
+    model = _students.network(settings, classes)
 
     def more(outputs, params, held):
         del params

@@ -207,7 +207,8 @@ _FAMILIES = {
         "rkd_distance_loss rkd_angle_loss similarity_preserving_loss pkt_loss "
         "uld_loss gld_loss uskd_loss uskd_parts aligndistil_loss adaptive_weight "
         "online_distill_loss qcrd_loss progressive_guidance_loss sid_generator_loss "
-        "sid_adversarial_loss sid_discriminator_loss denoising_score_loss",
+        "sid_adversarial_loss sid_discriminator_loss denoising_score_loss "
+        "adaptive_alpha_divergence",
     ),
     "preference": (
         "preferences between answers: DPO and its relatives, reward models",

@@ -342,6 +342,7 @@ PURPOSES = (
             "normalized_binary_kl",
             "self_distill_mse_loss",
             "uskd_loss",
+            "adaptive_alpha_divergence",
             "pld_loss",
             "list_mle_distillation_loss",
             "mlkd_loss",

@@ -32,6 +32,7 @@ with _lazy.train_extra(__name__):
     from logitlab.models.taps import apply_with_taps, residual_parts
     from logitlab.models.tempnet import TempNet
     from logitlab.models.transformer import OneLayerTransformer
+    from logitlab.models.vit import SmallViT
 
 __all__ = [
     "GCN",
@@ -49,6 +50,7 @@ __all__ = [
     "OneLayerTransformer",
     "QuantileAggregator",
     "SmallCNN",
+    "SmallViT",
     "TempNet",
     "WindowMLP",
     "apply_with_taps",

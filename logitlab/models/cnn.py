@@ -20,6 +20,9 @@ class SmallCNN(nn.Module):
       widths: channels of the convolutions.
       classes: how many logits, C.
 
+    The mean over the image after each stage is sown as "pooled" of the collection
+    "intermediates": the features of ``uskd_loss`` are those of the last stage but one.
+
     >>> import jax.numpy as jnp
     >>> from logitlab.models.cnn import SmallCNN
     >>> import jax
@@ -50,4 +53,5 @@ class SmallCNN(nn.Module):
         for width in self.widths:
             x = nn.relu(nn.Conv(width, (3, 3))(x))
             x = nn.avg_pool(x, (2, 2), (2, 2))
+            self.sow("intermediates", "pooled", x.mean((-3, -2)))
         return nn.Dense(self.classes, name="head")(x.mean((-3, -2)))

@@ -74,6 +74,8 @@ LONG = {
     "classification:noise",
     "classification:presto",
     "distillation:aspects",
+    "distillation:cnn",
+    "distillation:vit",
     "federated:skew",
     "grokking:quick",
     "interpretability:explanations",

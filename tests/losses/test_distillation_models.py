@@ -378,3 +378,31 @@ Z = np.zeros((2, 3), np.float32)
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_adaptive_alpha_divergence_in_numpy(x64):
+    """Its value is the integral of the weights that the gradient has."""
+    s, t = draw(0, 40, 6), draw(1, 40, 6)
+    values, grad = value_and_grad(lambda s: losses.adaptive_alpha_divergence(s, t), s)
+    q, p = softmax(s, -1), softmax(t, -1)
+    weight = np.minimum(q / p, 5)
+    left, right = (q * (weight - 1)).sum(-1) / 2, (p * np.log(p / q)).sum(-1)
+    chosen = left > right
+    assert 0 < chosen.sum() < 40
+    assert (weight == 5).any()
+    up = q * (weight - (q * weight).sum(-1, keepdims=True))
+    want = np.where(chosen[:, None], up, q - p)
+    assert error(40 * grad, want) < 1e-10
+    f = np.where(weight < 5, (q / p - 1) ** 2 / 2, 8 + 4 * (q / p - 5))
+    assert error(values, np.where(chosen, (p * f).sum(-1), right)) < 1e-10
+
+
+def test_adaptive_alpha_divergence_near_the_teacher(x64):
+    s, d = draw(0, 5), draw(1, 5)
+    value, grad = value_and_grad(
+        lambda s: losses.adaptive_alpha_divergence(s, draw(0, 5)), s + 1e-7 * d
+    )
+    p = softmax(s, -1)
+    variance = (p * (d - (p * d).sum()) ** 2).sum()
+    assert abs(value / (variance * 1e-14 / 2) - 1) < 1e-6
+    assert error(grad, 1e-7 * p * (d - (p * d).sum())) < 1e-6

@@ -12,6 +12,14 @@ def test_is_equivariant_to_what_it_should_be():
     x = np.random.default_rng(0).normal(size=(6, 8, 8)).astype("f4")
     params = interpreted(model.init)(jax.random.key(1), x)
     apply = interpreted(model.apply)
+    params = {"params": params["params"]}
+    _, kept = model.apply(params, x, mutable="intermediates")
+    pooled = kept["intermediates"]["pooled"]
+    assert [a.shape for a in pooled] == [(6, 3), (6, 4)]
+    head = params["params"]["head"]
+    np.testing.assert_allclose(
+        pooled[-1] @ head["kernel"] + head["bias"][None], apply(params, x), rtol=1e-5
+    )
     logits = apply(params, x)
     assert (logits.shape, logits.dtype) == ((6, 5), np.float32)
     with_depth = apply(params, x[..., None])

@@ -8,7 +8,7 @@ from harness.interpreter import interpreted
 
 from configs.distillation import get_config
 from experiments.distillation import _students, aspects, few_examples
-from logitlab import losses, report
+from logitlab import losses, report, transforms
 from logitlab.train import ArmResult
 
 
@@ -91,6 +91,33 @@ def test_objectives_are_sums_of_the_librarys_losses():
     want = ce + lib("uskd_loss", main, aux, y, alpha=0.1, beta=0.1, mu=0.1)
     np.testing.assert_allclose(labels, want, rtol=1e-6)
     assert not teacher.any()
+
+
+def test_a_term_of_standardized_logits():
+    main, _, rows = batch()
+    shape = interpreted(transforms.standardize_logits)
+    want = lib("gld_loss", shape(main), shape(rows["teacher"]), k=3)
+    got = parts("gld_less", variant="vocabularies")[1]
+    np.testing.assert_allclose(got, np.full(6, 10 * want), rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["cnn", "vit"])
+def test_students_with_a_weak_head(variant, data_folder):
+    config = config_of(variant, data_folder)
+    model = _students.network(config.student, 10)
+    x = some_rows(3)["x"]
+    variables = interpreted(model.init)(jax.random.key(0), x)
+    main, weak = interpreted(model.apply)(variables, x)
+    assert main.shape == weak.shape == (3, 10)
+    # The weak head moves the stages that it sees, and no later one.
+    slopes = interpreted(jax.grad(lambda v: model.apply(v, x)[1].sum()))(variables)
+    moved = {
+        name: float(np.abs(flat(part)).max())
+        for name, part in slopes["params"]["network"].items()
+    }
+    late = {"cnn": "Conv_1", "vit": "units_in_1"}[variant]
+    early = {"cnn": "Conv_0", "vit": "units_in_0"}[variant]
+    assert moved[late] == moved["head"] == 0 < moved[early]
 
 
 def test_the_weighted_cross_entropy_in_numpy():

@@ -5,7 +5,7 @@ from harness.interpreter import interpreted
 
 from configs.distillation import get_config
 from experiments.common.datasets import divide, images
-from experiments.common.keys import once_per_key
+from experiments.common.keys import all_at_once, once_per_key
 from experiments.distillation import flips as flips_study
 from experiments.distillation._networks import start
 from logitlab import models, report
@@ -35,6 +35,21 @@ def test_once_per_key():
     get = once_per_key(lambda key: calls.append(key) or len(calls))
     keys = [jax.random.key(seed) for seed in (0, 1, 0)]
     assert [get(key) for key in keys] == [1, 2, 1]
+
+
+def test_all_at_once():
+    calls = []
+
+    def values(key):
+        calls.append(key)
+        return {"draw": jax.random.normal(key)}
+
+    get = all_at_once((3, 7), values)
+    assert not calls
+    drawn = [get(jax.random.key(seed))["draw"] for seed in (7, 3, 7)]
+    want = [jax.random.normal(jax.random.key(seed)) for seed in (7, 3, 7)]
+    np.testing.assert_allclose(drawn, want, rtol=1e-6)
+    assert len(calls) == 1
 
 
 NAMES = ("steps", "batch_size", "learning_rate", "weight_decay")
