@@ -52,29 +52,22 @@ points ahead of the cross-entropy, and so is the absolute error, against expecta
 `meco` and `breast_cancer`: everything that was expected. Of `dice`: all but the two on
 maps of at most 10 pixels, where RMA loses up to 0.1 of the expected Dice. Of
 `naive_bayes`: all but the lead of naive Bayes on few digits, which logistic regression
-has from 2 of each class on. Of `ldr`: wrong labels get the larger temperatures in every
-setting, but test accuracy gains at 60 % only, and with weight decay it is behind. Of
-`anyloss`: all gains, and none over a threshold that is chosen after training. Of `dsc`:
-the F1 of the losses of a batch, not of those of each example. Of `reweighting`: what
-the paper says, and nothing that a larger learning rate would not give. Of `equity`: the
-rare cluster gains, and so do all images together. Of `aggregate`: everything. Of
-`value_learning`: HL-Gauss
-and C51 ahead of regression and of two-hot, by less than was asked where rewards have no
-errors. Of `multilabel`: 1.7 points of macro F1 for the hybrid loss, from its weights
-alone. Of `few_shot`: the lead of logistic regression, on two examples of a class too.
-Of `tempnet`: nothing but duality; temperatures of the robust loss make all contexts
-equally certain, which costs 0.2 nats of a character.
 has from 2 of each class on. Of `ensloss`: no lead. Of `ldr`: wrong labels get the
 larger temperatures in every setting, but test accuracy gains at 60 % only, and with
 weight decay it is behind. Of `anyloss`: all gains, and none over a threshold that is
 chosen after training. Of `dsc`: the F1 of the losses of a batch, not of those of each
 example. Of `reweighting`: what the paper says; a larger learning rate gives more. Of
 `spherical`: the Z-loss is ahead of its relatives on words and level with the softmax.
-Of `equity`: the rare cluster gains, and so do all images together.
-equally certain, which costs 0.2 nats of a character. Of `utility`: 3 points over the
-largest utility; the fitted temperature matters with 300 answers, not with 2000. Of
-`gru_svm`: no difference at equal tuning, and 36 points at rates in the paper's ratio.
-Of `depict`: half a point over the head it starts from, 7 behind k-means of pixels.
+Of `equity`: the rare cluster gains, and so do all images together. Of `aggregate`:
+everything. Of `value_learning`: HL-Gauss and C51 ahead of regression and of two-hot, by
+less than was asked where rewards have no errors. Of `multilabel`: 1.7 points of macro
+F1 for the hybrid loss, from its weights alone. Of `few_shot`: the lead of logistic
+regression, on two examples of a class too. Of `tempnet`: nothing but duality;
+temperatures of the robust loss make all contexts equally certain, which costs 0.2 nats
+of a character. Of `utility`: 3 points over the largest utility; the fitted temperature
+matters with 300 answers, not with 2000. Of `gru_svm`: no difference at equal tuning,
+and 36 points at rates in the paper's ratio. Of `depict`: half a point over the head it
+starts from, 7 behind k-means of pixels.
 """
 
 from ml_collections import ConfigDict

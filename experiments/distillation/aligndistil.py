@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common.keys import all_at_once
+from experiments.common.keys import all_seeds_at_once
 from experiments.common.references import stated
 from experiments.common.solvers import descended
 from logitlab import losses, report, targets
@@ -49,11 +49,13 @@ def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
     world = functools.partial(_world, **_sizes(config))
-    seeds = range(config.seed, config.seed + config.seeds)
     made = {way: functools.partial(_trained, config, way) for way in WAYS}
     made[SWEEP] = lambda key: _swept(world(key), tuple(config.weights), config.scale)
     made[THEOREM] = lambda key: _theorem(key, world(key), config.beta)
-    arms = {name: Compute(all_at_once(seeds, values)) for name, values in made.items()}
+    arms = {
+        name: Compute(all_seeds_at_once(config, values))
+        for name, values in made.items()
+    }
     after = tuple(config.after)
     weights = tuple(config.weights)
     return Study(

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from harness.interpreter import interpreted
 
 from configs.distillation import get_config
 from experiments.common.datasets import divide, images
-from experiments.common.keys import all_at_once, once_per_key
+from experiments.common.keys import all_seeds_at_once, once_per_key
 from experiments.distillation import flips as flips_study
 from experiments.distillation._networks import start
 from logitlab import models, report
@@ -37,19 +39,23 @@ def test_once_per_key():
     assert [get(key) for key in keys] == [1, 2, 1]
 
 
-def test_all_at_once():
+@pytest.mark.parametrize("by", ["vmap", "map"])
+def test_all_seeds_at_once(by):
     calls = []
 
-    def values(key):
+    def values(key, scale):
         calls.append(key)
-        return {"draw": jax.random.normal(key)}
+        return {"draw": scale * jax.random.normal(key)}
 
-    get = all_at_once((3, 7), values)
+    config = types.SimpleNamespace(seed=3, seeds=2)
+    get = all_seeds_at_once(config, values, lambda key: 2.0, by=by)
     assert not calls
-    drawn = [get(jax.random.key(seed))["draw"] for seed in (7, 3, 7)]
-    want = [jax.random.normal(jax.random.key(seed)) for seed in (7, 3, 7)]
+    drawn = [get(jax.random.key(seed))["draw"] for seed in (4, 3, 4)]
+    want = [2 * jax.random.normal(jax.random.key(seed)) for seed in (4, 3, 4)]
     np.testing.assert_allclose(drawn, want, rtol=1e-6)
     assert len(calls) == 1
+    other = get(jax.random.key(7))["draw"]  # a key of no seed is computed by itself
+    np.testing.assert_allclose(other, 2 * jax.random.normal(jax.random.key(7)), 1e-6)
 
 
 NAMES = ("steps", "batch_size", "learning_rate", "weight_decay")
