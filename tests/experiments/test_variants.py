@@ -75,6 +75,7 @@ LONG = {
     "classification:presto",
     "distillation:aspects",
     "federated:skew",
+    "federated:skew_cancer",
     "grokking:quick",
     "interpretability:explanations",
     "interpretability:norms",
