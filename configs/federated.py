@@ -41,6 +41,7 @@ def _skew_cancer(config):
     config.experiment = "federated.skew"
     config.rows, config.train, config.width = "breast_cancer", 400, 16
     config.sizes = (20, 40, 60, 80, 100)
+    config.data = dict(data_dir="")  # where TFDS keeps its data
 
 
 def _skew_smoke(config):

@@ -88,9 +88,9 @@ def images() -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
 
 
-def standard_rows(name: str) -> tuple[jax.Array, jax.Array]:
+def standard_rows(name: str, data_dir: str | None) -> tuple[jax.Array, jax.Array]:
     """All rows of a data set for :func:`divide`: features of mean 0 and deviation 1."""
-    x, y = all_rows(name, None, 1.0)
+    x, y = all_rows(name, data_dir, 1.0)
     return x / x.std(0, keepdims=True), y
 
 

@@ -38,7 +38,10 @@ def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     clients.check_sizes(config)
     check_name(config.rows, tuple(ROWS), "config.rows")
-    x, y = images() if config.rows == "digits" else standard_rows(config.rows)
+    if config.rows == "digits":
+        x, y = images()
+    else:
+        x, y = standard_rows(config.rows, config.data.data_dir)
     check_train(config.train, len(y), ROWS[config.rows])
     strengths = tuple(config.strengths)
     if not strengths or sorted(strengths, reverse=True) != [*strengths]:

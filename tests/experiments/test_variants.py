@@ -77,6 +77,7 @@ LONG = {
     "distillation:cnn",
     "distillation:vit",
     "federated:skew",
+    "federated:skew_cancer",
     "grokking:quick",
     "interpretability:explanations",
     "interpretability:norms",
