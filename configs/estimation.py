@@ -11,9 +11,10 @@ Variants, after a colon (`--config=configs/estimation.py:quantiles`):
   auctions        positions of ads that compete for one click
   smoke           seconds; for tests
 Expected of `quantiles`: weights for each model and pair of levels are ahead of the best
-model and of the average, those for each patient are not. Of `forests`: a third to an
-eighth of the effective parameters at test points, still fewer far from what is learned.
-Of `auctions`: all that is claimed.
+model and of the average, those for each patient are not. Of `forests`: half to a
+thirteenth of the effective parameters at test points, mostly fewer still far from what
+is learned.
+Of `feedback` and `auctions`: all that is claimed.
 """
 
 from ml_collections import ConfigDict
