@@ -36,9 +36,7 @@ COUNTED = {  # table -> config:variant -> question
             "utilities of answers: largest expected gain against the largest"
         ),
         "classification:gru_svm": ("a squared hinge or a softmax behind a GRU"),
-        "classification:depict": (
-            "clusters of digits from balanced targets: DEPICT"
-        ),
+        "classification:depict": ("clusters of digits from balanced targets: DEPICT"),
         "classification:presto": "rare classes: shrinking towards proportional odds",
         "classification:meco": "unnormalized models: likelihood against NCE",
         "classification:dice": "Dice- and IoU-optimal masks against a threshold",
