@@ -547,7 +547,7 @@ def _depict(config):
 
 def _depict_smoke(config):
     config.epochs = dict(first=1, second=1, third=1)
-    config.batch_size, config.hidden = 800, 8
+    config.seeds, config.batch_size, config.hidden = 1, 800, 8
 
 
 VARIANTS |= dict(
