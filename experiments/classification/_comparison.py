@@ -21,11 +21,13 @@ class Named(NamedTuple):
       label: its name in legends.
       values: (logits, labels, state, key) -> losses [B], new state [B].
       start: the state of an example before its first visit; 0 of a loss without one.
+      remembers: whether it has a state.
     """
 
     label: str
     values: Callable[..., tuple[jax.Array, jax.Array]]
     start: float
+    remembers: bool
 
 
 def named_loss(name: str, entry) -> Named:
@@ -71,7 +73,7 @@ def named_loss(name: str, entry) -> Named:
         found = found[0] if isinstance(found, tuple) else found
         return jnp.broadcast_to(found, labels.shape), state
 
-    return Named(entry.label, values, start)
+    return Named(entry.label, values, start, remembers)
 
 
 def uniform_noise(key, labels, classes, rate):
