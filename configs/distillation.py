@@ -24,6 +24,8 @@ Variants, after a colon (`--config=configs/distillation.py:scales`):
                 steps (EQ-Net); a minute, needs scikit-learn
   sid           a one-step generator from a denoiser, all in closed form; one minute
   rationales    a teacher's good and bad explanations of additions (QCRD); half a minute
+  sid_mixture   the same with networks and a mixture, in one step and in four; two
+                minutes
   speculative_draft  a character model of the standard library's source and its draft,
                 which learns from its logits and features (SpecVLM); three minutes
   smoke      seconds; for tests
@@ -520,16 +522,30 @@ def _bit_widths(config):
 
 
 def _sid(config):
-    config.seeds = 5
+    config.seeds = 20
     config.data = dict(mean=1.5, deviation=0.6)
     config.start = (0.2, -1.0)  # deviation and mean of the generator
     config.alphas = (0.0, 0.5, 1.0, 1.2, 2.0)
-    config.after = (100, 250, 500, 1000, 2000, 4000)
+    config.after = (100, 250, 500, 1000, 2000, 4000, 6000)
     config.pixels = (1, 16)  # of a sample, independent of each other
     config.batch_size, config.learning_rate = 256, 1e-2
     config.noise = dict(largest=0.8, sigma_min=0.002, sigma_max=80.0, rho=7.0)
     config.identity_draws = 1_000_000
     config.tolerances = dict(identity=0.01, arrived=0.01, spreads=2.0)
+    config.tolerances.sooner = 0.75  # of the seeds: 2 % have as many by chance
+
+
+def _sid_mixture(config):
+    config.seeds = 20
+    config.data = dict(modes=6, radius=1.0, deviation=0.15)
+    config.generator_steps = (1, 4)
+    config.widths, config.sigma_data = (32, 32), 0.7
+    config.pretrained = 1000  # steps of the fake denoiser on data
+    config.after = (250, 500, 1000, 2000, 4000, 6000)
+    config.batch_size, config.samples = 128, 2000
+    config.fake_rate, config.learning_rate, config.average = 1e-3, 3e-4, 0.995
+    config.alpha, config.largest_noise, config.sigma_init = 1.0, 0.8, 2.5
+    config.tolerances = dict(nearer=0.0)
 
 
 def _speculative_draft(config):
@@ -630,6 +646,11 @@ def _sid_smoke(config):
     config.after, config.identity_draws = (5, 20), 1000
 
 
+def _sid_mixture_smoke(config):
+    config.after, config.pretrained, config.samples = (1, 2), 2, 20
+    config.widths, config.batch_size, config.generator_steps = (2,), 4, (1, 2)
+
+
 VARIANTS = dict(
     digits=_digits,
     scales=_scales,
@@ -647,6 +668,7 @@ VARIANTS = dict(
     bit_widths=_bit_widths,
     sid=_sid,
     rationales=_rationales,
+    sid_mixture=_sid_mixture,
     speculative_draft=_speculative_draft,
 )
 SMOKE = dict(
@@ -662,5 +684,6 @@ SMOKE = dict(
     bit_widths=_bit_widths_smoke,
     sid=_sid_smoke,
     rationales=_rationales_smoke,
+    sid_mixture=_sid_mixture_smoke,
     speculative_draft=_speculative_draft_smoke,
 )

@@ -78,7 +78,7 @@ def result(**values):
 def test_claims_can_fail(off, scale, wrong):
     results = {"identity": result(identity=0.001)} | {
         sid.arm_name(alpha, pixels): result(
-            off=off, arrived=1000 * (1 + alpha), **{"scale/4000": scale}
+            off=off, arrived=1000 * (1 + alpha), **{"scale/6000": scale}
         )
         for alpha in (0.0, 0.5, 1.0, 1.2, 2.0)
         for pixels in (1, 16)
