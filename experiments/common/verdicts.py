@@ -217,6 +217,7 @@ COUNTED = {  # table -> config:variant -> question
     },
     "estimation": {
         "estimation:quantiles": "five models' quantiles, combined and calibrated",
+        "estimation:deep_kernels": "infinitely wide and deep networks",
         "estimation:feedback": "clicks at random, and clicks drawn by their loss",
         "estimation:forests": "effective parameters of forests",
         "estimation:auctions": "positions of ads that compete for one click",
