@@ -58,14 +58,15 @@ policy's. Of `kernel_ridge`: all published digits and theorems; with true target
 ratios of the factors overshoot, so that not every step is sparser than the one before.
 Of `bits`: the kurtosis falls from 2.96 to 2.02, which misses by little, and from 2.62
 to 1.87; two bits gain 1.45 ± 0.30 points without the first matrix, where 1.5 were asked
-for, and 2.4 with it. Of `sid`: with one pixel alpha = 1.2 and 2 diverge, and alpha = 0
-is sooner than 0.5 in 13 of 20 seeds only; with 16 pixels all find the data. Of
-`speculative_draft`: of five drafts 2.90 are accepted after logits and features, 2.83
-after logits alone, 2.80 after features alone and 2.61 after the text alone; the third
-is ahead of the last by 0.17 to 0.22, not by the 0.2 of the claim in every seed. The
-text is that of the running Python: numbers differ a little between versions. Of
-`rationales`: bad explanations become less likely and answers lose nothing by that, but
-explanations do not help with the answers.
+for, and 2.4 with it. Of `bit_widths`: everything; two bits leave 96.4 to 97.0 %, and
+87.8 % of a network trained as usual. Of `sid`: with one pixel alpha = 1.2 and 2
+diverge, and alpha = 0 is sooner than 0.5 in 13 of 20 seeds only; with 16 pixels all
+find the data. Of `speculative_draft`: of five drafts 2.90 are accepted after logits and
+features, 2.83 after logits alone, 2.80 after features alone and 2.61 after the text
+alone; the third is ahead of the last by 0.17 to 0.22, not by the 0.2 of the claim in
+every seed. The text is that of the running Python: numbers differ a little between
+versions. Of `rationales`: bad explanations become less likely and answers lose nothing
+by that, but explanations do not help with the answers.
 """
 
 from ml_collections import ConfigDict

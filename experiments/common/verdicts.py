@@ -97,6 +97,7 @@ COUNTED = {  # table -> config:variant -> question
         ),
         "distillation:kernel_ridge": "self-distillation in kernel ridge regression",
         "distillation:bits": "weights for 2 bits (EQ-Net)",
+        "distillation:bit_widths": "one set of weights for all bit-widths",
         "distillation:rationales": "good and bad explanations (QCRD)",
         "distillation:sid": "one-step generators (SiD)",
         "distillation:speculative_draft": "what a draft model should learn",
