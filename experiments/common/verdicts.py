@@ -100,6 +100,7 @@ COUNTED = {  # table -> config:variant -> question
         "distillation:bit_widths": "one set of weights for all bit-widths",
         "distillation:rationales": "good and bad explanations (QCRD)",
         "distillation:sid": "one-step generators (SiD)",
+        "distillation:sid_mixture": "SiD with networks, in one step and in four",
         "distillation:speculative_draft": "what a draft model should learn",
     },
     "preference": {
