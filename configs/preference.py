@@ -9,7 +9,7 @@ Variants, after a colon (`--config=configs/preference.py:coverage`):
   entanglement    gradients of answers that share tokens, and DPO with these scaled
   bandits    answers of the policy itself against those of a data set; one minute
   spread     the same for rewards that are spread out, with PPO and clear pairs
-  directions forward and reverse divergence from a target
+  directions  forward and reverse divergence from a target
   judges     scores and verdicts of a judge, by its words or its probabilities
   keywords   answers whose key tokens are worth something, and taken out: SPO
   delta      a student that learns from two teachers, both weaker than itself
