@@ -22,10 +22,9 @@ def docstring(path: str | pathlib.Path) -> str:
 
 
 def files() -> list[pathlib.Path]:
-    """The config files, without the one that holds the defaults."""
-    return [
-        p for p in sorted(CONFIGS.glob("*.py")) if p.stem not in ("__init__", "base")
-    ]
+    """The config files, without that of the defaults and parts of others."""
+    paths = sorted(CONFIGS.glob("*.py"))
+    return [p for p in paths if not p.stem.startswith("_") and p.stem != "base"]
 
 
 def variants(text: str) -> Iterator[tuple[str, str]]:

@@ -7,14 +7,10 @@ import re
 import jax
 import pytest
 
-from experiments.common import studies
+from experiments.common import recipes, studies
 
 HERE = pathlib.Path(__file__).parent
-CONFIGS = [
-    importlib.import_module(f"configs.{path.stem}")
-    for path in sorted((HERE.parents[1] / "configs").glob("*.py"))
-    if path.stem not in ("__init__", "base")
-]
+CONFIGS = [importlib.import_module(f"configs.{path.stem}") for path in recipes.files()]
 
 
 def names(entries):
