@@ -65,5 +65,7 @@ def test_end_to_end(run_study, monkeypatch):
     early = [done.results[arm].final("share/early").mean() for arm in few]
     assert early[1] > early[0]
     untested = [v.verdict == "not tested" for v in done.verdicts.values()]
-    assert untested == [False] * 2 + [True] * 3
-    assert done.figures == ["accuracy", "share"]
+    assert untested == [False] * 2 + [True] * 4
+    assert done.figures == ["accuracy", "mixed", "share"]
+    mixed = done.results["scratch_vade"].final("mixed/2")
+    assert ((mixed >= 0) & (mixed <= 1)).all()
