@@ -160,6 +160,7 @@ def _found(config, key):
         model, params, train, label_key, draws=config.draws, chunk=config.chunk
     )
     matrix = gauss_newton(model, params, train["x"])
+    products = scored(model, params, queries, train, None, None, chunk=config.chunk)
     found: dict = {name: {} for name in METHODS}
     for share in reversed(config.dampings):  # the first is that of the removals
         damping = {
@@ -170,8 +171,8 @@ def _found(config, key):
             name: scored(
                 model, params, queries, train, own, damping, chunk=config.chunk
             )
-            for name, own in (("ekfac", state), ("kfac", factored), ("gradients", None))
-        }
+            for name, own in (("ekfac", state), ("kfac", factored))
+        } | {"gradients": products}
         whole, layers = exact_scores(model, params, queries, train, matrix, damping)
         for name, own in scores.items():
             found[name][metric(share)] = _correlation(own, whole)

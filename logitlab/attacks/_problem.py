@@ -101,7 +101,10 @@ class Problem(NamedTuple):
 
     def look(self, points: jax.Array) -> Values:
         """``evaluate`` without slopes."""
-        z = self.logits_fn(points)
+        return self.judge(self.logits_fn(points))
+
+    def judge(self, z: jax.Array) -> Values:
+        """``look`` at points whose logits are known."""
         return self._values(z, self._losses(self.loss, z))
 
     def _losses(self, loss, z):

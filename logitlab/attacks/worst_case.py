@@ -130,7 +130,8 @@ def robust_accuracy(
     )
     common: dict[str, Any] = dict(eps=eps, norm=norm, bounds=bounds, mask=mask)
     arguments = logits_fn, inputs, labels
-    temperature = _temperature(logits_fn(problem.x))
+    clean = logits_fn(problem.x)
+    temperature = _temperature(clean)
 
     def odds(z, y, *targets):
         return label_odds(z / temperature[:, None], y, *targets)
@@ -154,7 +155,7 @@ def robust_accuracy(
         ),
     }
     worst = strongest(list(found.values()), *arguments, mask=mask)
-    correct = ~problem.look(problem.x).wrong & problem.active
+    correct = ~problem.judge(clean).wrong & problem.active
     broken = {name: attack.broken for name, attack in found.items()}
     sloped = broken["apgd"] | broken["apgd_targeted"] | broken["pma"]
     by_gradients = mean_of(sloped, correct)
@@ -173,7 +174,7 @@ def robust_accuracy(
         masked=(by_square.sum > by_gradients.sum + 0.01 * flat.count)
         | (flat.sum > 0.1 * flat.count),
         gradients=(1 + targets) * (steps + 1 + extra) + 2 * (steps + 1) + 1,
-        queries=queries + targets + 14,  # looks at starts, ends, targets and scale
+        queries=queries + targets + 13,  # looks at starts, ends and targets
     )
 
 
