@@ -18,21 +18,21 @@ import numpy as np
 import optax
 
 from experiments.common.keys import once_per_key
-from experiments.common.references import prototype, stated
 from experiments.common.solvers import descended
 from experiments.common.threads import one_blas_thread
+from experiments.estimation._quantile_claims import (
+    AVERAGE,
+    CALIBRATED,
+    FINE,
+    LOCAL,
+    SINGLE,
+    WIS,
+    claims_of,
+)
 from logitlab import decisions, estimators, losses, models, numerics, report
 from logitlab.train import Compute, Study
 
 PATIENTS = 442
-SINGLE = {
-    "linear": "linear",
-    "forest": "forest",
-    "neighbors": "nearest neighbors",
-    "boosted": "boosted trees",
-    "network": "network",
-}
-AVERAGE, FINE, LOCAL = "average", "fine", "local"
 COMBINED = {
     "coarse": "a weight per model",
     "medium": "per model and level",
@@ -40,9 +40,7 @@ COMBINED = {
     LOCAL: "such weights for each patient",
 }
 LABELS = SINGLE | {AVERAGE: "average of all"} | COMBINED | {"order": "order of levels"}
-CALIBRATED = (*SINGLE, AVERAGE)
 MAPS = ("sort", "isotonic", "sweep")
-WIS = "score"
 HOW = {"plain": "as predicted", "cqr": "CQR, one fold", "cv": "CV+, all folds"}
 
 
@@ -100,7 +98,7 @@ def build(config) -> Study:
             ),
             "coverage": functools.partial(_coverage, chances[0]),
         },
-        claims=_claims(config, chances),
+        claims=claims_of(config, chances),
         labels=LABELS,
         title="Quantiles of five models, combined and calibrated",
         summary=(
@@ -407,110 +405,3 @@ def _coverage(chance, results):
             figure, [(axes, entries)], "bars: 95 % interval of the mean; dots: splits"
         )
     return figure
-
-
-def _claims(config, chances):
-    bounds = config.tolerances
-
-    def best(results):
-        return report.smallest_mean([results[name].final(WIS) for name in SINGLE])
-
-    def farthest(how, place, chance):
-        def ours(results):
-            rows = [results[name].final(f"{how}/{place}") for name in CALIBRATED]
-            return rows[int(np.abs(np.mean(rows, 1) - chance).argmax())]
-
-        return ours
-
-    def lowest(how, place):
-        return lambda r: report.smallest_mean(
-            [r[name].final(f"{how}/{place}") for name in CALIBRATED]
-        )
-
-    claims = [
-        report.Claim(
-            text="weights per model and pair of levels score as the best model does "
-            "or better",
-            reference=stated("aggregation is ahead of each base model"),
-            ours=lambda r: best(r) - r[FINE].final(WIS),
-            at_least=bounds.ahead,
-            over="mean",
-            unit="lower",
-            needs=(*SINGLE, FINE),
-        ),
-        report.Claim(
-            text="and as their average does or better",
-            reference=stated("learned weights are ahead of the average"),
-            ours=report.ahead(WIS, AVERAGE, FINE),
-            at_least=bounds.ahead,
-            over="mean",
-            unit="lower",
-            needs=(AVERAGE, FINE),
-        ),
-        report.Claim(
-            text="weights for each patient are ahead of the same for all",
-            reference=stated(
-                "local fine weights have the best average of 34 data sets"
-            ),
-            ours=report.ahead(WIS, FINE, LOCAL),
-            at_least=bounds.ahead,
-            over="mean",
-            unit="lower",
-            needs=(FINE, LOCAL),
-        ),
-        *(
-            report.Claim(
-                text=f"{words} never raises the summed pinball loss",
-                reference="theorem: rearranged quantiles are nearer to the outcome",
-                ours=lambda r, name=name: r["order"].final(f"{name}/most"),
-                at_most=bounds.rises,
-                unit="at most",
-                needs=("order",),
-            )
-            for name, words in (("sort", "sorting"), ("isotonic", "an isotonic fit"))
-        ),
-        report.Claim(
-            text="a sweep from the middle outwards can raise it",
-            reference=prototype("in 1051 of 4000 random cases"),
-            ours=lambda r: r["order"].final("sweep/share"),
-            at_least=bounds.sweep,
-            format=".1%",
-            unit="of the cases",
-            needs=("order",),
-        ),
-    ]
-    for place, chance in enumerate(chances[:2]):
-        nominal = chance / 100
-        claims += [
-            report.Claim(
-                text=f"CQR covers {chance:.0f} %, for the model that is farthest off",
-                reference="theorem: at least that, and at most 1/(n + 1) more",
-                ours=farthest("cqr", place, nominal),
-                equals=nominal,
-                within=bounds.coverage,
-                over="mean",
-                format=".1%",
-                needs=CALIBRATED,
-            ),
-            report.Claim(
-                text=f"CV+ for {chance:.0f} % covers at least "
-                f"{100 - 2 * (100 - chance):.0f} %",
-                reference="theorem: 1 - 2 alpha, of Barber et al. 2021",
-                ours=lowest("cv", place),
-                at_least=1 - 2 * (1 - nominal),
-                over="mean",
-                format=".1%",
-                needs=CALIBRATED,
-            ),
-            report.Claim(
-                text=f"and {chance:.0f} % in fact, for the model that is farthest off",
-                reference=stated("CV+ covers nearly as it should"),
-                ours=farthest("cv", place, nominal),
-                equals=nominal,
-                within=bounds.coverage,
-                over="mean",
-                format=".1%",
-                needs=CALIBRATED,
-            ),
-        ]
-    return claims
