@@ -119,3 +119,9 @@ def best_threshold(scores: jax.Array, labels: jax.Array) -> jax.Array:
     hits = jnp.cumsum(labels[order])
     f1 = 2 * hits / (jnp.arange(1, len(labels) + 1) + jnp.sum(labels))
     return scores[order][jnp.argmax(f1)]
+
+
+def tuned_lead(name, rate, other, results):
+    """F1 of a loss whose threshold was chosen, above that of another at zero."""
+    mine = results[arm_name(name, rate)].final("tuned/f1")
+    return mine - results[arm_name(other, rate)].final("f1")

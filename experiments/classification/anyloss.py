@@ -202,7 +202,7 @@ def _claims(config):
                     "cross-entropy whose threshold is chosen has as much "
                     f"F1, {rate:.0%} positives"
                 ),
-                ours=functools.partial(_tuned, rate, f1),
+                ours=functools.partial(gaussians.tuned_lead, CE, rate, f1),
                 at_least=-bounds.close,
                 over="mean",
                 unit="F1",
@@ -212,8 +212,3 @@ def _claims(config):
             for rate in rates
         ),
     ]  # fmt: skip
-
-
-def _tuned(rate, other, results):
-    mine = results[arm_name(CE, rate)].final("tuned/f1")
-    return mine - results[arm_name(other, rate)].final("f1")

@@ -208,7 +208,7 @@ def _claims(config):
                 "cross-entropy whose threshold is chosen has as much F1 "
                 f"as Dice, {rate:.0%} positives"
             ),
-            ours=functools.partial(_tuned, rate, method(DICE, 0)),
+            ours=functools.partial(gaussians.tuned_lead, CE, rate, method(DICE, 0)),
             at_least=-bounds.close,
             over="mean",
             unit="F1",
@@ -225,8 +225,3 @@ def _smallest_fall(config, rate, results):
         for a in config.prices
     ]
     return report.smallest_mean(-np.diff(np.array(rows), axis=0))
-
-
-def _tuned(rate, other, results):
-    mine = results[arm_name(CE, rate)].final("tuned/f1")
-    return mine - results[arm_name(other, rate)].final("f1")

@@ -82,9 +82,9 @@ def divide(key: jax.Array, x: jax.Array, y: jax.Array, train: int) -> Digits:
     return Digits(x[mine], y[mine], x[others], y[others])
 
 
-def images() -> tuple[jax.Array, jax.Array]:
-    """The digits for :func:`divide`: centered, float32 and int32."""
-    x, y = digits()
+def images(*, centered: bool = True) -> tuple[jax.Array, jax.Array]:
+    """The digits for :func:`divide`, as :func:`digits` has them: float32 and int32."""
+    x, y = digits(centered=centered)
     return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
 
 

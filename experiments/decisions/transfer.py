@@ -118,10 +118,7 @@ def turned(config, key: jax.Array) -> jax.Array:
     return _accuracies((parts.x, parts.y), test, angles, config.digits.ridge)
 
 
-@functools.cache
-def _images():
-    x, y = datasets.digits(centered=False)
-    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
+_images = functools.cache(functools.partial(datasets.images, centered=False))
 
 
 @jax.jit

@@ -48,7 +48,7 @@ SINGLE = ("log_margin", "cw", "dlr", PMA)  # beside the cross-entropy in log-odd
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
-    images = functools.cache(_images)
+    images = functools.cache(lambda: datasets.images(centered=False))
     made = once_per_key(lambda key: _shares(key, images(), config))
     return Study(
         arms={name: Compute(lambda key, name=name: made(key)[name]) for name in LABELS},
@@ -94,11 +94,6 @@ def _check(config):
         raise ValueError(
             f"config.scales is {tuple(scales)}, expected growing numbers from 1 on"
         )
-
-
-def _images():
-    x, y = datasets.digits(centered=False)
-    return jnp.float32(x), jnp.int32(y)
 
 
 def _shares(key, images, config):

@@ -30,7 +30,7 @@ TRAINED = {"noisy": "trained with noise", "clean": "trained without"}
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
-    images = functools.cache(_images)
+    images = functools.cache(lambda: datasets.images(centered=False))
     cells = [(kind, sigma) for kind in TRAINED for sigma in config.sigmas]
     most = max(config.soft_draws)
     return Study(
@@ -112,11 +112,6 @@ def _check(config):
             f"config.draws is {config.draws}, expected a multiple of config.chunk, "
             f"{config.chunk}"
         )
-
-
-def _images():
-    x, y = datasets.digits(centered=False)
-    return jnp.float32(x), jnp.int32(y)
 
 
 def soft_maps(config):

@@ -30,7 +30,7 @@ BETAS = 0.1, 20.0  # rates of the diffusion's noise
 def build(config) -> Study:
     """The study; nothing here trains, writes or prints."""
     _check(config)
-    images = functools.cache(_images)
+    images = functools.cache(lambda: datasets.images(centered=False))
     made = once_per_key(lambda key: _sets(key, images(), config))
     labels = {
         EPS: f"EPS, {config.num_steps} levels",
@@ -81,11 +81,6 @@ def _check(config):
         )
     if not config.eps or min(config.eps) <= 0:
         raise ValueError(f"config.eps is {tuple(config.eps)}, expected positive radii")
-
-
-def _images():
-    x, y = datasets.digits(centered=False)
-    return jnp.float32(x), jnp.int32(y)
 
 
 def _sets(key, images, config):
